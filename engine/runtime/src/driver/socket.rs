@@ -1,0 +1,224 @@
+//! What does a core remember of each open socket? One small slot, whatever the driver.
+//!
+//! Never holds a buffer or a task for a socket that is merely open.
+
+use std::os::fd::OwnedFd;
+use std::task::Waker;
+
+use crate::buffer::Lane;
+use crate::wheel::EntryId;
+
+/// No deadline, no tag, no buffer.
+pub(crate) const NO_DEADLINE: u64 = u64::MAX;
+const NO_TIMER: u32 = u32::MAX;
+
+/// Facts about a socket that are true or not at any moment, packed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Flags(u16);
+
+impl Flags {
+    /// A read would probably find something (bytes, end or error).
+    pub(crate) const READABLE: Self = Self(1);
+    /// A write would probably find room.
+    pub(crate) const WRITABLE: Self = Self(1 << 1);
+    /// The peer has closed its side, or the connection broke; reads stay readable.
+    pub(crate) const READ_CLOSED: Self = Self(1 << 2);
+    /// Waits without a task; see [`crate::net::stream::Stream::park`].
+    pub(crate) const PARKED: Self = Self(1 << 3);
+    /// Closed by its owner, but the kernel still holds operations on it (io_uring).
+    pub(crate) const CLOSING: Self = Self(1 << 4);
+    /// A multishot receive is in the kernel (io_uring).
+    pub(crate) const RECEIVING: Self = Self(1 << 5);
+    /// That receive was asked to end (io_uring).
+    pub(crate) const CANCELLING: Self = Self(1 << 6);
+    /// Reads go by system call because bulk bytes flow (io_uring).
+    pub(crate) const DIRECT: Self = Self(1 << 7);
+    /// A poll for reading is in the kernel (io_uring).
+    pub(crate) const POLLING_IN: Self = Self(1 << 8);
+    /// A poll for writing is in the kernel (io_uring).
+    pub(crate) const POLLING_OUT: Self = Self(1 << 9);
+    /// Reads of this socket are listed for arming once buffers are back (io_uring).
+    pub(crate) const STARVED: Self = Self(1 << 10);
+    /// The lane of buffers is [`Lane::Connected`].
+    const CONNECTED: Self = Self(1 << 11);
+    /// A parked event of this socket is queued for the core already.
+    pub(crate) const EVENT_QUEUED: Self = Self(1 << 12);
+
+    #[inline]
+    pub(crate) const fn has(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    #[inline]
+    pub(crate) const fn set(&mut self, other: Self) {
+        self.0 |= other.0;
+    }
+
+    #[inline]
+    pub(crate) const fn clear(&mut self, other: Self) {
+        self.0 &= !other.0;
+    }
+}
+
+/// One open socket.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    /// `None` in a free slot, and once closed.
+    pub(crate) fd: Option<OwnedFd>,
+    /// Counts the uses of this slot, so that a stale [`crate::net::stream::Parked`] is told from a live one.
+    pub(crate) generation: u32,
+    pub(crate) flags: Flags,
+    /// Operations the kernel holds on this slot (io_uring).
+    pub(crate) operations: u8,
+    /// Error of a finished receive, to be told once (io_uring); an errno, 0 for none.
+    pub(crate) error: i32,
+    /// First and last of the received buffers not yet handed out, and their number (io_uring).
+    pub(crate) received_first: u16,
+    pub(crate) received_last: u16,
+    pub(crate) received_count: u16,
+    /// What the owner of a parked socket calls it.
+    pub(crate) tag: u32,
+    timer: u32,
+    pub(crate) deadline_tick: u64,
+    /// The turn in which an operation was last queued for the kernel (io_uring).
+    pub(crate) queued_turn: u32,
+    pub(crate) reader: Option<Waker>,
+    pub(crate) writer: Option<Waker>,
+}
+
+impl Socket {
+    fn vacant() -> Self {
+        Self {
+            fd: None,
+            generation: 0,
+            flags: Flags::default(),
+            operations: 0,
+            error: 0,
+            received_first: 0,
+            received_last: 0,
+            received_count: 0,
+            tag: 0,
+            timer: NO_TIMER,
+            deadline_tick: NO_DEADLINE,
+            queued_turn: 0,
+            reader: None,
+            writer: None,
+        }
+    }
+
+    pub(crate) fn timer(&self) -> Option<EntryId> {
+        (self.timer != NO_TIMER).then(|| EntryId::from_raw(self.timer))
+    }
+
+    pub(crate) fn set_timer(&mut self, timer: Option<EntryId>) {
+        self.timer = timer.map_or(NO_TIMER, EntryId::raw);
+    }
+
+    pub(crate) fn lane(&self) -> Lane {
+        if self.flags.has(Flags::CONNECTED) { Lane::Connected } else { Lane::Accepted }
+    }
+
+    #[inline]
+    pub(crate) fn wait_read(&mut self, waker: &Waker) {
+        remember(&mut self.reader, waker);
+    }
+
+    #[inline]
+    pub(crate) fn wait_write(&mut self, waker: &Waker) {
+        remember(&mut self.writer, waker);
+    }
+
+    #[inline]
+    pub(crate) fn wake_reader(&mut self) {
+        if let Some(waker) = self.reader.take() {
+            waker.wake();
+        }
+    }
+
+    #[inline]
+    pub(crate) fn wake_writer(&mut self) {
+        if let Some(waker) = self.writer.take() {
+            waker.wake();
+        }
+    }
+}
+
+#[inline]
+fn remember(place: &mut Option<Waker>, waker: &Waker) {
+    match place {
+        Some(known) if known.will_wake(waker) => {}
+        _ => *place = Some(waker.clone()),
+    }
+}
+
+/// All sockets of one core, by slot index.
+#[derive(Debug, Default)]
+pub(crate) struct Sockets {
+    slots: Vec<Socket>,
+    free: Vec<u32>,
+    postponed: Vec<u32>,
+}
+
+impl Sockets {
+    pub(crate) fn open(&mut self, fd: OwnedFd, lane: Lane) -> u32 {
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Socket::vacant());
+            u32::try_from(self.slots.len() - 1).expect("fewer sockets than 2^32")
+        });
+        let socket = &mut self.slots[index as usize];
+        let generation = socket.generation.wrapping_add(1);
+        *socket = Socket { fd: Some(fd), generation, ..Socket::vacant() };
+        socket.flags.set(Flags::WRITABLE);
+        if lane == Lane::Connected {
+            socket.flags.set(Flags::CONNECTED);
+        }
+        index
+    }
+
+    /// Makes a slot free for the next socket. Its descriptor must be gone and the kernel done with it.
+    pub(crate) fn release(&mut self, index: u32) {
+        let socket = &mut self[index];
+        debug_assert!(socket.fd.is_none() && socket.operations == 0 && socket.timer().is_none());
+        socket.flags = Flags::default();
+        self.free.push(index);
+    }
+
+    /// Memory for the sockets whose deadline turned out to be later than their timer.
+    pub(crate) fn postponed(&mut self) -> &mut Vec<u32> {
+        &mut self.postponed
+    }
+
+    pub(crate) fn open_count(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    pub(crate) fn indices(&self) -> std::ops::Range<u32> {
+        0..self.slots.len() as u32
+    }
+}
+
+impl std::ops::Index<u32> for Sockets {
+    type Output = Socket;
+
+    #[inline]
+    fn index(&self, index: u32) -> &Socket {
+        &self.slots[index as usize]
+    }
+}
+
+impl std::ops::IndexMut<u32> for Sockets {
+    #[inline]
+    fn index_mut(&mut self, index: u32) -> &mut Socket {
+        &mut self.slots[index as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_costs_less_than_a_hundred_bytes() {
+        assert!(size_of::<Socket>() <= 96, "{}", size_of::<Socket>());
+    }
+}

@@ -1,0 +1,28 @@
+//! How does one CPU core run thousands of connections? One pinned executor, its drivers, timers and buffers.
+//!
+//! Knows nothing of HTTP, channels or configuration. The only crate with `unsafe`.
+//!
+//! Suggested reading order: [`core`] (the loop), [`task`], [`net`], [`driver`] (the seam and its drivers),
+//! [`buffer`], [`wheel`], [`mailbox`].
+
+#![allow(unsafe_code)] // the one room that talks to the kernel and recycles task memory itself
+
+pub mod core;
+mod task;
+pub mod net;
+pub mod driver;
+pub mod buffer;
+pub mod wheel;
+mod spin;
+pub mod mailbox;
+pub mod cores;
+pub mod counter;
+pub mod time;
+
+pub use crate::buffer::Chunk;
+pub use crate::core::{Core, CoreConfig, run};
+pub use crate::driver::{DriverChoice, DriverKind};
+pub use crate::mailbox::Remote;
+pub use crate::net::listener::Listener;
+pub use crate::net::stream::{ParkEvent, Parked, Stream};
+pub use crate::time::Instant;

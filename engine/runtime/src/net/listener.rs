@@ -1,0 +1,123 @@
+//! How does a core accept connections? From its own SO_REUSEPORT socket.
+//!
+//! Never decides where a connection is served; see the data plane's hand-off.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::stream::Stream;
+use crate::buffer::Lane;
+use crate::core::Core;
+
+/// A listening socket of one core.
+#[derive(Debug)]
+pub struct Listener {
+    core: Core,
+    index: u32,
+}
+
+/// An accepted connection that no core has taken over yet.
+#[derive(Debug)]
+pub struct Accepted {
+    /// The non-blocking socket.
+    pub fd: OwnedFd,
+    /// The client's address; the unspecified one when the kernel did not say.
+    pub peer: SocketAddr,
+}
+
+impl Listener {
+    pub(crate) fn new(core: Core, listener: TcpListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        let index = core.io().open(listener.into(), Lane::Accepted)?;
+        Ok(Self { core, index })
+    }
+
+    /// Waits for a connection, without making it this core's.
+    ///
+    /// # Errors
+    /// Whatever `accept4` said, for example that no descriptor is left: pause before the next call.
+    pub async fn accept_fd(&self) -> io::Result<Accepted> {
+        let (fd, peer) = poll_fn(|context| self.core.io().poll_accept(self.index, context.waker())).await?;
+        let peer = peer.unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0));
+        Ok(Accepted { fd, peer })
+    }
+
+    /// Waits for a connection and takes it over.
+    ///
+    /// # Errors
+    /// As [`Self::accept_fd`].
+    pub async fn accept(&self) -> io::Result<(Stream, SocketAddr)> {
+        let Accepted { fd, peer } = self.accept_fd().await?;
+        Ok((self.core.adopt(fd, Lane::Accepted)?, peer))
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.core.io().close(self.index);
+    }
+}
+
+/// Binds one listening socket per core to `address`, all with SO_REUSEPORT.
+///
+/// Port 0 is chosen by the kernel once, for all of them. The address must not be in use by anybody: a first
+/// socket without SO_REUSEPORT makes sure that a second process does not silently share the port.
+///
+/// # Errors
+/// The kernel's, most often `AddrInUse`, `AddrNotAvailable` or `PermissionDenied`.
+pub fn bind_per_core(address: SocketAddr, backlog: u32, cores: usize) -> io::Result<Vec<TcpListener>> {
+    drop(bound_socket(address, false)?);
+    let mut address = address;
+    let mut listeners = Vec::with_capacity(cores);
+    for _ in 0..cores {
+        let socket = bound_socket(address, true)?;
+        let listener: TcpListener = {
+            socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+            socket.into()
+        };
+        address = listener.local_addr()?;
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
+fn bound_socket(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(reuse_port)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    // Inherited by every accepted socket.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_core_gets_a_socket_on_the_same_port() {
+        let address = "127.0.0.1:0".parse().expect("address");
+        let listeners = bind_per_core(address, 16, 3).expect("bind");
+        let ports: Vec<u16> = listeners.iter().map(|l| l.local_addr().expect("address").port()).collect();
+        assert_eq!(ports.len(), 3);
+        assert!(ports.iter().all(|port| *port == ports[0] && *port != 0));
+    }
+
+    #[test]
+    fn a_port_in_use_is_refused_even_when_its_owner_would_share_it() {
+        let address = "127.0.0.1:0".parse().expect("address");
+        let listeners = bind_per_core(address, 16, 1).expect("bind");
+        let taken = listeners[0].local_addr().expect("address");
+        let error = bind_per_core(taken, 16, 1).expect_err("in use");
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    }
+}

@@ -1,0 +1,154 @@
+//! How does a task talk over one connection? Receive, send, park; every wait under the stream's deadline.
+//!
+//! Never buffers what it sends: what the kernel does not take at once stays the caller's.
+
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::task::{Context, Poll};
+
+use crate::buffer::Chunk;
+use crate::core::Core;
+pub use crate::driver::ParkEvent;
+use crate::time::Instant;
+
+/// An open connection of this core; closed when dropped.
+#[derive(Debug)]
+pub struct Stream {
+    core: Core,
+    index: u32,
+}
+
+/// A connection that waits without a task; see [`Stream::park`]. Stays open when this is dropped.
+#[derive(Clone, Copy, Debug)]
+pub struct Parked {
+    index: u32,
+    generation: u32,
+}
+
+impl Stream {
+    pub(crate) fn new(core: Core, index: u32) -> Self {
+        Self { core, index }
+    }
+
+    /// Waits until the kernel has made the connection that is under way.
+    pub(crate) async fn connected(&self) -> io::Result<()> {
+        self.core.io().connecting(self.index);
+        poll_fn(|context| self.core.io().poll_connected(self.index, context.waker())).await
+    }
+
+    /// Lets receives, sends and parking end at `deadline`, until set again. [`Instant::FAR_FUTURE`] is none.
+    #[inline]
+    pub fn set_deadline(&self, deadline: Instant) {
+        self.core.io().set_deadline(self.index, deadline);
+    }
+
+    /// Waits for bytes; a buffer is taken only once there are some. `None` is the end of the stream.
+    ///
+    /// # Errors
+    /// `TimedOut` past the deadline, or the kernel's.
+    #[inline]
+    pub async fn recv(&self) -> io::Result<Option<Chunk>> {
+        poll_fn(|context| self.poll_recv(context)).await
+    }
+
+    /// [`Self::recv`] for callers that wait for several things.
+    ///
+    /// # Errors
+    /// As [`Self::recv`].
+    #[inline]
+    pub fn poll_recv(&self, context: &mut Context<'_>) -> Poll<io::Result<Option<Chunk>>> {
+        self.core.io().poll_recv(self.index, context.waker())
+    }
+
+    /// Receives behind the bytes already in `chunk`; 0 is the end of the stream.
+    ///
+    /// # Errors
+    /// `StorageFull` when the chunk has no room, otherwise as [`Self::recv`].
+    pub async fn recv_into(&self, chunk: &mut Chunk) -> io::Result<usize> {
+        poll_fn(|context| self.core.io().poll_recv_into(self.index, chunk, context.waker())).await
+    }
+
+    /// Sends what the kernel takes at once.
+    ///
+    /// # Errors
+    /// `WouldBlock` when it takes nothing, `TimedOut` past the deadline, or the kernel's.
+    #[inline]
+    pub fn try_send(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.core.io().try_send(self.index, slices)
+    }
+
+    /// Waits until the kernel takes bytes again.
+    ///
+    /// # Errors
+    /// `TimedOut` past the deadline.
+    pub async fn writable(&self) -> io::Result<()> {
+        poll_fn(|context| self.core.io().poll_writable(self.index, context.waker())).await
+    }
+
+    /// Sends all of `bytes`, waiting as often as it takes.
+    ///
+    /// # Errors
+    /// As [`Self::try_send`], except `WouldBlock`.
+    pub async fn send_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match self.try_send(&[IoSlice::new(bytes)]) {
+                Ok(count) => bytes = &bytes[count..],
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable().await?,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Says that nothing more will be sent, and goes on receiving.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn shutdown_write(&self) -> io::Result<()> {
+        self.core.io().shutdown_write(self.index)
+    }
+
+    /// Whether nothing was received or noticed since the last receive; what an idle connection should be.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.core.io().is_quiet(self.index)
+    }
+
+    /// The peer's address.
+    ///
+    /// # Errors
+    /// The kernel's, when the connection is gone.
+    pub fn peer_address(&self) -> io::Result<SocketAddr> {
+        let address = rustix::net::getpeername(self.core.io().fd(self.index))?
+            .ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected))?;
+        Ok(SocketAddr::try_from(address)?)
+    }
+
+    /// Lets the connection wait for bytes or its deadline without a task, at the cost of its slot alone. What
+    /// happens to it goes, with `tag`, to the handler given to [`Core::on_parked`].
+    pub fn park(self, tag: u32) -> Parked {
+        let index = self.index;
+        let generation = self.core.io().park(index, tag);
+        let mut unowned = std::mem::ManuallyDrop::new(self);
+        // SAFETY: `unowned` is never touched again and `ManuallyDrop` keeps it from being dropped, so the `Core`
+        // inside is dropped here once, while the socket stays open.
+        unsafe { std::ptr::drop_in_place(&raw mut unowned.core) };
+        Parked { index, generation }
+    }
+}
+
+impl Parked {
+    /// Ends the parking. `None` when the handler has the connection already.
+    #[must_use]
+    pub fn resume(self, core: &Core) -> Option<Stream> {
+        let parked = core.io().resume(self.index, self.generation);
+        parked.then(|| Stream::new(core.clone(), self.index))
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.core.io().close(self.index);
+    }
+}

@@ -1,0 +1,429 @@
+//! Does a core keep its promises on real sockets? The same tests on every driver this machine allows.
+
+use std::cell::{Cell, RefCell};
+use std::io::{ErrorKind, IoSlice, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::rc::Rc;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use runtime::mailbox::mailbox;
+use runtime::{Core, CoreConfig, DriverChoice, DriverKind, Instant, ParkEvent, run};
+
+/// Runs `main` on a core of each driver, within ten seconds.
+fn on_every_driver<F: Future<Output = ()> + 'static>(
+    configure: impl Fn(&mut CoreConfig),
+    main: impl Fn(Core) -> F,
+) {
+    let chosen = DriverChoice::Uring.settle();
+    let mut drivers = vec![DriverKind::Epoll];
+    match chosen.uring_error {
+        None => drivers.push(DriverKind::Uring),
+        Some(error) => {
+            assert_eq!(chosen.kind, DriverKind::Epoll, "the fall-back when io_uring is refused");
+            eprintln!("io_uring is refused here ({error}): tested on epoll alone");
+        }
+    }
+    for driver in drivers {
+        let mut config = CoreConfig::new(0, driver).expect("descriptors");
+        configure(&mut config);
+        let finished = Rc::new(Cell::new(false));
+        let flag = Rc::clone(&finished);
+        let main = &main;
+        run(config, move |core| {
+            assert_eq!(core.driver(), driver);
+            let test = main(core.clone());
+            let (done, wait) = (Rc::new(Cell::new(false)), Rc::new(RefCell::new(None)));
+            let (done_by_test, wait_by_test) =
+                (Rc::clone(&done), Rc::<RefCell<Option<std::task::Waker>>>::clone(&wait));
+            core.spawn(async move {
+                test.await;
+                done_by_test.set(true);
+                if let Some(waker) = wait_by_test.borrow_mut().take() {
+                    waker.wake();
+                }
+            });
+            let timer = core.clone();
+            core.spawn(async move {
+                timer.sleep(Duration::from_secs(10)).await;
+                panic!("the test did not finish on {driver} within ten seconds");
+            });
+            async move {
+                let deadline = core.now() + Duration::from_secs(11);
+                std::future::poll_fn(|context| {
+                    if done.get() || core.now() >= deadline {
+                        return std::task::Poll::Ready(());
+                    }
+                    *wait.borrow_mut() = Some(context.waker().clone());
+                    std::task::Poll::Pending
+                })
+                .await;
+                flag.set(done.get());
+            }
+        })
+        .expect("the core runs");
+        assert!(finished.get(), "did not finish on {driver}");
+    }
+}
+
+fn listener() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let address = listener.local_addr().expect("address");
+    (listener, address)
+}
+
+fn soon(core: &Core) -> Instant {
+    core.now() + Duration::from_secs(5)
+}
+
+#[test]
+fn bytes_come_back_from_an_echo_in_order() {
+    on_every_driver(
+        |_| {},
+        |core| async move {
+            let (listener, address) = listener();
+            let listener = core.adopt_listener(listener).expect("adopt");
+            let server = core.clone();
+            core.spawn(async move {
+                for _ in 0..20 {
+                    let (stream, peer) = listener.accept().await.expect("accept");
+                    assert!(peer.ip().is_loopback() && peer.port() != 0);
+                    server.spawn(async move {
+                        while let Some(chunk) = stream.recv().await.expect("recv") {
+                            stream.send_all(&chunk).await.expect("send");
+                        }
+                    });
+                }
+            });
+            for round in 0..20_u8 {
+                let stream = core.connect(address, soon(&core)).await.expect("connect");
+                for size in [1_usize, 100, 5000] {
+                    let sent = vec![round; size];
+                    stream.send_all(&sent).await.expect("send");
+                    let mut got = Vec::new();
+                    while got.len() < size {
+                        got.extend_from_slice(&stream.recv().await.expect("recv").expect("bytes"));
+                    }
+                    assert_eq!(got, sent);
+                }
+                stream.shutdown_write().expect("shutdown");
+                assert!(stream.recv().await.expect("recv").is_none(), "the echo closes when it is closed");
+            }
+        },
+    );
+}
+
+/// 8 MiB each way at once through small socket buffers: nothing lost, nothing held beyond the bound.
+#[test]
+fn bulk_bytes_arrive_whole_and_in_order_under_back_pressure() {
+    const TOTAL: usize = 8 << 20;
+    let byte_at = |position: usize| (position * 31 + position / 251) as u8;
+    on_every_driver(
+        |config| config.buffers_per_lane = 8,
+        |core| async move {
+            let (listener, address) = listener();
+            let sender = std::thread::spawn(move || {
+                let (mut stream, _) = listener.accept().expect("accept");
+                let bytes: Vec<u8> = (0..TOTAL).map(byte_at).collect();
+                stream.write_all(&bytes).expect("write");
+            });
+            let stream = core.connect(address, soon(&core)).await.expect("connect");
+            let mut position = 0;
+            while let Some(chunk) = stream.recv().await.expect("recv") {
+                for byte in chunk.iter() {
+                    assert_eq!(*byte, byte_at(position));
+                    position += 1;
+                }
+                if position % 7 == 0 {
+                    core.yield_now().await; // lets more than one buffer fill
+                }
+            }
+            assert_eq!(position, TOTAL);
+            sender.join().expect("sender");
+        },
+    );
+}
+
+#[test]
+fn a_peer_that_does_not_read_stops_the_sender_until_its_deadline() {
+    on_every_driver(
+        |_| {},
+        |core| async move {
+            let (listener, address) = listener();
+            let stream = core.connect(address, soon(&core)).await.expect("connect");
+            let _peer = listener.accept().expect("accept");
+            stream.set_deadline(core.now() + Duration::from_millis(50));
+            let error = stream.send_all(&vec![0; 64 << 20]).await.expect_err("nobody reads");
+            assert_eq!(error.kind(), ErrorKind::TimedOut);
+        },
+    );
+}
+
+#[test]
+fn a_receive_ends_at_its_deadline_and_a_later_one_goes_on() {
+    on_every_driver(
+        |_| {},
+        |core| async move {
+            let (listener, address) = listener();
+            let stream = core.connect(address, soon(&core)).await.expect("connect");
+            let (mut peer, _) = listener.accept().expect("accept");
+            let began = core.now();
+            stream.set_deadline(began + Duration::from_secs(4)); // a later one first: the timer must move
+            stream.set_deadline(began + Duration::from_millis(30));
+            let error = stream.recv().await.expect_err("silence");
+            assert_eq!(error.kind(), ErrorKind::TimedOut);
+            assert!(core.now().since(began) >= Duration::from_millis(30));
+            stream.set_deadline(soon(&core));
+            peer.write_all(b"late").expect("write");
+            assert_eq!(&*stream.recv().await.expect("recv").expect("bytes"), b"late");
+        },
+    );
+}
+
+#[test]
+fn a_refused_connection_is_an_error_and_a_black_hole_times_out() {
+    on_every_driver(
+        |_| {},
+        |core| async move {
+            let (listener, address) = listener();
+            drop(listener);
+            let error = core.connect(address, soon(&core)).await.expect_err("nobody listens");
+            assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+        },
+    );
+}
+
+#[test]
+fn a_parked_connection_comes_back_with_its_bytes_its_end_or_its_deadline() {
+    on_every_driver(
+        |_| {},
+        |core| async move {
+            let (listener, address) = listener();
+            let events = Rc::new(RefCell::new(Vec::new()));
+            let (log, handler_core) = (Rc::clone(&events), core.clone());
+            core.on_parked(move |stream, tag, event| {
+                let log = Rc::clone(&log);
+                handler_core.spawn(async move {
+                    let got = match event {
+                        ParkEvent::Deadline => None,
+                        ParkEvent::Readable => {
+                            stream.set_deadline(Instant::FAR_FUTURE);
+                            Some(stream.recv().await.expect("recv").map_or(Vec::new(), |c| c.to_vec()))
+                        }
+                    };
+                    log.borrow_mut().push((tag, got));
+                });
+            });
+            let mut peers = Vec::new();
+            for tag in 0..4 {
+                let stream = core.connect(address, soon(&core)).await.expect("connect");
+                peers.push(listener.accept().expect("accept").0);
+                let wait = if tag == 2 { Duration::from_millis(20) } else { Duration::from_secs(5) };
+                stream.set_deadline(core.now() + wait);
+                let parked = stream.park(tag);
+                if tag == 3 {
+                    let resumed = parked.resume(&core).expect("still parked");
+                    assert!(resumed.is_quiet());
+                    assert!(parked.resume(&core).is_none(), "resumed only once");
+                }
+            }
+            peers[0].write_all(b"hello").expect("write");
+            peers.remove(1); // closes
+            while events.borrow().len() < 3 {
+                core.sleep(Duration::from_millis(5)).await;
+            }
+            core.sleep(Duration::from_millis(20)).await;
+            let mut events = events.borrow().clone();
+            events.sort();
+            assert_eq!(events, [(0, Some(b"hello".to_vec())), (1, Some(Vec::new())), (2, None)]);
+        },
+    );
+}
+
+#[test]
+fn an_idle_pooled_connection_shows_that_its_peer_spoke_or_left() {
+    on_every_driver(
+        |_| {},
+        |core| async move {
+            let (listener, address) = listener();
+            core.on_parked(|_, _, _| {});
+            for speaks in [true, false] {
+                let stream = core.connect(address, soon(&core)).await.expect("connect");
+                let (mut peer, _) = listener.accept().expect("accept");
+                // An exchange first, so that an io_uring receive is armed.
+                peer.write_all(b"x").expect("write");
+                assert_eq!(stream.recv().await.expect("recv").expect("bytes").len(), 1);
+                assert!(stream.is_quiet());
+                if speaks { peer.write_all(b"unasked").expect("write") } else { drop(peer) }
+                core.sleep(Duration::from_millis(20)).await;
+                let noticed = !stream.is_quiet();
+                let parked = stream.park(0);
+                let given_back = if noticed {
+                    core.sleep(Duration::from_millis(5)).await;
+                    parked.resume(&core).is_none()
+                } else {
+                    core.sleep(Duration::from_millis(20)).await;
+                    parked.resume(&core).is_none()
+                };
+                assert!(given_back, "the handler got it: speaks={speaks}");
+            }
+        },
+    );
+}
+
+/// More connections with bytes than buffers: each gets its turn, none is lost.
+#[test]
+fn exhausted_buffers_delay_reads_and_nothing_else() {
+    on_every_driver(
+        |config| {
+            config.buffers_per_lane = 4;
+            config.buffer_bytes = 4096;
+        },
+        |core| async move {
+            let (listener, address) = listener();
+            let total = Rc::new(Cell::new(0));
+            let mut peers = Vec::new();
+            for _ in 0..32 {
+                let stream = core.connect(address, soon(&core)).await.expect("connect");
+                let (mut peer, _) = listener.accept().expect("accept");
+                peer.write_all(&[7; 1000]).expect("write");
+                peers.push(peer);
+                let (core, total) = (core.clone(), Rc::clone(&total));
+                core.clone().spawn(async move {
+                    let mut left = 1000;
+                    while left > 0 {
+                        let chunk = stream.recv().await.expect("recv").expect("bytes");
+                        left -= chunk.len();
+                        total.set(total.get() + chunk.len());
+                        core.sleep(Duration::from_millis(2)).await; // holds the buffer
+                    }
+                });
+            }
+            while total.get() < 32_000 {
+                core.sleep(Duration::from_millis(5)).await;
+            }
+        },
+    );
+}
+
+#[test]
+fn a_split_message_grows_in_one_buffer() {
+    on_every_driver(
+        |_| {},
+        |core| async move {
+            let (listener, address) = listener();
+            let stream = core.connect(address, soon(&core)).await.expect("connect");
+            let (mut peer, _) = listener.accept().expect("accept");
+            peer.write_all(b"GET / ").expect("write");
+            let mut chunk = stream.recv().await.expect("recv").expect("bytes");
+            peer.write_all(b"HTTP/1.1\r\n").expect("write");
+            while chunk.len() < 16 {
+                assert!(stream.recv_into(&mut chunk).await.expect("recv") > 0);
+            }
+            assert_eq!(&*chunk, b"GET / HTTP/1.1\r\n");
+            drop(peer);
+            assert_eq!(stream.recv_into(&mut chunk).await.expect("recv"), 0);
+        },
+    );
+}
+
+#[test]
+fn slices_leave_in_one_send() {
+    on_every_driver(
+        |_| {},
+        |core| async move {
+            let (listener, address) = listener();
+            let stream = core.connect(address, soon(&core)).await.expect("connect");
+            let (mut peer, _) = listener.accept().expect("accept");
+            let slices = [IoSlice::new(b"one "), IoSlice::new(b""), IoSlice::new(b"two")];
+            assert_eq!(stream.try_send(&slices).expect("send"), 7);
+            let mut got = [0; 7];
+            peer.read_exact(&mut got).expect("read");
+            assert_eq!(&got, b"one two");
+        },
+    );
+}
+
+#[test]
+fn mail_wakes_a_sleeping_core_and_the_box_is_bounded() {
+    on_every_driver(
+        |_| {},
+        |core| async move {
+            let config = CoreConfig::new(1, core.driver()).expect("descriptors");
+            let (sender, receiver) = mailbox::<u32>(&config.remote, 4);
+            let (told, hear) = mpsc::channel();
+            let other = std::thread::spawn(move || {
+                run(config, |core| async move {
+                    loop {
+                        let message = receiver.recv(&core).await;
+                        told.send(message).expect("the test listens");
+                        if message == 0 {
+                            return;
+                        }
+                    }
+                })
+            });
+            for message in (0..100).rev() {
+                while sender.send(message).is_err() {
+                    core.yield_now().await; // full: the bound holds, the message came back
+                }
+            }
+            other.join().expect("thread").expect("core");
+            assert_eq!(hear.iter().collect::<Vec<_>>(), (0..100).rev().collect::<Vec<_>>());
+        },
+    );
+}
+
+#[test]
+fn a_waker_used_on_another_thread_wakes_its_task() {
+    on_every_driver(
+        |_| {},
+        |core| async move {
+            let flag = Arc::new(std::sync::atomic::AtomicBool::new(false));
+            let (flag_there, mut started) = (Arc::clone(&flag), false);
+            std::future::poll_fn(move |context| {
+                if flag.load(std::sync::atomic::Ordering::SeqCst) {
+                    return std::task::Poll::Ready(());
+                }
+                if !std::mem::replace(&mut started, true) {
+                    let (waker, flag) = (context.waker().clone(), Arc::clone(&flag_there));
+                    std::thread::spawn(move || {
+                        flag.store(true, std::sync::atomic::Ordering::SeqCst);
+                        waker.wake();
+                    });
+                }
+                std::task::Poll::Pending
+            })
+            .await;
+            drop(core);
+        },
+    );
+}
+
+/// Closing with operations in the kernel and opening at once must not mix up the connections.
+#[test]
+fn reused_slots_and_descriptors_never_see_the_bytes_of_their_predecessors() {
+    on_every_driver(
+        |_| {},
+        |core| async move {
+            let (listener, address) = listener();
+            for round in 0..200_u32 {
+                let stream = core.connect(address, soon(&core)).await.expect("connect");
+                let (mut peer, _): (TcpStream, _) = listener.accept().expect("accept");
+                // Arms a receive, then gives up without waiting for it.
+                stream.set_deadline(core.now() + Duration::from_secs(5));
+                let nothing = std::future::poll_fn(|context| {
+                    std::task::Poll::Ready(stream.poll_recv(context).is_pending())
+                });
+                assert!(nothing.await);
+                let _ = peer.write_all(&round.to_be_bytes());
+                drop(stream);
+                let next = core.connect(address, soon(&core)).await.expect("connect");
+                let (mut next_peer, _) = listener.accept().expect("accept");
+                next_peer.write_all(&(!round).to_be_bytes()).expect("write");
+                let got = next.recv().await.expect("recv").expect("bytes");
+                assert_eq!(*got, (!round).to_be_bytes());
+            }
+        },
+    );
+}
