@@ -88,7 +88,7 @@ impl BufferPool {
         index
     }
 
-    /// Wakes `waker` when a buffer comes back.
+    /// Wakes `waker` in a turn in which a buffer is free; see [`Self::wake_waiting`].
     pub(crate) fn wait(&self, waker: &Waker) {
         self.waiting.borrow_mut().push_back(waker.clone());
     }
@@ -102,8 +102,18 @@ impl BufferPool {
     /// Gives a buffer back by its index.
     pub(crate) fn give_back(&self, index: u16) {
         self.free.borrow_mut().push(index);
-        let waker = self.waiting.borrow_mut().pop_front();
-        if let Some(waker) = waker {
+    }
+
+    /// Whether a task waits for a buffer and there is one.
+    pub(crate) fn can_wake(&self) -> bool {
+        !self.waiting.borrow().is_empty() && self.free_count() > 0
+    }
+
+    /// Wakes as many waiting tasks as there are buffers. One that has given up meanwhile takes none, and the next
+    /// turn wakes another: so no buffer stays free while a task waits.
+    pub(crate) fn wake_waiting(&self) {
+        for _ in 0..self.free_count() {
+            let Some(waker) = self.waiting.borrow_mut().pop_front() else { return };
             waker.wake();
         }
     }

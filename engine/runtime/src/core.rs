@@ -136,12 +136,8 @@ impl Core {
     fn new(config: CoreConfig) -> io::Result<Self> {
         let accepted = BufferPool::new(config.buffers_per_lane, config.buffer_bytes)?;
         let connected = BufferPool::new(config.buffers_per_lane, config.buffer_bytes)?;
-        let io = Io::new(
-            config.driver,
-            config.remote.eventfd(),
-            Rc::clone(&accepted),
-            Rc::clone(&connected),
-        )?;
+        let io =
+            Io::new(config.driver, config.remote.eventfd(), Rc::clone(&accepted), Rc::clone(&connected))?;
         let mut seed = [0; 8];
         rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty())?;
         Ok(Self(Rc::new(Inner {
@@ -305,6 +301,7 @@ impl Core {
             let now = io.clock();
             io.advance(now);
         }
+        inner.pools.iter().for_each(|pool| pool.wake_waiting());
         self.hand_back_parked();
         self.poll_ready();
     }
@@ -312,7 +309,9 @@ impl Core {
     /// Second half: what the world has to say, at once while there is work left.
     fn wait(&self, spin: &mut Spin) -> io::Result<()> {
         let _entered = Entered::new(&self.0.tasks);
-        let busy = self.0.tasks.ready_count() > 0 || self.io().has_parked_events();
+        let busy = self.0.tasks.ready_count() > 0
+            || self.io().has_parked_events()
+            || self.0.pools.iter().any(|pool| pool.can_wake());
         if busy { self.look(Some(Duration::ZERO)).map(|_| ()) } else { self.idle(spin) }
     }
 

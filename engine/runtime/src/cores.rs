@@ -25,7 +25,11 @@ pub struct CoreCountError(String);
 
 impl fmt::Display for CoreCountError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "'{}' is not a number of cores: give a positive number or 'auto' (1 to {CORES_MAX})", self.0)
+        write!(
+            f,
+            "'{}' is not a number of cores: give a positive number or 'auto' (1 to {CORES_MAX})",
+            self.0
+        )
     }
 }
 

@@ -7,17 +7,17 @@
 
 #![allow(unsafe_code)] // the one room that talks to the kernel and recycles task memory itself
 
-pub mod core;
-mod task;
-pub mod net;
-pub mod driver;
 pub mod buffer;
-pub mod wheel;
-mod spin;
-pub mod mailbox;
+pub mod core;
 pub mod cores;
 pub mod counter;
+pub mod driver;
+pub mod mailbox;
+pub mod net;
+mod spin;
+mod task;
 pub mod time;
+pub mod wheel;
 
 pub use crate::buffer::Chunk;
 pub use crate::core::{Core, CoreConfig, run};

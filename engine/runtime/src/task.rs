@@ -69,7 +69,8 @@ fn class_of<F>() -> Option<usize> {
 }
 
 fn block_layout(class: usize) -> Layout {
-    Layout::from_size_align(BLOCK_BYTES_MIN << class, BLOCK_ALIGN).expect("a power of two well below isize::MAX")
+    Layout::from_size_align(BLOCK_BYTES_MIN << class, BLOCK_ALIGN)
+        .expect("a power of two well below isize::MAX")
 }
 
 unsafe fn poll_block<F: Future<Output = ()>>(block: NonNull<u8>, context: &mut Context<'_>) -> Poll<()> {

@@ -228,7 +228,9 @@ mod tests {
 
     #[test]
     fn fires_at_its_tick_and_not_before() {
-        for tick in [1, 2, 63, 64, 65, 127, 128, 4095, 4096, 4097, 262_144, 16_777_216, 1 << 30, (1 << 31) + 7] {
+        for tick in
+            [1, 2, 63, 64, 65, 127, 128, 4095, 4096, 4097, 262_144, 16_777_216, 1 << 30, (1 << 31) + 7]
+        {
             let mut wheel = Wheel::new();
             wheel.insert(tick, 7);
             let mut fired = Vec::new();

@@ -40,10 +40,8 @@ impl Epoll {
     }
 
     pub(crate) fn register(&self, socket: BorrowedFd<'_>, index: u32) -> io::Result<()> {
-        let interest = epoll::EventFlags::IN
-            | epoll::EventFlags::OUT
-            | epoll::EventFlags::RDHUP
-            | epoll::EventFlags::ET;
+        let interest =
+            epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
         epoll::add(&self.fd, socket, epoll::EventData::new_u64(u64::from(index)), interest)?;
         Ok(())
     }

@@ -7,9 +7,9 @@
 //! no more than these methods: sockets in memory, a virtual clock behind [`Io::clock`], dice behind
 //! [`crate::Core::random`].
 
-mod socket;
 mod epoll;
 mod ring_buffers;
+mod socket;
 mod uring;
 
 use std::fmt;
@@ -242,15 +242,29 @@ impl Io {
         }
     }
 
-    pub(crate) fn set_deadline(&mut self, index: u32, deadline: Instant) {
+    /// Sets the end of waits for reading, and of parking.
+    pub(crate) fn set_recv_deadline(&mut self, index: u32, deadline: Instant) {
         let tick = tick_of(deadline);
-        let socket = &mut self.sockets[index];
-        socket.deadline_tick = tick;
+        self.sockets[index].recv_deadline = tick;
+        self.arm_timer(index, tick);
+    }
+
+    /// Sets the end of waits for writing.
+    pub(crate) fn set_send_deadline(&mut self, index: u32, deadline: Instant) {
+        let tick = tick_of(deadline);
+        self.sockets[index].send_deadline = tick;
+        self.arm_timer(index, tick);
+    }
+
+    /// Makes sure that the socket's timer comes up no later than `tick`.
+    ///
+    /// A later deadline keeps the entry: it comes up early, finds the new tick and moves on. Restarting a deadline is
+    /// so a single store in all but the first case.
+    fn arm_timer(&mut self, index: u32, tick: u64) {
         if tick == NO_DEADLINE {
             return; // an entry left in the wheel finds no deadline and goes
         }
-        // A later deadline keeps the entry: it comes up early, finds the new tick and moves on. Restarting a
-        // deadline is so a single store in all but the first case.
+        let socket = &mut self.sockets[index];
         if let Some(timer) = socket.timer() {
             if self.wheel.due(timer) <= tick {
                 return;
@@ -263,16 +277,14 @@ impl Io {
 
     pub(crate) fn poll_recv(&mut self, index: u32, waker: &Waker) -> Poll<io::Result<Option<Chunk>>> {
         let socket = &mut self.sockets[index];
-        if socket.deadline_tick <= self.now_tick {
-            return Poll::Ready(Err(timed_out()));
-        }
+        let now = self.now_tick;
         if let Backend::Uring(uring) = &mut self.backend
             && let Some(outcome) = uring.poll_received(socket, index, waker)
         {
-            return outcome;
+            return unless_late(outcome, socket, now);
         }
         if !socket.flags.has(Flags::READABLE) {
-            return wait_read(&mut self.backend, socket, index, waker);
+            return unless_late(wait_read(&mut self.backend, socket, index, waker), socket, now);
         }
         let pool = match socket.lane() {
             Lane::Accepted => &self.accepted,
@@ -280,7 +292,8 @@ impl Io {
         };
         let Some(mut chunk) = pool.take() else {
             pool.wait(waker);
-            return Poll::Pending;
+            socket.wait_read(waker);
+            return unless_late(Poll::Pending, socket, now);
         };
         match recv_direct(socket, chunk.spare()) {
             Ok(0) => Poll::Ready(Ok(None)),
@@ -288,7 +301,7 @@ impl Io {
                 chunk.filled(count);
                 Poll::Ready(Ok(Some(chunk)))
             }
-            Err(Errno::AGAIN) => wait_read(&mut self.backend, socket, index, waker),
+            Err(Errno::AGAIN) => unless_late(wait_read(&mut self.backend, socket, index, waker), socket, now),
             Err(error) => Poll::Ready(Err(error.into())),
         }
     }
@@ -304,13 +317,11 @@ impl Io {
             return Poll::Ready(Err(io::Error::from(io::ErrorKind::StorageFull)));
         }
         let socket = &mut self.sockets[index];
-        if socket.deadline_tick <= self.now_tick {
-            return Poll::Ready(Err(timed_out()));
-        }
+        let now = self.now_tick;
         if let Backend::Uring(uring) = &mut self.backend
             && let Some(outcome) = uring.poll_received(socket, index, waker)
         {
-            return outcome.map_ok(|received| {
+            let outcome = outcome.map_ok(|received| {
                 let Some(mut received) = received else { return 0 };
                 let count = chunk.append(&received);
                 received.consume(count);
@@ -319,36 +330,29 @@ impl Io {
                 }
                 count
             });
+            return unless_late(outcome, socket, now);
         }
         if !socket.flags.has(Flags::READABLE) {
-            return wait_read(&mut self.backend, socket, index, waker);
+            return unless_late(wait_read(&mut self.backend, socket, index, waker), socket, now);
         }
         match recv_direct(socket, chunk.spare()) {
             Ok(count) => {
                 chunk.filled(count);
                 Poll::Ready(Ok(count))
             }
-            Err(Errno::AGAIN) => wait_read(&mut self.backend, socket, index, waker),
+            Err(Errno::AGAIN) => unless_late(wait_read(&mut self.backend, socket, index, waker), socket, now),
             Err(error) => Poll::Ready(Err(error.into())),
         }
     }
 
     /// Whether an idle connection shows no sign of bytes, end or error.
     pub(crate) fn is_quiet(&self, index: u32) -> bool {
-        let socket = &self.sockets[index];
-        let flags = socket.flags;
-        socket.received_count == 0
-            && socket.error == 0
-            && !flags.has(Flags::READ_CLOSED)
-            && !flags.has(Flags::READABLE)
+        !has_news(&self.sockets[index])
     }
 
     /// Sends what the kernel takes at once; `WouldBlock` when that is nothing.
     pub(crate) fn try_send(&mut self, index: u32, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let socket = &mut self.sockets[index];
-        if socket.deadline_tick <= self.now_tick {
-            return Err(timed_out());
-        }
         let Some(fd) = socket.fd.as_ref().filter(|_| socket.flags.has(Flags::WRITABLE)) else {
             return Err(io::Error::from(io::ErrorKind::WouldBlock));
         };
@@ -382,11 +386,11 @@ impl Io {
 
     pub(crate) fn poll_writable(&mut self, index: u32, waker: &Waker) -> Poll<io::Result<()>> {
         let socket = &mut self.sockets[index];
-        if socket.deadline_tick <= self.now_tick {
-            return Poll::Ready(Err(timed_out()));
-        }
         if socket.flags.has(Flags::WRITABLE) {
             return Poll::Ready(Ok(()));
+        }
+        if socket.send_deadline <= self.now_tick {
+            return Poll::Ready(Err(timed_out()));
         }
         socket.wait_write(waker);
         if let Backend::Uring(uring) = &mut self.backend {
@@ -473,7 +477,12 @@ impl Io {
         while let Some((index, event)) = self.parked_events.pop() {
             let socket = &mut self.sockets[index];
             socket.flags.clear(Flags::EVENT_QUEUED);
-            if socket.flags.has(Flags::PARKED) {
+            // Resumed and parked again meanwhile, the socket may not deserve the event any more.
+            let is_due = match event {
+                ParkEvent::Readable => has_news(socket),
+                ParkEvent::Deadline => socket.recv_deadline <= self.now_tick,
+            };
+            if socket.flags.has(Flags::PARKED) && is_due {
                 socket.flags.clear(Flags::PARKED);
                 return Some((index, socket.tag, event));
             }
@@ -538,20 +547,22 @@ impl Io {
             }
             let socket = &mut sockets[key];
             socket.set_timer(None);
-            if socket.deadline_tick == NO_DEADLINE {
+            if socket.recv_deadline <= tick && socket.flags.has(Flags::PARKED) {
+                note_parked(sockets, parked_events, key, ParkEvent::Deadline);
                 return;
             }
-            if socket.deadline_tick > tick {
-                postponed.push(key);
-            } else if socket.flags.has(Flags::PARKED) {
-                note_parked(sockets, parked_events, key, ParkEvent::Deadline);
-            } else {
+            if socket.recv_deadline <= tick {
                 socket.wake_reader();
+            }
+            if socket.send_deadline <= tick {
                 socket.wake_writer();
+            }
+            if next_deadline(socket, tick) != NO_DEADLINE {
+                postponed.push(key);
             }
         });
         for index in postponed.drain(..) {
-            let timer = wheel.insert(sockets[index].deadline_tick, index);
+            let timer = wheel.insert(next_deadline(&sockets[index], tick), index);
             sockets[index].set_timer(Some(timer));
         }
         *sockets.postponed() = postponed;
@@ -585,6 +596,29 @@ impl Io {
     }
 }
 
+/// Whether an idle socket shows bytes, an end or an error.
+fn has_news(socket: &Socket) -> bool {
+    socket.flags.has(Flags::READABLE)
+        || socket.flags.has(Flags::READ_CLOSED)
+        || socket.received_count > 0
+        || socket.error != 0
+}
+
+/// The earlier of a socket's deadlines that have not passed at `tick`.
+fn next_deadline(socket: &Socket, tick: u64) -> u64 {
+    let ahead = |deadline: u64| if deadline > tick { deadline } else { NO_DEADLINE };
+    ahead(socket.recv_deadline).min(ahead(socket.send_deadline))
+}
+
+/// Turns a wait for reading into its end when the deadline has passed. What is there already is never late.
+#[inline]
+fn unless_late<T>(outcome: Poll<io::Result<T>>, socket: &Socket, now_tick: u64) -> Poll<io::Result<T>> {
+    if outcome.is_pending() && socket.recv_deadline <= now_tick {
+        return Poll::Ready(Err(timed_out()));
+    }
+    outcome
+}
+
 /// Queues the event of a parked socket that has one, once.
 fn note_parked(
     sockets: &mut Sockets,
@@ -596,11 +630,7 @@ fn note_parked(
     if !socket.flags.has(Flags::PARKED) || socket.flags.has(Flags::EVENT_QUEUED) {
         return;
     }
-    let readable = socket.flags.has(Flags::READABLE)
-        || socket.flags.has(Flags::READ_CLOSED)
-        || socket.received_count > 0
-        || socket.error != 0;
-    if readable || event == ParkEvent::Deadline {
+    if has_news(socket) || event == ParkEvent::Deadline {
         socket.flags.set(Flags::EVENT_QUEUED);
         parked_events.push((index, event));
     }

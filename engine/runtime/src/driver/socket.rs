@@ -79,7 +79,9 @@ pub(crate) struct Socket {
     /// What the owner of a parked socket calls it.
     pub(crate) tag: u32,
     timer: u32,
-    pub(crate) deadline_tick: u64,
+    /// When a wait for reading, or parking, is over; and one for writing.
+    pub(crate) recv_deadline: u64,
+    pub(crate) send_deadline: u64,
     /// The turn in which an operation was last queued for the kernel (io_uring).
     pub(crate) queued_turn: u32,
     pub(crate) reader: Option<Waker>,
@@ -99,7 +101,8 @@ impl Socket {
             received_count: 0,
             tag: 0,
             timer: NO_TIMER,
-            deadline_tick: NO_DEADLINE,
+            recv_deadline: NO_DEADLINE,
+            send_deadline: NO_DEADLINE,
             queued_turn: 0,
             reader: None,
             writer: None,

@@ -37,10 +37,23 @@ impl Stream {
         poll_fn(|context| self.core.io().poll_connected(self.index, context.waker())).await
     }
 
-    /// Lets receives, sends and parking end at `deadline`, until set again. [`Instant::FAR_FUTURE`] is none.
-    #[inline]
+    /// Lets waits for reading, for writing and for a connection end at `deadline`, until set again.
+    /// [`Instant::FAR_FUTURE`] is none.
     pub fn set_deadline(&self, deadline: Instant) {
-        self.core.io().set_deadline(self.index, deadline);
+        self.set_recv_deadline(deadline);
+        self.set_send_deadline(deadline);
+    }
+
+    /// Lets waits for reading, and parking, end at `deadline`. Bytes that are there are received even later.
+    #[inline]
+    pub fn set_recv_deadline(&self, deadline: Instant) {
+        self.core.io().set_recv_deadline(self.index, deadline);
+    }
+
+    /// Lets waits for writing, and for a connection, end at `deadline`.
+    #[inline]
+    pub fn set_send_deadline(&self, deadline: Instant) {
+        self.core.io().set_send_deadline(self.index, deadline);
     }
 
     /// Waits for bytes; a buffer is taken only once there are some. `None` is the end of the stream.

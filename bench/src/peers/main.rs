@@ -1,0 +1,156 @@
+//! How much CPU time does the gateway take per request, beside nginx, HAProxy and a relay that parses nothing?
+//!
+//! Arguments in, table out; it never leaves a process behind. Run it as `bench/peers`, which builds what it needs.
+
+mod client;
+mod contender;
+mod measure;
+mod process;
+mod report;
+mod scenario;
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use clap::Parser;
+use serde_json::json;
+
+use crate::contender::{Contender, ENGINES, PEERS};
+use crate::measure::Bench;
+use crate::process::WorkDir;
+use crate::report::Outcome;
+use crate::scenario::{Figure, SCENARIOS, Scenario};
+
+/// Measures CPU time per request side by side: candidate and reference share core 0 at the same moment, each under
+/// a client of its own on core 1, and only their ratio is read.
+#[derive(Parser)]
+#[command(name = "peers", version)]
+struct Arguments {
+    /// Scenario to run; may be repeated [default: all]
+    #[arg(long = "scenario", value_name = "NAME")]
+    scenarios: Vec<String>,
+    /// Contender to measure; may be repeated [default: both drivers, nginx and haproxy]
+    #[arg(long = "candidate", value_name = "NAME")]
+    candidates: Vec<Contender>,
+    /// What shares the core with each candidate
+    #[arg(long, value_name = "NAME", default_value = "null")]
+    against: Contender,
+    /// Turns of every candidate
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+    /// Length of one turn in seconds
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=600))]
+    seconds: u64,
+    /// Write every round as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Name scenarios and contenders, and end
+    #[arg(long)]
+    list: bool,
+    /// One round of one second: shows that the measurement works, says nothing about speed
+    #[arg(long, conflicts_with_all = ["scenarios", "candidates", "rounds", "seconds"])]
+    smoke: bool,
+}
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::parse();
+    if arguments.list {
+        print_list();
+        return ExitCode::SUCCESS;
+    }
+    if arguments.smoke {
+        arguments.scenarios = vec![SCENARIOS[0].name.to_owned()];
+        arguments.candidates = vec![Contender::Null, Contender::EngineEpoll];
+        (arguments.rounds, arguments.seconds) = (1, 1);
+    }
+    match run(&arguments) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("peers: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn print_list() {
+    println!("scenarios:");
+    for scenario in SCENARIOS {
+        println!("  {:<13} {}", scenario.name, scenario.about);
+    }
+    println!("contenders:");
+    for contender in [Contender::Null].iter().chain(&ENGINES).chain(&PEERS) {
+        println!("  {:<13} {}", contender.name(), contender.about());
+    }
+}
+
+/// Runs every scenario that was asked for; returns whether every row counts.
+fn run(arguments: &Arguments) -> anyhow::Result<bool> {
+    let cores = std::thread::available_parallelism()?.get();
+    ensure!(
+        cores >= 2,
+        "two cores are needed, one for the servers and one for the clients; there is {cores}"
+    );
+    let scenarios = chosen_scenarios(&arguments.scenarios)?;
+    let own_path = std::env::current_exe()?;
+    let binaries = own_path.parent().context("this binary lies in no directory")?;
+    let dir = WorkDir::create("peers")?;
+    let bench = Bench {
+        binaries,
+        dir: &dir.path,
+        reference: arguments.against,
+        rounds: arguments.rounds,
+        duration: Duration::from_secs(arguments.seconds),
+    };
+
+    let mut outcomes = Vec::new();
+    for scenario in scenarios {
+        let contenders = contenders_of(scenario, &arguments.candidates);
+        let progress = |round: u32, contender: Contender| {
+            eprintln!("{}: round {} of {}, {}", scenario.name, round + 1, arguments.rounds, contender.name());
+        };
+        let rows = bench.run(scenario, &contenders, &progress)?;
+        let outcome = Outcome { scenario, reference: arguments.against, rows };
+        print!("{}", outcome.to_text());
+        outcomes.push(outcome);
+    }
+    if let Some(path) = &arguments.json {
+        let report = json!({
+            "rounds": arguments.rounds,
+            "seconds": arguments.seconds,
+            "scenarios": outcomes.iter().map(Outcome::to_json).collect::<Vec<_>>(),
+        });
+        let text = serde_json::to_string_pretty(&report)?;
+        fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(outcomes.iter().all(Outcome::is_complete))
+}
+
+fn chosen_scenarios(names: &[String]) -> anyhow::Result<Vec<&'static Scenario>> {
+    if names.is_empty() {
+        return Ok(SCENARIOS.iter().collect());
+    }
+    let find = |name: &String| match SCENARIOS.iter().find(|scenario| scenario.name == name) {
+        Some(scenario) => Ok(scenario),
+        None => bail!("no scenario {name:?}; --list names them"),
+    };
+    names.iter().map(find).collect()
+}
+
+/// Those asked for, as far as the scenario is about them.
+fn contenders_of(scenario: &Scenario, asked: &[Contender]) -> Vec<Contender> {
+    let mut contenders = asked.to_vec();
+    if contenders.is_empty() {
+        contenders.extend(ENGINES.iter().chain(&PEERS));
+        if scenario.figure == Figure::SoloLatency {
+            contenders.insert(0, Contender::Null);
+        }
+    }
+    if scenario.figure == Figure::Scaling {
+        contenders.retain(|contender| ENGINES.contains(contender));
+    }
+    contenders
+}

@@ -1,0 +1,270 @@
+//! How are the measured processes started, pinned, read and ended?
+//!
+//! Nothing here knows what a process does. No child outlives its [`Child`]: it is ended when that is dropped, and
+//! by the kernel when this process dies in any other way.
+
+use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{self, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+
+/// Between two looks at something that is not there yet.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// From the start of a server to its first good answer.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
+/// From SIGTERM to SIGKILL.
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A set of cores in `taskset`'s notation: `0`, `0,1`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CoreList(pub(crate) &'static str);
+
+impl CoreList {
+    /// How many cores it names.
+    pub(crate) fn count(self) -> usize {
+        self.0.split(',').count()
+    }
+}
+
+/// A running child, pinned.
+pub(crate) struct Child {
+    name: String,
+    process: process::Child,
+    log: PathBuf,
+}
+
+impl Child {
+    /// Starts `command` on `cores` with its output in `NAME.log` inside `dir`.
+    ///
+    /// It must be called from the main thread: the kernel ends the child with the thread that started it.
+    pub(crate) fn start(name: &str, cores: CoreList, dir: &Path, command: &[String]) -> anyhow::Result<Self> {
+        let log = dir.join(format!("{name}.log"));
+        let output = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
+        let process = Command::new("setpriv")
+            .args(["--pdeathsig", "TERM", "taskset", "--cpu-list", cores.0])
+            .args(command)
+            // A group of its own, so that its descendants can be ended with it.
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .spawn()
+            .context("cannot run setpriv and taskset (Debian: util-linux)")?;
+        Ok(Self { name: name.to_owned(), process, log })
+    }
+
+    /// Waits until `GET /` is answered by 200 with a body of `body_bytes`.
+    pub(crate) fn wait_until_answering(&mut self, addr: SocketAddr, body_bytes: usize) -> anyhow::Result<()> {
+        let deadline = Instant::now() + START_TIMEOUT;
+        loop {
+            let Err(error) = check_answer(addr, body_bytes) else { return Ok(()) };
+            if let Some(status) = self.process.try_wait()? {
+                bail!("{} ended at start ({status}){}", self.name, self.last_words());
+            }
+            ensure!(
+                Instant::now() < deadline,
+                "{} gave no good answer within {START_TIMEOUT:?}: {error:#}{}",
+                self.name,
+                self.last_words()
+            );
+            thread::sleep(POLL_INTERVAL);
+        }
+    }
+
+    /// Waits for a child that ends by itself, with success, within `timeout`.
+    pub(crate) fn wait_until_done(&mut self, timeout: Duration) -> anyhow::Result<()> {
+        let status = self.wait_for_exit(timeout)?;
+        let status = status.with_context(|| format!("{} did not end within {timeout:?}", self.name))?;
+        ensure!(status.success(), "{} failed ({status}){}", self.name, self.last_words());
+        Ok(())
+    }
+
+    /// CPU time that this process and its descendants have used until now.
+    pub(crate) fn cpu_time(&self) -> anyhow::Result<Duration> {
+        let mut total = Duration::ZERO;
+        for pid in descendants(self.process.id())? {
+            total +=
+                cpu_time_of(pid).with_context(|| format!("CPU time of {} (process {pid})", self.name))?;
+        }
+        Ok(total)
+    }
+
+    fn wait_for_exit(&mut self, timeout: Duration) -> anyhow::Result<Option<ExitStatus>> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            let status = self.process.try_wait()?;
+            if status.is_some() || Instant::now() >= deadline {
+                return Ok(status);
+            }
+            thread::sleep(POLL_INTERVAL);
+        }
+    }
+
+    /// The end of its log, for a message.
+    fn last_words(&self) -> String {
+        let text = fs::read(&self.log).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(10)..].iter().map(|line| format!("\n    {line}")).collect()
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        let pid = Pid::from_child(&self.process);
+        // SIGTERM first: a server may have something to put away. While it runs, its process id is its own.
+        if matches!(self.process.try_wait(), Ok(None)) {
+            let _ = kill_process(pid, Signal::TERM);
+        }
+        let has_ended = matches!(self.wait_for_exit(STOP_TIMEOUT), Ok(Some(_)));
+        // What it started and left behind is still in its group.
+        let _ = kill_process_group(pid, Signal::KILL);
+        if !has_ended {
+            let _ = self.process.wait();
+        }
+    }
+}
+
+/// A directory of this run's own, gone with it.
+pub(crate) struct WorkDir {
+    /// Where it is.
+    pub(crate) path: PathBuf,
+}
+
+impl WorkDir {
+    /// Creates one for `name`, of which this process has only one.
+    pub(crate) fn create(name: &str) -> anyhow::Result<Self> {
+        let path = std::env::temp_dir().join(format!("corelane-{name}-{}", process::id()));
+        fs::create_dir(&path).with_context(|| format!("cannot create {}", path.display()))?;
+        Ok(Self { path })
+    }
+}
+
+impl Drop for WorkDir {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+/// A loopback address that was free a moment ago.
+pub(crate) fn free_addr() -> anyhow::Result<SocketAddr> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+}
+
+fn check_answer(addr: SocketAddr, body_bytes: usize) -> anyhow::Result<()> {
+    let mut stream = TcpStream::connect(addr)?;
+    stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+    write!(stream, "GET / HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n")?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    let head_bytes =
+        answer.windows(4).position(|window| window == b"\r\n\r\n").context("no response head")? + 4;
+    let status_line = String::from_utf8_lossy(&answer[..head_bytes]);
+    let status_line = status_line.lines().next().unwrap_or_default();
+    ensure!(status_line.starts_with("HTTP/1.1 200"), "answered {status_line:?}");
+    let body = answer.len() - head_bytes;
+    ensure!(body == body_bytes, "a body of {body} bytes instead of {body_bytes}");
+    Ok(())
+}
+
+/// `root` and every process below it.
+fn descendants(root: u32) -> anyhow::Result<Vec<u32>> {
+    let mut parents = Vec::new();
+    for entry in fs::read_dir("/proc").context("cannot read /proc")? {
+        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
+        // A process that ended since the directory was read is no descendant of ours worth counting.
+        let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
+        // proc_pid_stat(5): the command in parentheses may hold anything; state and parent follow the last one.
+        let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1));
+        parents.push((pid, parent.and_then(|parent| parent.parse::<u32>().ok()).unwrap_or(0)));
+    }
+    let mut family = vec![root];
+    let mut next = 0;
+    while let Some(&pid) = family.get(next) {
+        family.extend(parents.iter().filter(|(_, parent)| *parent == pid).map(|(child, _)| *child));
+        next += 1;
+    }
+    Ok(family)
+}
+
+/// Sum over the living threads of one process; to the nanosecond, unlike the 10 ms ticks of `/proc/PID/stat`.
+fn cpu_time_of(pid: u32) -> anyhow::Result<Duration> {
+    let mut total = Duration::ZERO;
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let text = fs::read_to_string(task?.path().join("schedstat"))?;
+        // First field: time spent on a CPU, in nanoseconds (Documentation/scheduler/sched-stats.rst).
+        let ns = text.split_whitespace().next().and_then(|field| field.parse().ok());
+        total += Duration::from_nanos(ns.with_context(|| format!("unexpected schedstat {text:?}"))?);
+    }
+    Ok(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+    use std::time::{Duration, Instant};
+
+    use super::{Child, CoreList, POLL_INTERVAL, WorkDir, descendants};
+
+    fn start_shell(dir: &WorkDir, script: &str) -> Child {
+        Child::start("shell", CoreList("0"), &dir.path, &["sh", "-c", script].map(str::to_owned)).unwrap()
+    }
+
+    #[track_caller]
+    fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !is_so() {
+            assert!(Instant::now() < deadline, "not within 10 s: {what}");
+            thread::sleep(POLL_INTERVAL);
+        }
+    }
+
+    #[test]
+    fn cpu_time_includes_descendants() {
+        let dir = WorkDir::create("test-cpu-time").unwrap();
+        let child = start_shell(&dir, "(while :; do :; done) & wait");
+        wait_until("the loop below the shell runs", || child.cpu_time().unwrap() > Duration::from_millis(50));
+        let root_only = super::cpu_time_of(child.process.id()).unwrap();
+        assert!(root_only < Duration::from_millis(50), "the shell itself only waits, yet used {root_only:?}");
+    }
+
+    #[test]
+    fn drop_ends_the_child_and_its_descendants() {
+        let dir = WorkDir::create("test-drop").unwrap();
+        let child = start_shell(&dir, "(while :; do :; done) & wait");
+        let mut family = Vec::new();
+        wait_until("the shell has started its loop", || {
+            family = descendants(child.process.id()).unwrap();
+            family.len() == 2
+        });
+        drop(child);
+        // An orphan is reaped by whoever adopts it: until then it is dead, but listed.
+        let is_alive = |pid: &u32| {
+            std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+        };
+        wait_until("all of them are gone", || !family.iter().any(is_alive));
+    }
+
+    #[test]
+    fn failure_at_start_is_told_with_the_last_words() {
+        let dir = WorkDir::create("test-failure").unwrap();
+        let mut child = start_shell(&dir, "echo no such thing >&2; exit 3");
+        let nowhere = super::free_addr().unwrap();
+        let error = child.wait_until_answering(nowhere, 1).unwrap_err().to_string();
+        assert!(error.contains("exit status: 3") && error.contains("no such thing"), "{error}");
+    }
+
+    #[test]
+    fn descendants_start_with_the_root() {
+        assert_eq!(descendants(std::process::id()).unwrap()[0], std::process::id());
+    }
+}

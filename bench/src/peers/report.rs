@@ -1,0 +1,321 @@
+//! What do the rounds say, and are the targets met?
+//!
+//! Medians of rounds, their range, and ratios of medians; it never measures and never drops a round.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use crate::contender::{Contender, ENGINES, PEERS};
+use crate::measure::{Row, Side};
+use crate::scenario::{Figure, Scenario, Target};
+
+/// One scenario, measured.
+pub(crate) struct Outcome<'a> {
+    /// What was measured.
+    pub(crate) scenario: &'a Scenario,
+    /// What shared the core.
+    pub(crate) reference: Contender,
+    /// One row for each contender.
+    pub(crate) rows: Vec<Row>,
+}
+
+/// Median and range of a row's figure.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Summary {
+    median: f64,
+    min: f64,
+    max: f64,
+}
+
+impl Summary {
+    fn of(values: impl Iterator<Item = f64>) -> Option<Self> {
+        let mut values: Vec<f64> = values.collect();
+        values.sort_by(f64::total_cmp);
+        let (min, max) = (*values.first()?, *values.last()?);
+        let (low, high) = (values[(values.len() - 1) / 2], values[values.len() / 2]);
+        Some(Self { median: f64::midpoint(low, high), min, max })
+    }
+}
+
+impl Row {
+    /// Of a row that counts.
+    fn summary(&self) -> Option<Summary> {
+        if self.failure.is_some() {
+            return None;
+        }
+        Summary::of(self.samples.iter().map(|sample| sample.figure))
+    }
+}
+
+/// Whether a target is met.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Verdict {
+    Met,
+    Missed,
+    NotMeasured,
+}
+
+impl Verdict {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Met => "met",
+            Self::Missed => "MISSED",
+            Self::NotMeasured => "not measured",
+        }
+    }
+}
+
+/// A target and what came of it.
+struct Judgement {
+    contender: Contender,
+    measured: Option<f64>,
+    bound: String,
+    verdict: Verdict,
+}
+
+impl Outcome<'_> {
+    /// Whether every row counts.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.rows.iter().all(|row| row.failure.is_none())
+    }
+
+    /// The table and the verdicts.
+    pub(crate) fn to_text(&self) -> String {
+        let mut text = format!("\n{}: {}\n", self.scenario.name, self.scenario.about);
+        let columns = match self.scenario.figure {
+            Figure::PairedCpu => {
+                let against = format!("÷ {}", self.reference.name());
+                [against, "range".into(), "CPU/request".into(), "÷ better peer".into(), "requests".into()]
+            }
+            Figure::SoloLatency => ["p50", "range", "p99", "÷ better peer", "requests"].map(str::to_owned),
+            Figure::Scaling => ["2 cores ÷ 1", "range", "CPU/request", "", "requests"].map(str::to_owned),
+        };
+        let _ = writeln!(text, "  {}", line("", &columns.each_ref().map(String::as_str)));
+        for row in &self.rows {
+            let _ = writeln!(text, "  {}", self.row_text(row));
+        }
+        for judgement in self.judgements() {
+            let measured = judgement.measured.map_or("–".to_owned(), |value| format!("{value:.2}"));
+            let Judgement { contender, bound, verdict, .. } = judgement;
+            let _ =
+                writeln!(text, "  target  {:<13} {measured} {bound}: {}", contender.name(), verdict.word());
+        }
+        text
+    }
+
+    fn row_text(&self, row: &Row) -> String {
+        let (Some(summary), name) = (row.summary(), row.contender.name()) else {
+            let cause = row.failure.as_deref().unwrap_or("no rounds");
+            return format!("{:<13} FAILED: {cause}", row.contender.name());
+        };
+        let requests: u64 = row.samples.iter().map(|sample| sample.candidate.client.completed).sum();
+        let Summary { median, min, max } = summary;
+        let (figure, range, beside) = match self.scenario.figure {
+            Figure::PairedCpu | Figure::Scaling => {
+                let cpu = Summary::of(row.samples.iter().map(|sample| sample.candidate.cpu_us_per_request()));
+                let cpu = cpu.map_or(0.0, |cpu| cpu.median);
+                (format!("{median:.2}"), format!("{min:.2}–{max:.2}"), format!("{cpu:.1} µs"))
+            }
+            Figure::SoloLatency => {
+                let p99 = Summary::of(
+                    row.samples.iter().map(|sample| sample.candidate.client.latency_p99_ns as f64),
+                );
+                let p99 = p99.map_or(0.0, |p99| p99.median / 1e3);
+                (format!("{median:.1} µs"), format!("{min:.1}–{max:.1}"), format!("{p99:.1} µs"))
+            }
+        };
+        let versus = self.versus_better_peer(row).map_or(String::new(), |ratio| format!("{ratio:.2}"));
+        line(name, &[&figure, &range, &beside, &versus, &requests.to_string()])
+    }
+
+    /// The row's median ÷ the smaller of the peers' medians; smaller is better for both figures it is used with.
+    fn versus_better_peer(&self, row: &Row) -> Option<f64> {
+        if self.scenario.figure == Figure::Scaling {
+            return None;
+        }
+        let peers = self.rows.iter().filter(|row| PEERS.contains(&row.contender));
+        let medians = peers.map(|peer| peer.summary().map(|summary| summary.median));
+        // A peer that failed might have been the better one: then there is no answer.
+        let medians: Option<Vec<f64>> = medians.collect();
+        let medians = medians.filter(|medians| medians.len() == PEERS.len())?;
+        let better = medians.into_iter().min_by(f64::total_cmp)?;
+        Some(row.summary()?.median / better)
+    }
+
+    fn judgements(&self) -> Vec<Judgement> {
+        let engines = self.rows.iter().filter(|row| ENGINES.contains(&row.contender));
+        engines.flat_map(|row| self.scenario.targets.iter().map(|target| self.judge(row, *target))).collect()
+    }
+
+    fn judge(&self, row: &Row, target: Target) -> Judgement {
+        let median = row.summary().map(|summary| summary.median);
+        let (measured, bound, met): (_, _, fn(f64, f64) -> bool) = match target {
+            Target::NullRelayAtMost(bound) => {
+                (median.filter(|_| self.reference == Contender::Null), bound, |measured, bound| {
+                    measured <= bound
+                })
+            }
+            Target::BetterPeerAtMost(bound) => {
+                (self.versus_better_peer(row), bound, |measured, bound| measured <= bound)
+            }
+            Target::OneCoreAtLeast(bound) => (median, bound, |measured, bound| measured >= bound),
+        };
+        let verdict = match measured {
+            None => Verdict::NotMeasured,
+            Some(measured) if met(measured, bound) => Verdict::Met,
+            Some(_) => Verdict::Missed,
+        };
+        let bound = match target {
+            Target::NullRelayAtMost(bound) => format!("× null relay (at most {bound:.2})"),
+            Target::BetterPeerAtMost(bound) => format!("× better of nginx and HAProxy (at most {bound:.2})"),
+            Target::OneCoreAtLeast(bound) => {
+                format!("of one core's requests per CPU second (at least {bound:.2})")
+            }
+        };
+        Judgement { contender: row.contender, measured, bound, verdict }
+    }
+
+    /// Every round, every figure and every verdict.
+    pub(crate) fn to_json(&self) -> Value {
+        let judgements = self.judgements();
+        json!({
+            "name": self.scenario.name,
+            "about": self.scenario.about,
+            "reference": self.reference.name(),
+            "rows": self.rows.iter().map(|row| self.row_json(row)).collect::<Vec<_>>(),
+            "targets": judgements.iter().map(|judgement| json!({
+                "contender": judgement.contender.name(),
+                "measured": judgement.measured,
+                "bound": judgement.bound,
+                "verdict": judgement.verdict.word(),
+            })).collect::<Vec<_>>(),
+        })
+    }
+
+    fn row_json(&self, row: &Row) -> Value {
+        let summary = row.summary();
+        json!({
+            "contender": row.contender.name(),
+            "failure": row.failure,
+            "median": summary.map(|summary| summary.median),
+            "min": summary.map(|summary| summary.min),
+            "max": summary.map(|summary| summary.max),
+            "versus_better_peer": self.versus_better_peer(row),
+            "rounds": row.samples.iter().map(|sample| json!({
+                "figure": sample.figure,
+                "candidate": side_json(&sample.candidate),
+                "reference": sample.reference.as_ref().map(side_json),
+            })).collect::<Vec<_>>(),
+        })
+    }
+}
+
+fn side_json(side: &Side) -> Value {
+    json!({
+        "requests": side.client.completed,
+        "errors": side.client.errors,
+        "cpu_s": side.cpu.as_secs_f64(),
+        "cpu_us_per_request": side.cpu_us_per_request(),
+        "latency_p50_ns": side.client.latency_p50_ns,
+        "latency_p99_ns": side.client.latency_p99_ns,
+    })
+}
+
+fn line(name: &str, cells: &[&str; 5]) -> String {
+    let [figure, range, beside, versus, requests] = cells;
+    format!("{name:<13} {figure:>12} {range:>13} {beside:>13} {versus:>14} {requests:>10}")
+        .trim_end()
+        .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{Outcome, Summary, Verdict};
+    use crate::client::Report;
+    use crate::contender::Contender;
+    use crate::measure::{Row, Sample, Side};
+    use crate::scenario::{Figure, Scenario, Target};
+
+    fn row(contender: Contender, figures: &[f64]) -> Row {
+        let client = Report { completed: 10, errors: 0, latency_p50_ns: 1, latency_p99_ns: 2 };
+        let candidate = Side { cpu: Duration::from_micros(10), client };
+        let sample = |figure: &f64| Sample { figure: *figure, candidate, reference: None };
+        Row { contender, samples: figures.iter().map(sample).collect(), failure: None }
+    }
+
+    fn scenario(figure: Figure, targets: &'static [Target]) -> Scenario {
+        Scenario { name: "test", about: "", connections: 1, body_bytes: 1, figure, targets }
+    }
+
+    /// The verdict on an engine that measured `engine` beside peers at 2.0 and 1.5.
+    fn verdict(figure: Figure, targets: &'static [Target], engine: f64) -> Verdict {
+        let rows = vec![
+            row(Contender::EngineEpoll, &[engine]),
+            row(Contender::Nginx, &[2.0]),
+            row(Contender::Haproxy, &[1.5]),
+        ];
+        let outcome = Outcome { scenario: &scenario(figure, targets), reference: Contender::Null, rows };
+        let judgements = outcome.judgements();
+        assert_eq!(judgements.len(), 1, "one engine, one target");
+        judgements[0].verdict
+    }
+
+    #[test]
+    fn summary_is_the_median_and_the_range() {
+        let of = |values: &[f64]| Summary::of(values.iter().copied());
+        assert_eq!(of(&[3.0, 1.0, 2.0]), Some(Summary { median: 2.0, min: 1.0, max: 3.0 }));
+        assert_eq!(of(&[4.0, 1.0, 2.0, 3.0]), Some(Summary { median: 2.5, min: 1.0, max: 4.0 }));
+        assert_eq!(of(&[]), None);
+    }
+
+    #[test]
+    fn the_null_relay_bounds_from_above() {
+        let targets = &[Target::NullRelayAtMost(1.2)];
+        assert_eq!(verdict(Figure::PairedCpu, targets, 1.2), Verdict::Met);
+        assert_eq!(verdict(Figure::PairedCpu, targets, 1.21), Verdict::Missed);
+    }
+
+    #[test]
+    fn the_better_peer_is_the_one_that_costs_less() {
+        let targets = &[Target::BetterPeerAtMost(0.8)];
+        assert_eq!(verdict(Figure::PairedCpu, targets, 1.19), Verdict::Met);
+        assert_eq!(verdict(Figure::PairedCpu, targets, 1.21), Verdict::Missed);
+    }
+
+    #[test]
+    fn scaling_bounds_from_below() {
+        let targets = &[Target::OneCoreAtLeast(0.9)];
+        assert_eq!(verdict(Figure::Scaling, targets, 0.91), Verdict::Met);
+        assert_eq!(verdict(Figure::Scaling, targets, 0.89), Verdict::Missed);
+    }
+
+    #[test]
+    fn nothing_is_said_of_a_failed_row() {
+        let scenario = scenario(Figure::PairedCpu, &[Target::NullRelayAtMost(9.0)]);
+        let mut failed = row(Contender::EngineUring, &[1.0]);
+        failed.failure = Some("3 requests failed in round 1".to_owned());
+        let outcome = Outcome { scenario: &scenario, reference: Contender::Null, rows: vec![failed] };
+        assert_eq!(outcome.judgements()[0].verdict, Verdict::NotMeasured);
+        assert!(!outcome.is_complete());
+        assert!(outcome.to_text().contains("FAILED: 3 requests failed in round 1"));
+    }
+
+    #[test]
+    fn a_missing_peer_might_have_been_the_better_one() {
+        let scenario = scenario(Figure::PairedCpu, &[Target::BetterPeerAtMost(9.0)]);
+        let rows = vec![row(Contender::EngineEpoll, &[1.0]), row(Contender::Nginx, &[2.0])];
+        let outcome = Outcome { scenario: &scenario, reference: Contender::Null, rows };
+        assert_eq!(outcome.judgements()[0].verdict, Verdict::NotMeasured);
+    }
+
+    #[test]
+    fn another_reference_is_no_null_relay() {
+        let scenario = scenario(Figure::PairedCpu, &[Target::NullRelayAtMost(9.0)]);
+        let rows = vec![row(Contender::EngineEpoll, &[1.0])];
+        let outcome = Outcome { scenario: &scenario, reference: Contender::Nginx, rows };
+        assert_eq!(outcome.judgements()[0].verdict, Verdict::NotMeasured);
+    }
+}

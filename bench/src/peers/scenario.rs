@@ -1,0 +1,93 @@
+//! What load is put on, and which figure is hoped for?
+//!
+//! Only data: how a figure is taken is `measure`'s business.
+
+/// A kind of traffic, with the targets that our gateway is held to.
+pub(crate) struct Scenario {
+    /// As given to `--scenario`.
+    pub(crate) name: &'static str,
+    /// One line for `--list`.
+    pub(crate) about: &'static str,
+    /// Connections that the client keeps open, one request at a time on each.
+    pub(crate) connections: u32,
+    /// Bytes in the body of every response.
+    pub(crate) body_bytes: usize,
+    /// What is read.
+    pub(crate) figure: Figure,
+    /// What our gateway must reach.
+    pub(crate) targets: &'static [Target],
+}
+
+/// What a scenario reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Figure {
+    /// CPU time per request ÷ that of a reference that shares the core at the same moment.
+    PairedCpu,
+    /// Median latency with the core to itself, in microseconds.
+    SoloLatency,
+    /// Requests per CPU second of our gateway on two cores ÷ the same on one.
+    Scaling,
+}
+
+/// A bound on the median of the rounds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Target {
+    /// At most this many times the null relay.
+    NullRelayAtMost(f64),
+    /// At most this many times the better of nginx and HAProxy.
+    BetterPeerAtMost(f64),
+    /// At least this part of what one core does with a CPU second.
+    OneCoreAtLeast(f64),
+}
+
+/// Every scenario, in the order in which they run.
+pub(crate) const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "c64",
+        about: "64 connections, 128 B bodies",
+        connections: 64,
+        body_bytes: 128,
+        figure: Figure::PairedCpu,
+        targets: &[Target::NullRelayAtMost(1.20), Target::BetterPeerAtMost(0.80)],
+    },
+    Scenario {
+        name: "c256",
+        about: "256 connections, 128 B bodies",
+        connections: 256,
+        body_bytes: 128,
+        figure: Figure::PairedCpu,
+        targets: &[Target::BetterPeerAtMost(0.70)],
+    },
+    Scenario {
+        name: "body16k",
+        about: "64 connections, 16 KiB bodies",
+        connections: 64,
+        body_bytes: 16 * 1024,
+        figure: Figure::PairedCpu,
+        targets: &[Target::BetterPeerAtMost(0.80)],
+    },
+    Scenario {
+        name: "c1",
+        about: "1 connection, 128 B bodies",
+        connections: 1,
+        body_bytes: 128,
+        figure: Figure::PairedCpu,
+        targets: &[],
+    },
+    Scenario {
+        name: "latency",
+        about: "median latency at 1 connection, 128 B bodies, each alone on the core",
+        connections: 1,
+        body_bytes: 128,
+        figure: Figure::SoloLatency,
+        targets: &[Target::BetterPeerAtMost(1.00)],
+    },
+    Scenario {
+        name: "scaling",
+        about: "our gateway on 2 cores and on 1, 64 connections, 128 B bodies; client and origin share the cores",
+        connections: 64,
+        body_bytes: 128,
+        figure: Figure::Scaling,
+        targets: &[Target::OneCoreAtLeast(0.90)],
+    },
+];

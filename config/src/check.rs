@@ -1,0 +1,133 @@
+//! Do the tables agree with each other? Addresses taken twice, channels never reached, upstreams never used.
+//!
+//! Never looks a reference up: a name that stands for nothing is `compile`'s to report, and ignored here.
+
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+
+use crate::document::key::Key;
+use crate::report::Report;
+use crate::schema::{Channel, Config};
+
+/// Reports what the tables say against each other.
+pub(crate) fn check(config: &Config, report: &Report<'_>) {
+    // A table that could not be read would be missed by the checks for what is never used.
+    let complete = !report.has_errors();
+    check_addresses(config, report);
+    check_admin(config, report);
+    if complete {
+        check_reach(config, report);
+        check_upstreams(config, report);
+    }
+}
+
+fn check_addresses(config: &Config, report: &Report<'_>) {
+    let admin_key = Key::of(["admin", "bind"]);
+    let admin = Some((admin_key.clone(), config.admin.bind)).filter(|_| config.admin.enabled);
+    let listeners = config.listener.iter();
+    let listeners = listeners.map(|(name, listener)| (Key::of(["listener", name, "bind"]), listener.bind));
+    // Admin first: it is bound even when nobody wrote it, and a listener's line is there to point at.
+    let bound = admin.into_iter().chain(listeners);
+    let mut by_port: HashMap<u16, Vec<(Key, SocketAddr)>> = HashMap::new();
+    for (key, address) in bound.filter(|(_, address)| address.port() != 0) {
+        let same_port = by_port.entry(address.port()).or_default();
+        let equal = same_port.iter().find(|(_, other)| *other == address);
+        let overlap = same_port.iter().find(|(_, other)| covers(*other, address) || covers(address, *other));
+        if let Some((other_key, _)) = equal {
+            let cause = format!("{address} is already bound by {}", report.key_name(other_key));
+            report.error(&key, cause, Some("choose another port".to_owned()));
+        } else if let Some((other_key, other)) = overlap {
+            let other_name = report.key_name(other_key);
+            if *other_key == admin_key {
+                // Listeners share their ports among the cores; admin is one socket and shares with none.
+                let cause = format!("{address} overlaps {other} of {other_name}");
+                report.error(&key, cause, Some("choose another port".to_owned()));
+            } else {
+                let cause = format!(
+                    "{address} overlaps {other} of {other_name}: the narrower one takes its connections"
+                );
+                report.warn(&key, cause, None);
+            }
+        }
+        same_port.push((key, address));
+    }
+}
+
+/// Whether a socket on `wide` would also be reached by connections to `narrow`, were that not bound.
+fn covers(wide: SocketAddr, narrow: SocketAddr) -> bool {
+    // A socket on [::] takes IPv4 connections as well, unless told otherwise.
+    wide.ip().is_unspecified() && (wide.is_ipv6() || narrow.is_ipv4()) && wide != narrow
+}
+
+fn check_admin(config: &Config, report: &Report<'_>) {
+    let admin = &config.admin;
+    if admin.enabled && !admin.bind.ip().to_canonical().is_loopback() {
+        let cause = "the admin listener asks no one for a password and can be reached from the network";
+        let suggestion = Some(format!("bind it to \"127.0.0.1:{}\"", admin.bind.port()));
+        report.warn(&Key::of(["admin", "bind"]), cause, suggestion);
+    }
+}
+
+/// Which channel takes which listener's requests, as far as the catch-all channels decide it.
+fn check_reach(config: &Config, report: &Report<'_>) {
+    // Listeners some channel reads from, and those whose every request one channel has already taken.
+    let mut served: HashSet<&str> = HashSet::new();
+    let mut taken: HashMap<&str, &str> = HashMap::new();
+    for (name, channel) in channels_in_order(config) {
+        let matching = &channel.matching;
+        let listeners: Vec<&str> = if matching.listener.is_empty() {
+            config.listener.iter().map(|(name, _)| name).collect()
+        } else {
+            matching.listener.iter().map(String::as_str).collect()
+        };
+        let takers: Option<Vec<&str>> =
+            listeners.iter().map(|listener| taken.get(listener).copied()).collect();
+        if let Some(Some(taker)) = takers.map(|takers| takers.first().copied()) {
+            let cause = format!("never reached: channel {taker:?} takes every request before it");
+            let suggestion = Some("give it a smaller priority, or move it up".to_owned());
+            report.warn(&Key::of(["channel", name]), cause, suggestion);
+        }
+        served.extend(&listeners);
+        let takes_all = matching.path.is_none()
+            && matching.path_prefix.is_none()
+            && matching.path_exact.is_none()
+            && matching.methods.is_empty()
+            && matching.host.is_empty();
+        for listener in listeners.into_iter().filter(|_| takes_all) {
+            taken.entry(listener).or_insert(name);
+        }
+    }
+    for (name, _) in config.listener.iter().filter(|(name, _)| !served.contains(name)) {
+        let cause = "no channel takes its requests: all of them are answered 404";
+        report.warn(&Key::of(["listener", name]), cause, None);
+    }
+}
+
+/// Enabled channels in the order they are tried.
+fn channels_in_order(config: &Config) -> Vec<(&str, &Channel)> {
+    let mut channels: Vec<_> = config.channel.iter().filter(|(_, channel)| channel.enabled).collect();
+    // Stable, so ties stay in the order written; without priority comes last.
+    channels.sort_by_key(|(_, channel)| channel.priority.map_or(u32::MAX, u32::from));
+    channels
+}
+
+fn check_upstreams(config: &Config, report: &Report<'_>) {
+    let channels = config.channel.iter();
+    let used: HashSet<&str> = channels.filter_map(|(_, channel)| channel.upstream.as_deref()).collect();
+    for (name, upstream) in config.upstream.iter() {
+        let key = Key::of(["upstream", name]);
+        if !used.contains(name) {
+            report.warn(&key, "no channel uses it", None);
+        }
+        let mut times: HashMap<_, u32> = HashMap::new();
+        for target in &upstream.endpoints {
+            let times = times.entry(target).or_default();
+            *times += 1;
+            if *times != 2 {
+                continue;
+            }
+            let cause = format!("{target} is listed more than once and gets that many shares");
+            report.warn(&report.item_key(&key.child("endpoints"), &target.to_string()), cause, None);
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! What do the cores get to read? Names looked up, ids as indexes, patterns compiled.
+//!
+//! Never invents a value: every default was filled in while reading, and a name that stands for nothing is an error.
+
+mod fingerprint;
+mod rules;
+
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, SocketAddr};
+
+use crate::document::key::Key;
+use crate::report::Report;
+use crate::schema::table::Table;
+use crate::schema::text::{Target, Via};
+use crate::schema::{self, Config};
+use crate::snapshot::{
+    Action, Admin, Balance, Channel, Endpoint, EndpointAddress, EndpointId, Forwarding, HeadLimits, Listener,
+    ListenerId, ListenerTimeouts, ProcessSettings, Protocol, Snapshot, StaticResponse, Upstream, UpstreamId,
+    UpstreamTimeouts,
+};
+use crate::suggest;
+use crate::value::size::ByteSize;
+
+/// Builds the snapshot. `None` means that the report names at least one reference that could not be resolved.
+pub(crate) fn compile(config: &Config, report: &Report<'_>) -> Option<Snapshot> {
+    let names = Names::of(config, report);
+    let endpoints = compile_endpoints(config, &names);
+    let channels: Vec<_> =
+        config.channel.iter().map(|(name, channel)| compile_channel(name, channel, &names)).collect();
+    let table = rules::compile(config, &names);
+    let enabled = config.channel.iter().zip(channels).filter(|((_, channel), _)| channel.enabled);
+    Some(Snapshot {
+        node: config.node.id.clone(),
+        fingerprint: fingerprint::fingerprint(config),
+        process: compile_process(&config.process),
+        listeners: config.listener.iter().map(|(name, listener)| compile_listener(name, listener)).collect(),
+        channels: enabled.map(|(_, channel)| channel).collect::<Option<_>>()?,
+        channel_table: table?,
+        upstreams: compile_upstreams(config)?,
+        endpoints: endpoints?,
+        admin: config.admin.enabled.then_some(Admin { bind: config.admin.bind }),
+    })
+}
+
+/// What the names in the configuration stand for.
+struct Names<'c> {
+    listeners: HashMap<&'c str, u16>,
+    upstreams: HashMap<&'c str, u16>,
+    report: &'c Report<'c>,
+}
+
+impl<'c> Names<'c> {
+    fn of(config: &'c Config, report: &'c Report<'_>) -> Self {
+        fn ids<T>(table: &Table<T>) -> HashMap<&str, u16> {
+            // The reader bounds the number of tables far below what an id can hold.
+            (0..u16::MAX).zip(table.iter()).map(|(id, (name, _))| (name, id)).collect()
+        }
+        Self { listeners: ids(&config.listener), upstreams: ids(&config.upstream), report }
+    }
+
+    fn listener(&self, name: &str, key: &Key) -> Option<ListenerId> {
+        self.resolve("listener", &self.listeners, name, key).map(ListenerId)
+    }
+
+    fn upstream(&self, name: &str, key: &Key) -> Option<UpstreamId> {
+        self.resolve("upstream", &self.upstreams, name, key).map(UpstreamId)
+    }
+
+    fn resolve(&self, kind: &str, ids: &HashMap<&str, u16>, name: &str, key: &Key) -> Option<u16> {
+        let id = ids.get(name).copied();
+        // A table that was written but could not be read has its own message already.
+        if id.is_none() && !self.report.is_written(&Key::of([kind, name])) {
+            let mut known: Vec<_> = ids.keys().copied().collect();
+            known.sort_unstable();
+            let suggestion = suggest::did_you_mean(name, known.iter().copied());
+            let suggestion = suggestion.or_else(|| suggest::one_of(known));
+            self.report.error(key, format!("there is no {kind} {name:?}"), suggestion);
+        }
+        id
+    }
+}
+
+fn compile_process(process: &schema::Process) -> ProcessSettings {
+    ProcessSettings {
+        buffers_per_core: process.buffers_per_core,
+        buffer_bytes: bytes_u32(process.buffer_size),
+        spin_max: process.spin.duration(),
+        accept_handoff: process.accept_handoff,
+        drain_timeout: process.drain_timeout.duration(),
+    }
+}
+
+fn compile_listener(name: &str, listener: &schema::Listener) -> Listener {
+    let forwarding = &listener.forwarding;
+    let timeouts = &listener.timeouts;
+    Listener {
+        name: name.to_owned(),
+        bind: listener.bind,
+        protocol: match listener.protocol {
+            schema::Protocol::Http => Protocol::Http,
+        },
+        backlog: u32::from(listener.backlog),
+        limits: compile_limits(listener.limits),
+        timeouts: ListenerTimeouts {
+            head: timeouts.head.duration(),
+            idle: timeouts.idle.duration(),
+            body: timeouts.body.duration(),
+            send: timeouts.send.duration(),
+        },
+        forwarding: Forwarding {
+            x_forwarded_for: forwarding.x_forwarded_for,
+            x_forwarded_proto: forwarding.x_forwarded_proto,
+            x_forwarded_host: forwarding.x_forwarded_host,
+            forwarded: forwarding.forwarded,
+            via: match &forwarding.via {
+                Via::Off => None,
+                Via::Name(name) => Some(name.as_str().into()),
+            },
+            request_id: forwarding.request_id,
+            trusted: forwarding.trusted.iter().copied().collect(),
+        },
+    }
+}
+
+fn compile_channel(name: &str, channel: &schema::Channel, names: &Names<'_>) -> Option<Channel> {
+    let action = match (&channel.upstream, &channel.respond) {
+        (Some(upstream), _) => {
+            Action::Forward(names.upstream(upstream, &Key::of(["channel", name, "upstream"]))?)
+        }
+        (None, Some(respond)) => Action::Respond(StaticResponse {
+            status: respond.status,
+            content_type: respond.content_type.as_str().into(),
+            body: respond.body.as_bytes().into(),
+        }),
+        (None, None) => return None,
+    };
+    let total_timeout = channel.timeouts.total.map(|total| total.duration());
+    Some(Channel { name: name.to_owned(), action, total_timeout })
+}
+
+fn compile_upstreams(config: &Config) -> Option<Box<[Upstream]>> {
+    let mut first = 0_u16;
+    let upstreams = config.upstream.iter().map(|(name, upstream)| {
+        let count = u16::try_from(upstream.endpoints.len()).ok()?;
+        let endpoints_first = EndpointId(first);
+        first = first.checked_add(count)?;
+        let timeouts = &upstream.timeouts;
+        Some(Upstream {
+            name: name.to_owned(),
+            balance: match upstream.balance {
+                schema::Balance::RoundRobin => Balance::RoundRobin,
+            },
+            endpoints_first,
+            endpoints_count: count,
+            timeouts: UpstreamTimeouts {
+                connect: timeouts.connect.duration(),
+                first_byte: timeouts.first_byte.duration(),
+                body: timeouts.body.duration(),
+                send: timeouts.send.duration(),
+            },
+            idle_connections_max: upstream.idle_connections,
+            idle_timeout: upstream.idle_timeout.duration(),
+            limits: compile_limits(upstream.limits),
+        })
+    });
+    upstreams.collect()
+}
+
+fn compile_endpoints(config: &Config, names: &Names<'_>) -> Option<Box<[Endpoint]>> {
+    let mut endpoints = Vec::new();
+    for (id, (upstream, settings)) in (0..u16::MAX).zip(config.upstream.iter()) {
+        let key = Key::of(["upstream", upstream, "endpoints"]);
+        for target in &settings.endpoints {
+            let address = match target {
+                Target::Tcp(address) => Some(EndpointAddress::Tcp(*address)),
+                Target::Localhost(port) => {
+                    Some(EndpointAddress::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, *port))))
+                }
+                Target::Listener(listener) => {
+                    let key = names.report.item_key(&key, &target.to_string());
+                    names.listener(listener, &key).map(EndpointAddress::Listener)
+                }
+            };
+            let upstream = UpstreamId(id);
+            endpoints.push(address.map(|address| Endpoint { upstream, address, name: target.to_string() }));
+        }
+    }
+    if endpoints.len() > usize::from(u16::MAX) {
+        let cause = format!("at most {} endpoints are possible in all, found {}", u16::MAX, endpoints.len());
+        names.report.error(&Key::of(["upstream"]), cause, None);
+    }
+    endpoints.into_iter().collect()
+}
+
+fn compile_limits(limits: schema::HeadLimits) -> HeadLimits {
+    HeadLimits { head_bytes_max: bytes_u32(limits.head_bytes), fields_max: limits.fields }
+}
+
+/// The reader bounds every size to what a buffer may be, far below 4 GiB.
+fn bytes_u32(size: ByteSize) -> u32 {
+    u32::try_from(size.bytes()).unwrap_or(u32::MAX)
+}

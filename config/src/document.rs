@@ -1,0 +1,190 @@
+//! What did the operator write, and where? One tree of values with their positions, whatever the format.
+//!
+//! Nothing here knows a key's meaning; a tree may hold anything.
+
+pub(crate) mod key;
+pub(crate) mod source;
+
+mod interpolate;
+mod json;
+mod toml;
+
+use std::ops::Range;
+
+use self::key::Key;
+use self::source::Source;
+use crate::problem::{Problem, Problems};
+
+/// Largest configuration text in bytes; ten thousand channels written out stay well below it.
+pub(crate) const TEXT_BYTES_MAX: usize = 4 << 20;
+
+/// How a configuration is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// TOML 1.0.
+    Toml,
+    /// JSON as of RFC 8259: no comments, no trailing commas.
+    Json,
+}
+
+/// A value of the environment by its name.
+pub(crate) type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
+
+/// A parsed text.
+pub(crate) struct Document {
+    pub(crate) source: Source,
+    pub(crate) root: Node,
+    /// What the environment could not fill in.
+    pub(crate) problems: Vec<Problem>,
+}
+
+/// A value and the bytes it was read from.
+pub(crate) struct Node {
+    pub(crate) span: Range<usize>,
+    pub(crate) value: Value,
+}
+
+pub(crate) enum Value {
+    Text {
+        text: String,
+        interpolated: bool,
+    },
+    Integer(i128),
+    Float,
+    Boolean(bool),
+    Date,
+    Null,
+    /// A string whose references could not be replaced; a problem says why.
+    Unresolved,
+    List(Vec<Node>),
+    Table(Vec<Entry>),
+}
+
+/// A key of a table with its value.
+pub(crate) struct Entry {
+    pub(crate) name: String,
+    pub(crate) name_span: Range<usize>,
+    pub(crate) node: Node,
+}
+
+impl Document {
+    /// Reads the tree and puts the environment in.
+    ///
+    /// # Errors
+    /// Every problem of form; past one of them the meaning would be guesswork.
+    pub(crate) fn parse(
+        source: Source,
+        format: Format,
+        environment: Environment<'_>,
+    ) -> Result<Self, Problems> {
+        let mut root = match parse_tree(&source, format) {
+            Ok(root) => root,
+            Err(problems) => return Err(Problems::new(problems, &source)),
+        };
+        let problems = interpolate::interpolate(&mut root, &source, environment);
+        Ok(Self { source, root, problems })
+    }
+
+    /// A tree that was put together rather than read.
+    pub(crate) fn of(source: Source, root: Node) -> Self {
+        Self { source, root, problems: Vec::new() }
+    }
+
+    /// Where a key stands: its value, for a table its name; for a key left out, the table it belongs to.
+    pub(crate) fn find(&self, key: &Key) -> Range<usize> {
+        self.walk(key).last().map_or(0..0, |(_, span)| span)
+    }
+
+    /// Whether a key was written, whatever it holds.
+    pub(crate) fn holds(&self, key: &Key) -> bool {
+        self.walk(key).count() == key.steps().len()
+    }
+
+    /// The last item of a list that holds this text, itself or as a key of its own; else the list.
+    pub(crate) fn item_key(&self, list: &Key, text: &str) -> Key {
+        let index = match self.walk(list).last().map(|(node, _)| &node.value) {
+            Some(Value::List(items)) => items.iter().rposition(|item| item.holds_text(text)),
+            _ => None,
+        };
+        index.map_or_else(|| list.clone(), |index| list.item(index))
+    }
+
+    /// The nodes along a key, as far as they were written.
+    fn walk<'k>(&'k self, key: &'k Key) -> impl Iterator<Item = (&'k Node, Range<usize>)> {
+        key.steps().iter().scan(&self.root, |node, step| {
+            let found = node.step(step)?;
+            *node = found.0;
+            Some(found)
+        })
+    }
+}
+
+fn parse_tree(source: &Source, format: Format) -> Result<Node, Vec<Problem>> {
+    if source.text().len() > TEXT_BYTES_MAX {
+        let cause = format!("the text has {} bytes, at most {TEXT_BYTES_MAX} are read", source.text().len());
+        return Err(vec![Problem::new(source, 0..0, &Key::root(), cause, None)]);
+    }
+    match format {
+        Format::Toml => toml::parse(source),
+        Format::Json => json::parse(source),
+    }
+}
+
+impl Node {
+    pub(crate) fn text(text: impl Into<String>, span: Range<usize>) -> Self {
+        Self { span, value: Value::Text { text: text.into(), interpolated: false } }
+    }
+
+    pub(crate) fn list(items: Vec<Self>, span: Range<usize>) -> Self {
+        Self { span, value: Value::List(items) }
+    }
+
+    pub(crate) fn table<N: Into<String>>(
+        entries: impl IntoIterator<Item = (N, Self)>,
+        span: Range<usize>,
+    ) -> Self {
+        let entry = |(name, node): (N, Self)| Entry { name: name.into(), name_span: span.clone(), node };
+        let entries = entries.into_iter().map(entry).collect();
+        Self { span, value: Value::Table(entries) }
+    }
+
+    /// What this is, with its article, as in "expected a table, found a string".
+    pub(crate) fn kind(&self) -> &'static str {
+        match self.value {
+            Value::Text { .. } => "a string",
+            Value::Integer(_) => "an integer",
+            Value::Float => "a fractional number",
+            Value::Boolean(_) => "a boolean",
+            Value::Date => "a date",
+            Value::Null => "null",
+            Value::Unresolved => "an unresolved string",
+            Value::List(_) => "a list",
+            Value::Table(_) => "a table",
+        }
+    }
+
+    fn holds_text(&self, wanted: &str) -> bool {
+        match &self.value {
+            Value::Text { text, .. } => text == wanted,
+            Value::Table(entries) => entries.iter().any(|entry| entry.node.holds_text(wanted)),
+            _ => false,
+        }
+    }
+
+    fn step(&self, step: &key::Step) -> Option<(&Self, Range<usize>)> {
+        match (&self.value, step) {
+            (Value::Table(entries), key::Step::Name(name)) => {
+                let entry = entries.iter().find(|entry| entry.name == *name)?;
+                let span = match entry.node.value {
+                    Value::Table(_) => &entry.name_span,
+                    _ => &entry.node.span,
+                };
+                Some((&entry.node, span.clone()))
+            }
+            (Value::List(items), key::Step::Index(index)) => {
+                items.get(*index).map(|item| (item, item.span.clone()))
+            }
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! What does this TOML text say?
+//!
+//! Never stops at the first mistake of form: the parser recovers, one message per line remains.
+
+use toml::de::{DeTable, DeValue};
+
+use super::key::Key;
+use super::source::Source;
+use super::{Entry, Node, Value};
+use crate::problem::Problem;
+
+pub(super) fn parse(source: &Source) -> Result<Node, Vec<Problem>> {
+    let (table, errors) = DeTable::parse_recoverable(source.text());
+    let mut problems: Vec<Problem> = Vec::new();
+    let mut last_line = 0;
+    for error in errors {
+        let span = error.span().unwrap_or(0..0);
+        // What follows the first mistake of a line is most often its consequence.
+        let line = source.line(span.start);
+        if line != last_line {
+            problems.push(Problem::new(source, span, &Key::root(), error.message().to_owned(), None));
+        }
+        last_line = line;
+    }
+    if problems.is_empty() { Ok(table_node(0..0, table.into_inner())) } else { Err(problems) }
+}
+
+fn table_node(span: std::ops::Range<usize>, table: DeTable<'_>) -> Node {
+    let entry = |(name, node): (toml::Spanned<_>, toml::Spanned<_>)| {
+        let name_span = name.span();
+        let name: std::borrow::Cow<'_, str> = name.into_inner();
+        Entry { name: name.into_owned(), name_span, node: value_node(node.span(), node.into_inner()) }
+    };
+    let mut entries: Vec<_> = table.into_iter().map(entry).collect();
+    // The parser hands the keys out by name; the order written decides between channels of equal priority.
+    entries.sort_by_key(|entry| entry.name_span.start);
+    Node { span, value: Value::Table(entries) }
+}
+
+/// The parser bounds the nesting to 80 levels, and so this recursion.
+fn value_node(span: std::ops::Range<usize>, value: DeValue<'_>) -> Node {
+    let value = match value {
+        DeValue::String(text) => Value::Text { text: text.into_owned(), interpolated: false },
+        DeValue::Integer(integer) => match i128::from_str_radix(integer.as_str(), integer.radix()) {
+            Ok(number) => Value::Integer(number),
+            // Beyond 128 bits no key has a use for the exact amount.
+            Err(_) => Value::Integer(i128::MAX),
+        },
+        DeValue::Float(_) => Value::Float,
+        DeValue::Boolean(boolean) => Value::Boolean(boolean),
+        DeValue::Datetime(_) => Value::Date,
+        DeValue::Array(items) => {
+            Value::List(items.into_iter().map(|item| value_node(item.span(), item.into_inner())).collect())
+        }
+        DeValue::Table(table) => return table_node(span, table),
+    };
+    Node { span, value }
+}

@@ -1,0 +1,156 @@
+//! From a file, a text or flags to what the cores read: parse, read, check, compile.
+//!
+//! Never returns half of it: one error anywhere and there is no snapshot.
+
+use std::path::Path;
+
+use crate::check;
+use crate::compile;
+use crate::document::key::Key;
+use crate::document::source::{Naming, Source};
+use crate::document::{Document, Format, Node, TEXT_BYTES_MAX};
+use crate::problem::{Problem, Problems};
+use crate::read;
+use crate::report::Report;
+use crate::schema::Config;
+use crate::snapshot::Snapshot;
+
+/// A configuration that can be used.
+#[derive(Debug)]
+pub struct Loaded {
+    /// Every key, defaults filled in.
+    pub schema: Config,
+    /// What the cores read.
+    pub snapshot: Snapshot,
+    /// What hardly does what was meant.
+    pub warnings: Problems,
+}
+
+/// Loads a file: JSON when its name ends in `.json`, else TOML. `${NAME}` in strings is the process's environment.
+///
+/// # Errors
+/// Every problem found, warnings among them, in the order of the text.
+pub fn load_file(path: impl AsRef<Path>) -> Result<Loaded, Problems> {
+    let path = path.as_ref();
+    let name = path.display().to_string();
+    let text = read_text(path).map_err(|(text, offset, cause)| {
+        let source = Source::new(name.as_str(), text, Naming::Keys);
+        let problem = Problem::new(&source, offset..offset, &Key::root(), cause, None);
+        Problems::new(vec![problem], &source)
+    })?;
+    let is_json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
+    let format = if is_json { Format::Json } else { Format::Toml };
+    load_str(&name, &text, format, &|variable| std::env::var(variable).ok())
+}
+
+/// Loads a text; `name` stands for it in messages, `environment` resolves `${NAME}`.
+///
+/// # Errors
+/// Every problem found, warnings among them, in the order of the text.
+pub fn load_str(
+    name: &str,
+    text: &str,
+    format: Format,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<Loaded, Problems> {
+    load_document(&Document::parse(Source::new(name, text, Naming::Keys), format, environment)?)
+}
+
+/// The configuration behind `--listen ADDR --to ADDR[,ADDR…]`: listeners `web`, `web-2` …, upstream `upstream`,
+/// channel `default`, admin at its default. Both flags may be repeated, and both take lists.
+///
+/// # Errors
+/// Every problem found, named by its flag and placed in the command line.
+pub fn quick_proxy(listen: &[String], to: &[String]) -> Result<Loaded, Problems> {
+    let mut line = CommandLine::default();
+    let listeners = line.flag("--listen", listen);
+    let endpoints = line.flag("--to", to);
+    let listener = |(index, bind): (usize, Node)| {
+        let name = if index == 0 { "web".to_owned() } else { format!("web-{}", index + 1) };
+        let span = bind.span.clone();
+        (name, Node::table([("bind", bind)], span))
+    };
+    let end = line.text.len();
+    let table = |entries: Vec<(&'static str, Node)>| Node::table(entries, end..end);
+    let upstream = table(vec![("endpoints", Node::list(endpoints, end..end))]);
+    let channel = table(vec![("upstream", Node::text("upstream", end..end))]);
+    let root = table(vec![
+        ("listener", Node::table(listeners.into_iter().enumerate().map(listener), end..end)),
+        ("upstream", table(vec![("upstream", upstream)])),
+        ("channel", table(vec![("default", channel)])),
+    ]);
+    load_document(&Document::of(Source::new("command line", line.text, Naming::Flags), root))
+}
+
+/// The configuration of a process that was given none: a listener, a built-in origin behind it, and admin.
+#[must_use]
+pub fn default_config() -> &'static str {
+    include_str!("default.toml")
+}
+
+/// The JSON schema of the configuration, for editors and validators.
+#[must_use]
+pub fn json_schema() -> String {
+    format!("{:#}\n", schemars::schema_for!(Config).as_value())
+}
+
+/// The configuration as TOML with every default filled in; loads back to the same fingerprint.
+#[must_use]
+pub fn dump(config: &Config) -> String {
+    // Every key is a string and every value has a TOML form, so there is nothing that could fail.
+    let text = toml::to_string(config).unwrap_or_else(|error| format!("# {error}\n"));
+    // What the environment was put into must not be taken for a reference again; no name holds a dollar sign,
+    // so this stands in strings alone.
+    text.replace("${", "$${")
+}
+
+fn load_document(document: &Document) -> Result<Loaded, Problems> {
+    let report = Report::new(document);
+    let schema = read::read(document, &report);
+    check::check(&schema, &report);
+    match compile::compile(&schema, &report) {
+        Some(snapshot) if !report.has_errors() => Ok(Loaded { schema, snapshot, warnings: report.finish() }),
+        _ => Err(report.finish()),
+    }
+}
+
+/// The text of a file, or what was readable of it, where reading ended and why.
+fn read_text(path: &Path) -> Result<String, (String, usize, String)> {
+    use std::io::Read;
+
+    let cannot_read = |error: std::io::Error| (String::new(), 0, format!("cannot read the file: {error}"));
+    let file = std::fs::File::open(path).map_err(cannot_read)?;
+    let mut bytes = Vec::new();
+    // One byte more than allowed is enough for the document to refuse it.
+    file.take(TEXT_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(cannot_read)?;
+    String::from_utf8(bytes).map_err(|error| {
+        let valid_len = error.utf8_error().valid_up_to();
+        let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
+        (text, valid_len, "the file is not UTF-8 text".to_owned())
+    })
+}
+
+/// The flags as they would be typed, so that a problem can point into them.
+#[derive(Default)]
+struct CommandLine {
+    text: String,
+}
+
+impl CommandLine {
+    /// Writes a flag with its values down and returns each address among them.
+    fn flag(&mut self, flag: &str, values: &[String]) -> Vec<Node> {
+        let mut addresses = Vec::new();
+        for value in values {
+            let gap = if self.text.is_empty() { "" } else { " " };
+            self.text.push_str(&format!("{gap}{flag} "));
+            for (index, address) in value.split(',').enumerate() {
+                let comma = if index == 0 { "" } else { "," };
+                self.text.push_str(comma);
+                let start = self.text.len();
+                self.text.push_str(address);
+                addresses.push(Node::text(address, start..self.text.len()));
+            }
+        }
+        addresses
+    }
+}

@@ -1,0 +1,70 @@
+//! Does each key hold what it may hold? The tree, key by key, to the schema.
+//!
+//! Never compares one key with another in a different table: that is `check`'s part.
+
+mod channel;
+mod fields;
+mod listener;
+mod process;
+mod upstream;
+
+use self::fields::Fields;
+use crate::document::Document;
+use crate::document::key::Key;
+use crate::report::Report;
+use crate::schema::{Config, HeadLimits};
+use crate::value::duration::Timespan;
+use crate::value::size::ByteSize;
+
+/// Tables of one kind; their ids are 16 bits wide, and nobody writes more by hand.
+const TABLES_MAX: usize = 10_000;
+
+/// Items of one list, for the same reason.
+const ITEMS_MAX: usize = 10_000;
+
+/// Smallest useful bound of a head: a request line and a handful of fields.
+const HEAD_BYTES_MIN: ByteSize = ByteSize::from_bytes(512);
+
+/// Deadlines on a peer: below a millisecond no timer fires in time, above a day none is meant.
+const TIMEOUT_MIN: Timespan = Timespan::from_millis(1);
+const TIMEOUT_MAX: Timespan = Timespan::from_secs(24 * 3600);
+
+/// Reads the whole tree, with stand-ins where the report names a problem.
+pub(crate) fn read(document: &Document, report: &Report<'_>) -> Config {
+    let Some(mut fields) = Fields::open(report, Key::root(), &document.root) else {
+        return Config::default();
+    };
+    let node = fields.table("node", process::read_node).unwrap_or_default();
+    let process = fields.table("process", process::read_process).unwrap_or_default();
+    let buffer_size = process.buffer_size;
+    let suggestion = "add [listener.web] with bind = \"127.0.0.1:8080\"";
+    fields.require_some("listener", "no listener is defined", suggestion);
+    let config = Config {
+        node,
+        process,
+        listener: fields.tables("listener", |fields| listener::read(fields, buffer_size)),
+        channel: fields.tables("channel", channel::read),
+        upstream: fields.tables("upstream", |fields| upstream::read(fields, buffer_size)),
+        admin: fields.table("admin", listener::read_admin).unwrap_or_default(),
+    };
+    fields.finish();
+    config
+}
+
+/// A head must fit the buffer it is received in.
+fn read_head_limits(fields: &mut Fields<'_>, buffer_size: ByteSize) -> HeadLimits {
+    let default = head_limits_default(buffer_size);
+    let head_bytes = fields.size("head_bytes", HEAD_BYTES_MIN..=ByteSize::from_kib(1024), default.head_bytes);
+    if head_bytes > buffer_size {
+        let suggestion = Some(format!("at most \"{buffer_size}\", or a larger process.buffer_size"));
+        fields.error("head_bytes", "a head does not fit a buffer (process.buffer_size)", suggestion);
+    }
+    // The reader of heads holds that many fields.
+    let fields_max = u16::try_from(proto::http1::head::FIELDS_MAX).unwrap_or(u16::MAX);
+    HeadLimits { head_bytes, fields: fields.integer("fields", 1..=fields_max, default.fields) }
+}
+
+fn head_limits_default(buffer_size: ByteSize) -> HeadLimits {
+    let default = HeadLimits::default();
+    HeadLimits { head_bytes: default.head_bytes.min(buffer_size), ..default }
+}

@@ -1,0 +1,90 @@
+//! Which traffic may a channel name, and what may happen to it?
+//!
+//! Never looks a name up: whether there is such an upstream or listener is `compile`'s question.
+
+use proto::matching::HostPattern;
+
+use super::fields::{Fields, Item};
+use super::{TIMEOUT_MAX, TIMEOUT_MIN};
+use crate::schema::{Channel, ChannelTimeouts, Matching, Respond};
+use crate::value::field;
+
+/// Body of a fixed answer in bytes: it is held in memory and sent with its head.
+const BODY_BYTES_MAX: usize = 64 * 1024;
+
+pub(super) fn read(fields: &mut Fields<'_>) -> Option<Channel> {
+    match (fields.has("upstream"), fields.has("respond")) {
+        (true, true) => {
+            let suggestion = Some("keep one of the two".to_owned());
+            fields.error("respond", "a channel has either an upstream or a response", suggestion);
+        }
+        (false, false) => {
+            let suggestion = Some("for example upstream = \"NAME\"".to_owned());
+            fields.error_here("a channel has an upstream or a response, found neither", suggestion);
+        }
+        (true, false) | (false, true) => {}
+    }
+    Some(Channel {
+        enabled: fields.boolean("enabled", true),
+        priority: fields.has("priority").then(|| fields.integer("priority", 1..=u16::MAX, 1)),
+        upstream: fields.text("upstream").map(str::to_owned),
+        matching: fields.table("match", read_matching).unwrap_or_default(),
+        respond: fields.table("respond", read_respond),
+        timeouts: fields.table("timeouts", read_timeouts).unwrap_or_default(),
+    })
+}
+
+fn read_matching(fields: &mut Fields<'_>) -> Matching {
+    const PATHS: [&str; 3] = ["path", "path_prefix", "path_exact"];
+    let mut given = PATHS.into_iter().filter(|name| fields.has(name));
+    if let (Some(first), Some(second)) = (given.next(), given.next()) {
+        let suggestion = Some("keep one of the two".to_owned());
+        fields.error(second, format!("{first} is given as well"), suggestion);
+    }
+    let (methods, hosts) = (fields.items_some("methods"), fields.one_or_many("host"));
+    let listeners = fields.one_or_many("listener");
+    let method = |text: &str| field::check_method(text).map(|()| text.to_owned());
+    let host = |text: &str| HostPattern::parse(text).map(|_| text.to_owned());
+    Matching {
+        path: fields.text("path").map(str::to_owned),
+        path_prefix: read_path(fields, "path_prefix"),
+        path_exact: read_path(fields, "path_exact"),
+        methods: methods.iter().filter_map(|item| item.parsed(method)).collect(),
+        host: hosts.iter().filter_map(|item| item.parsed(host)).collect(),
+        listener: listeners.iter().filter_map(Item::text).map(str::to_owned).collect(),
+    }
+}
+
+/// A path compared as it stands in the request.
+fn read_path(fields: &mut Fields<'_>, name: &'static str) -> Option<String> {
+    let path = fields.text(name)?;
+    if !path.starts_with('/') {
+        let suggestion = Some(format!("did you mean {:?}?", format!("/{path}")));
+        fields.error(name, format!("a path starts with a slash, found {path:?}"), suggestion);
+    } else if let Some(found) = path.chars().find(|c| !c.is_ascii_graphic() || matches!(c, '?' | '#')) {
+        // RFC 9112 §3.2: a request target holds none of these in its path.
+        fields.error(name, format!("{found:?} cannot stand in the path of a request"), None);
+    }
+    Some(path.to_owned())
+}
+
+fn read_respond(fields: &mut Fields<'_>) -> Respond {
+    let default = Respond::default();
+    let content_type = |text: &str| field::check_content_type(text).map(|()| text.to_owned());
+    let status = fields.integer("status", 200..=599, default.status);
+    let content_type = fields.parsed("content_type", content_type).unwrap_or(default.content_type);
+    let body = fields.text("body").unwrap_or_default();
+    if body.len() > BODY_BYTES_MAX {
+        fields.error("body", format!("at most {BODY_BYTES_MAX} bytes, found {}", body.len()), None);
+    }
+    // RFC 9110 §15.3.5, §15.3.6 and §15.4.5.
+    if !body.is_empty() && matches!(status, 204 | 205 | 304) {
+        fields.error("body", format!("an answer with status {status} has no body"), None);
+    }
+    Respond { status, content_type, body: body.to_owned() }
+}
+
+fn read_timeouts(fields: &mut Fields<'_>) -> ChannelTimeouts {
+    let total = fields.has("total").then(|| fields.duration("total", TIMEOUT_MIN..=TIMEOUT_MAX, TIMEOUT_MAX));
+    ChannelTimeouts { total }
+}

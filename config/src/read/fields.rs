@@ -1,0 +1,321 @@
+//! What does this key of this table hold? One question per type of value.
+//!
+//! Never knows which tables there are; a key that was not asked for is one that does not exist.
+
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+
+use super::{ITEMS_MAX, TABLES_MAX};
+use crate::document::key::Key;
+use crate::document::{Entry, Node, Value};
+use crate::report::Report;
+use crate::schema::table::Table;
+use crate::suggest;
+use crate::value::duration::Timespan;
+use crate::value::size::ByteSize;
+use crate::value::{Refusal, name};
+
+/// A table being read.
+pub(super) struct Fields<'r> {
+    report: &'r Report<'r>,
+    key: Key,
+    entries: &'r [Entry],
+    asked: Vec<&'static str>,
+}
+
+impl<'r> Fields<'r> {
+    /// Opens a table, or reports what stands in its place.
+    pub(super) fn open(report: &'r Report<'_>, key: Key, node: &'r Node) -> Option<Self> {
+        match &node.value {
+            Value::Table(entries) => Some(Self { report, key, entries, asked: Vec::new() }),
+            Value::Unresolved => None,
+            _ => {
+                report.error_at(
+                    node.span.clone(),
+                    &key,
+                    format!("expected a table, found {}", node.kind()),
+                    None,
+                );
+                None
+            }
+        }
+    }
+
+    /// Reports every key that was not asked for.
+    pub(super) fn finish(self) {
+        for entry in self.entries.iter().filter(|entry| !self.asked.contains(&entry.name.as_str())) {
+            let known = self.asked.iter().copied();
+            let suggestion =
+                suggest::did_you_mean(&entry.name, known.clone()).or_else(|| suggest::one_of(known));
+            let key = self.key.child(&entry.name);
+            self.report.error_at(entry.name_span.clone(), &key, "unknown key", suggestion);
+        }
+    }
+
+    /// Something is wrong with this key.
+    pub(super) fn error(&self, name: &str, cause: impl Display, suggestion: Option<String>) {
+        self.report.error(&self.key.child(name), cause, suggestion);
+    }
+
+    /// Something is wrong with the table as a whole.
+    pub(super) fn error_here(&self, cause: impl Display, suggestion: Option<String>) {
+        self.report.error(&self.key, cause, suggestion);
+    }
+
+    /// Whether the key was written at all.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.find(name).is_some()
+    }
+
+    /// Reports a key that has no default and was left out.
+    pub(super) fn require(&self, name: &str, example: &str) {
+        if !self.has(name) {
+            self.error(name, "is missing", Some(format!("for example {name} = {example}")));
+        }
+    }
+
+    pub(super) fn boolean(&mut self, name: &'static str, default: bool) -> bool {
+        let Some(node) = self.ask(name) else { return default };
+        match &node.value {
+            Value::Boolean(boolean) => *boolean,
+            Value::Text { text, interpolated: true } if text == "true" => true,
+            Value::Text { text, interpolated: true } if text == "false" => false,
+            _ => {
+                self.wrong_type(name, "true or false", node);
+                default
+            }
+        }
+    }
+
+    pub(super) fn integer(&mut self, name: &'static str, bounds: RangeInclusive<u16>, default: u16) -> u16 {
+        let Some(node) = self.ask(name) else { return default };
+        let number = match &node.value {
+            Value::Integer(number) => Some(*number),
+            Value::Text { text, interpolated: true } => text.parse().ok(),
+            _ => None,
+        };
+        let Some(number) = number else {
+            self.wrong_type(name, "an integer", node);
+            return default;
+        };
+        match u16::try_from(number) {
+            Ok(number) if bounds.contains(&number) => number,
+            _ => {
+                self.out_of_bounds(name, &bounds, number);
+                default
+            }
+        }
+    }
+
+    pub(super) fn duration(
+        &mut self,
+        name: &'static str,
+        bounds: RangeInclusive<Timespan>,
+        default: Timespan,
+    ) -> Timespan {
+        self.quantity(name, "a duration such as \"30s\"", Timespan::parse, bounds).unwrap_or(default)
+    }
+
+    pub(super) fn size(
+        &mut self,
+        name: &'static str,
+        bounds: RangeInclusive<ByteSize>,
+        default: ByteSize,
+    ) -> ByteSize {
+        self.quantity(name, "a size such as \"64KiB\"", ByteSize::parse, bounds).unwrap_or(default)
+    }
+
+    /// A string with rules of its own.
+    pub(super) fn parsed<T, R: Refusal>(
+        &mut self,
+        name: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, R>,
+    ) -> Option<T> {
+        let text = self.text(name)?;
+        parse(text).map_err(|refusal| self.report.refuse(&self.key.child(name), &refusal)).ok()
+    }
+
+    pub(super) fn text(&mut self, name: &'static str) -> Option<&'r str> {
+        let node = self.ask(name)?;
+        match &node.value {
+            Value::Text { text, .. } => Some(text),
+            _ => {
+                self.wrong_type(name, "a string", node);
+                None
+            }
+        }
+    }
+
+    /// The node itself, where more than one type is allowed.
+    pub(super) fn node(&mut self, name: &'static str) -> Option<&'r Node> {
+        self.ask(name)
+    }
+
+    /// Each item of a list.
+    pub(super) fn items(&mut self, name: &'static str) -> Vec<Item<'r>> {
+        let Some(node) = self.ask(name) else { return Vec::new() };
+        let Value::List(nodes) = &node.value else {
+            self.wrong_type(name, "a list", node);
+            return Vec::new();
+        };
+        if nodes.len() > ITEMS_MAX {
+            self.error(name, format!("at most {ITEMS_MAX} items are possible, found {}", nodes.len()), None);
+        }
+        let (report, key) = (self.report, self.key.child(name));
+        nodes
+            .iter()
+            .take(ITEMS_MAX)
+            .enumerate()
+            .map(|(index, node)| Item { report, key: key.item(index), node })
+            .collect()
+    }
+
+    /// Each item of a list that would mean nothing if it were empty.
+    pub(super) fn items_some(&mut self, name: &'static str) -> Vec<Item<'r>> {
+        let items = self.items(name);
+        if items.is_empty() && self.find(name).is_some_and(|node| matches!(node.value, Value::List(_))) {
+            self.error(name, "the list is empty", None);
+        }
+        items
+    }
+
+    /// Each item of such a list, or the one value that stands for a list of one.
+    pub(super) fn one_or_many(&mut self, name: &'static str) -> Vec<Item<'r>> {
+        match self.ask(name) {
+            Some(node) if matches!(node.value, Value::Text { .. }) => {
+                vec![Item { report: self.report, key: self.key.child(name), node }]
+            }
+            _ => self.items_some(name),
+        }
+    }
+
+    /// A table with known keys.
+    pub(super) fn table<T>(
+        &mut self,
+        name: &'static str,
+        read: impl FnOnce(&mut Fields<'_>) -> T,
+    ) -> Option<T> {
+        let node = self.ask(name)?;
+        let mut fields = Fields::open(self.report, self.key.child(name), node)?;
+        let value = read(&mut fields);
+        fields.finish();
+        Some(value)
+    }
+
+    /// A table of named tables, in the order written.
+    pub(super) fn tables<T>(
+        &mut self,
+        name: &'static str,
+        mut read: impl FnMut(&mut Fields<'_>) -> Option<T>,
+    ) -> Table<T> {
+        let Some(node) = self.ask(name) else { return Table::default() };
+        let key = self.key.child(name);
+        let Some(outer) = Fields::open(self.report, key.clone(), node) else { return Table::default() };
+        if outer.entries.len() > TABLES_MAX {
+            let cause = format!("at most {TABLES_MAX} of these are possible, found {}", outer.entries.len());
+            self.report.error(&key, cause, None);
+        }
+        let mut tables = Vec::new();
+        for entry in outer.entries.iter().take(TABLES_MAX) {
+            let key = key.child(&entry.name);
+            if let Err(refusal) = name::check(&entry.name) {
+                self.report.error_at(entry.name_span.clone(), &key, &refusal, refusal.suggestion());
+            }
+            let Some(mut fields) = Fields::open(self.report, key, &entry.node) else { continue };
+            if let Some(value) = read(&mut fields) {
+                tables.push((entry.name.clone(), value));
+            }
+            fields.finish();
+        }
+        tables.into_iter().collect()
+    }
+
+    /// Reports that none of the tables that cannot be missing altogether was written.
+    pub(super) fn require_some(&self, name: &str, cause: &str, suggestion: &str) {
+        let written = self.find(name).is_some_and(|node| match &node.value {
+            Value::Table(entries) => !entries.is_empty(),
+            _ => true,
+        });
+        if !written {
+            self.error(name, cause, Some(suggestion.to_owned()));
+        }
+    }
+
+    fn ask(&mut self, name: &'static str) -> Option<&'r Node> {
+        self.asked.push(name);
+        // What the environment failed to fill in has its own message and stands in for anything.
+        self.find(name).filter(|node| !matches!(node.value, Value::Unresolved))
+    }
+
+    fn find(&self, name: &str) -> Option<&'r Node> {
+        self.entries.iter().find(|entry| entry.name == name).map(|entry| &entry.node)
+    }
+
+    fn quantity<T: PartialOrd + Display, R: Refusal>(
+        &mut self,
+        name: &'static str,
+        expected: &str,
+        parse: impl FnOnce(&str) -> Result<T, R>,
+        bounds: RangeInclusive<T>,
+    ) -> Option<T> {
+        let node = self.ask(name)?;
+        let written = match &node.value {
+            Value::Text { text, .. } => text.clone(),
+            // A bare number is refused by the parser of quantities, which knows the units to suggest.
+            Value::Integer(number) => number.to_string(),
+            _ => {
+                self.wrong_type(name, expected, node);
+                return None;
+            }
+        };
+        match parse(&written) {
+            Ok(quantity) if bounds.contains(&quantity) => Some(quantity),
+            Ok(_) => {
+                self.out_of_bounds(name, &bounds, written);
+                None
+            }
+            Err(refusal) => {
+                self.report.refuse(&self.key.child(name), &refusal);
+                None
+            }
+        }
+    }
+
+    fn wrong_type(&self, name: &str, expected: &str, node: &Node) {
+        match &node.value {
+            Value::Text { text, interpolated: true } => {
+                self.error(name, format!("expected {expected}, found {text:?}"), None);
+            }
+            _ => self.error(name, format!("expected {expected}, found {}", node.kind()), None),
+        }
+    }
+
+    fn out_of_bounds<T: Display>(&self, name: &str, bounds: &RangeInclusive<T>, found: impl Display) {
+        self.error(name, format!("must be {} to {}, found {found}", bounds.start(), bounds.end()), None);
+    }
+}
+
+/// One item of a list being read.
+pub(super) struct Item<'r> {
+    pub(super) report: &'r Report<'r>,
+    pub(super) key: Key,
+    pub(super) node: &'r Node,
+}
+
+impl<'r> Item<'r> {
+    pub(super) fn text(&self) -> Option<&'r str> {
+        match &self.node.value {
+            Value::Text { text, .. } => Some(text),
+            Value::Unresolved => None,
+            _ => {
+                self.report.error(&self.key, format!("expected a string, found {}", self.node.kind()), None);
+                None
+            }
+        }
+    }
+
+    /// A string with rules of its own.
+    pub(super) fn parsed<T, R: Refusal>(&self, parse: impl FnOnce(&str) -> Result<T, R>) -> Option<T> {
+        parse(self.text()?).map_err(|refusal| self.report.refuse(&self.key, &refusal)).ok()
+    }
+}

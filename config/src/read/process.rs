@@ -1,0 +1,44 @@
+//! What may a node be called, and what may one process take for itself?
+//!
+//! Never looks at the machine: the same file is right or wrong everywhere.
+
+use super::fields::Fields;
+use crate::schema::{Node, Process};
+use crate::value::duration::Timespan;
+use crate::value::name;
+use crate::value::size::ByteSize;
+
+/// Below this a core could not serve a handful of connections.
+const BUFFERS_MIN: u16 = 16;
+
+/// One page; a head and a first piece of a body still fit.
+const BUFFER_SIZE_MIN: ByteSize = ByteSize::from_kib(4);
+
+/// Above this a read no longer gets faster, and 512 of them on each core are half a gigabyte.
+const BUFFER_SIZE_MAX: ByteSize = ByteSize::from_kib(1024);
+
+/// A longer busy wait would burn the core without serving anyone sooner.
+const SPIN_MAX: Timespan = Timespan::from_millis(10);
+
+const DRAIN_TIMEOUT_MAX: Timespan = Timespan::from_secs(3600);
+
+pub(super) fn read_node(fields: &mut Fields<'_>) -> Node {
+    let id = fields.parsed("id", |text| name::check(text).map(|()| text.to_owned()));
+    id.map_or_else(Node::default, |id| Node { id })
+}
+
+pub(super) fn read_process(fields: &mut Fields<'_>) -> Process {
+    let default = Process::default();
+    let zero = Timespan::from_secs(0);
+    Process {
+        buffers_per_core: fields.integer(
+            "buffers_per_core",
+            BUFFERS_MIN..=u16::MAX,
+            default.buffers_per_core,
+        ),
+        buffer_size: fields.size("buffer_size", BUFFER_SIZE_MIN..=BUFFER_SIZE_MAX, default.buffer_size),
+        spin: fields.duration("spin", zero..=SPIN_MAX, default.spin),
+        accept_handoff: fields.boolean("accept_handoff", default.accept_handoff),
+        drain_timeout: fields.duration("drain_timeout", zero..=DRAIN_TIMEOUT_MAX, default.drain_timeout),
+    }
+}

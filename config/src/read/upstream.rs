@@ -1,0 +1,61 @@
+//! What may a group of endpoints be told?
+//!
+//! Never connects to one: whether it answers is found out by talking to it.
+
+use super::fields::{Fields, Item};
+use super::{TIMEOUT_MAX, TIMEOUT_MIN, head_limits_default, read_head_limits};
+use crate::document::Value;
+use crate::schema::text::Target;
+use crate::schema::{Balance, Upstream, UpstreamTimeouts, idle_connections_default, idle_timeout_default};
+use crate::suggest;
+use crate::value::address;
+use crate::value::size::ByteSize;
+
+pub(super) fn read(fields: &mut Fields<'_>, buffer_size: ByteSize) -> Option<Upstream> {
+    fields.require("endpoints", "[\"10.0.0.1:8000\"]");
+    let limits = fields.table("limits", |fields| read_head_limits(fields, buffer_size));
+    Some(Upstream {
+        balance: read_balance(fields),
+        endpoints: fields.items_some("endpoints").iter().filter_map(read_endpoint).collect(),
+        idle_connections: fields.integer("idle_connections", 0..=u16::MAX, idle_connections_default()),
+        idle_timeout: fields.duration("idle_timeout", TIMEOUT_MIN..=TIMEOUT_MAX, idle_timeout_default()),
+        timeouts: fields.table("timeouts", read_timeouts).unwrap_or_default(),
+        limits: limits.unwrap_or_else(|| head_limits_default(buffer_size)),
+    })
+}
+
+fn read_balance(fields: &mut Fields<'_>) -> Balance {
+    match fields.text("balance") {
+        None | Some("round_robin") => {}
+        Some(unknown) => {
+            let known = ["round_robin"];
+            let suggestion = suggest::did_you_mean(unknown, known).or_else(|| suggest::one_of(known));
+            fields.error("balance", format!("unknown balance {unknown:?}"), suggestion);
+        }
+    }
+    Balance::RoundRobin
+}
+
+/// An address, or a table that holds one.
+fn read_endpoint(item: &Item<'_>) -> Option<Target> {
+    match item.node.value {
+        Value::Table(_) => {
+            let mut fields = Fields::open(item.report, item.key.clone(), item.node)?;
+            fields.require("address", "\"10.0.0.1:8000\"");
+            let target = fields.parsed("address", address::parse_endpoint);
+            fields.finish();
+            target
+        }
+        _ => item.parsed(address::parse_endpoint),
+    }
+}
+
+fn read_timeouts(fields: &mut Fields<'_>) -> UpstreamTimeouts {
+    let default = UpstreamTimeouts::default();
+    UpstreamTimeouts {
+        connect: fields.duration("connect", TIMEOUT_MIN..=TIMEOUT_MAX, default.connect),
+        first_byte: fields.duration("first_byte", TIMEOUT_MIN..=TIMEOUT_MAX, default.first_byte),
+        body: fields.duration("body", TIMEOUT_MIN..=TIMEOUT_MAX, default.body),
+        send: fields.duration("send", TIMEOUT_MIN..=TIMEOUT_MAX, default.send),
+    }
+}

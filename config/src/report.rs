@@ -1,0 +1,77 @@
+//! Which problems were found so far?
+//!
+//! Never stops the search: whoever reports goes on with a stand-in, so that one run names every mistake.
+
+use std::cell::RefCell;
+use std::fmt::Display;
+use std::ops::Range;
+
+use crate::document::Document;
+use crate::document::key::Key;
+use crate::problem::{Problem, Problems};
+use crate::value::Refusal;
+
+/// Collects what is wrong with one document.
+pub(crate) struct Report<'d> {
+    document: &'d Document,
+    problems: RefCell<Vec<Problem>>,
+}
+
+impl<'d> Report<'d> {
+    pub(crate) fn new(document: &'d Document) -> Self {
+        Self { document, problems: RefCell::new(document.problems.clone()) }
+    }
+
+    /// Something is wrong with this key, which may also be one that was left out.
+    pub(crate) fn error(&self, key: &Key, cause: impl Display, suggestion: Option<String>) {
+        self.error_at(self.document.find(key), key, cause, suggestion);
+    }
+
+    /// Something is wrong with this part of the text.
+    pub(crate) fn error_at(
+        &self,
+        span: Range<usize>,
+        key: &Key,
+        cause: impl Display,
+        suggestion: Option<String>,
+    ) {
+        let problem = Problem::new(&self.document.source, span, key, cause.to_string(), suggestion);
+        self.problems.borrow_mut().push(problem);
+    }
+
+    /// A value was refused by its own rules.
+    pub(crate) fn refuse(&self, key: &Key, refusal: &impl Refusal) {
+        self.error(key, refusal, refusal.suggestion());
+    }
+
+    /// This key hardly does what was meant.
+    pub(crate) fn warn(&self, key: &Key, cause: impl Display, suggestion: Option<String>) {
+        let span = self.document.find(key);
+        let problem = Problem::new(&self.document.source, span, key, cause.to_string(), suggestion);
+        self.problems.borrow_mut().push(problem.into_warning());
+    }
+
+    /// Whether this key was written, whatever it holds.
+    pub(crate) fn is_written(&self, key: &Key) -> bool {
+        self.document.holds(key)
+    }
+
+    /// The item of a list that holds this text, or the list itself where one value stands for it.
+    pub(crate) fn item_key(&self, list: &Key, text: &str) -> Key {
+        self.document.item_key(list, text)
+    }
+
+    /// What a key is called where the operator wrote it, to refer to it from another one.
+    pub(crate) fn key_name(&self, key: &Key) -> String {
+        self.document.source.key_name(key)
+    }
+
+    /// Whether an error was found, so that what was read must not be used.
+    pub(crate) fn has_errors(&self) -> bool {
+        self.problems.borrow().iter().any(Problem::is_error)
+    }
+
+    pub(crate) fn finish(self) -> Problems {
+        Problems::new(self.problems.into_inner(), &self.document.source)
+    }
+}

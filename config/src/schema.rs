@@ -1,0 +1,388 @@
+//! What may the operator write? Every key of the configuration, its unit, range and default.
+//!
+//! Nothing here is read by a core: the data plane sees a [`crate::snapshot::Snapshot`] and never this.
+
+pub mod table;
+pub mod text;
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use self::table::Table;
+use self::text::{Target, Via};
+use crate::snapshot::Network;
+use crate::value::duration::Timespan;
+use crate::value::size::ByteSize;
+
+/// The configuration of a node. All processes of the node run the same one.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
+#[schemars(title = "Corelane configuration", deny_unknown_fields)]
+pub struct Config {
+    /// Who this is.
+    #[schemars(default)]
+    pub node: Node,
+    /// What one process takes for itself; read once, when it starts.
+    #[schemars(default)]
+    pub process: Process,
+    /// Addresses that accept traffic, `[listener.NAME]`. At least one.
+    pub listener: Table<Listener>,
+    /// What happens to which traffic, `[channel.NAME]`. The first match by priority takes the request.
+    #[schemars(default)]
+    pub channel: Table<Channel>,
+    /// Groups of endpoints that answer alike, `[upstream.NAME]`.
+    #[schemars(default)]
+    pub upstream: Table<Upstream>,
+    /// The listener of status, statistics and control.
+    #[schemars(default)]
+    pub admin: Admin,
+}
+
+/// Who this is.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields, default)]
+pub struct Node {
+    /// Node ID: 1 to 30 of `A-Z a-z 0-9 _ - .`. Default `"gateway"`.
+    #[schemars(regex(pattern = r"^[A-Za-z0-9_.-]{1,30}$|\$\{"))]
+    pub id: String,
+}
+
+/// What one process takes for itself; read once, when it starts.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields, default)]
+pub struct Process {
+    /// Buffers per core; bounds the body bytes in flight on one core. 16 to 65535, default 512.
+    #[schemars(range(min = 16, max = 65_535))]
+    pub buffers_per_core: u16,
+    /// Size of one buffer, also the largest head that can be received. 4KiB to 1MiB, default `"64KiB"`.
+    pub buffer_size: ByteSize,
+    /// Longest busy wait before an idle core sleeps. 0s to 10ms, 0s turns it off, default `"50us"`.
+    pub spin: Timespan,
+    /// Whether a core may hand a new connection to a clearly idler one. Default true.
+    pub accept_handoff: bool,
+    /// How long exchanges in flight may take to finish after SIGTERM. 0s to 1h, default `"30s"`.
+    pub drain_timeout: Timespan,
+}
+
+/// An address that accepts traffic.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Listener {
+    /// Address to listen on, `IP:PORT` or `localhost:PORT`; port 0 lets the kernel choose.
+    #[schemars(with = "String", example = "0.0.0.0:8080")]
+    pub bind: SocketAddr,
+    /// What is spoken here. Default `"http"`.
+    #[schemars(default)]
+    pub protocol: Protocol,
+    /// Connections that may wait to be accepted, per core. 1 to 65535, default 1024.
+    #[schemars(default = "backlog_default", range(min = 1, max = 65_535))]
+    pub backlog: u16,
+    /// Bounds of a request head.
+    #[schemars(default)]
+    pub limits: HeadLimits,
+    /// Deadlines towards the client.
+    #[schemars(default)]
+    pub timeouts: ListenerTimeouts,
+    /// Fields added to forwarded messages.
+    #[schemars(default)]
+    pub forwarding: Forwarding,
+}
+
+/// What a listener speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    /// HTTP/1.0 and HTTP/1.1 in the clear.
+    #[default]
+    Http,
+}
+
+/// Bounds of a message head; a request over them is answered 431, a response 502.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields, default)]
+pub struct HeadLimits {
+    /// Bytes of the whole head. 512B to `process.buffer_size`, default `"32KiB"` or the buffer if smaller.
+    pub head_bytes: ByteSize,
+    /// Field lines. 1 to 128, default 100.
+    #[schemars(range(min = 1, max = 128))]
+    pub fields: u16,
+}
+
+/// Deadlines towards the client, 1ms to 24h each.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields, default)]
+pub struct ListenerTimeouts {
+    /// From the first byte of a request head to its last; then 408. Default `"10s"`.
+    pub head: Timespan,
+    /// Between two requests, and from accept to the first byte; then closed. Default `"1m"`.
+    pub idle: Timespan,
+    /// Between two reads of a request body; then 408. Default `"30s"`.
+    pub body: Timespan,
+    /// Between two writes to a client that does not read; then closed. Default `"30s"`.
+    pub send: Timespan,
+}
+
+/// Fields added to forwarded messages.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields, default)]
+pub struct Forwarding {
+    /// Add the client's address to `X-Forwarded-For`. Default true.
+    pub x_forwarded_for: bool,
+    /// Set `X-Forwarded-Proto`. Default true.
+    pub x_forwarded_proto: bool,
+    /// Set `X-Forwarded-Host`. Default true.
+    pub x_forwarded_host: bool,
+    /// Add an element to `Forwarded` (RFC 7239). Default false.
+    pub forwarded: bool,
+    /// Our name in `Via` (RFC 9110 §7.6.3), or false for none. Default `"corelane"`.
+    pub via: Via,
+    /// Give each request an `X-Request-ID` unless a trusted peer sent one. Default true.
+    pub request_id: bool,
+    /// Networks whose forwarding fields are believed and extended; others' are replaced. Default none.
+    pub trusted: Vec<Network>,
+}
+
+/// What happens to which traffic.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields, transform = text::exactly_one_action)]
+pub struct Channel {
+    /// A channel that is not enabled is left out. Default true.
+    #[schemars(default = "enabled_default")]
+    pub enabled: bool,
+    /// 1 is tried first, channels without priority last; ties in the order written. 1 to 65535.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(default, with = "u16", range(min = 1, max = 65_535))]
+    pub priority: Option<u16>,
+    /// Name of the upstream that answers. Exactly one of `upstream` and `respond`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(default, with = "String")]
+    pub upstream: Option<String>,
+    /// Which requests it takes; without it, all.
+    #[serde(rename = "match", skip_serializing_if = "Matching::is_empty")]
+    #[schemars(default)]
+    pub matching: Matching,
+    /// A fixed answer. Exactly one of `upstream` and `respond`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(default, with = "Respond")]
+    pub respond: Option<Respond>,
+    /// Deadlines of the whole exchange.
+    #[serde(skip_serializing_if = "ChannelTimeouts::is_empty")]
+    #[schemars(default)]
+    pub timeouts: ChannelTimeouts,
+}
+
+/// Which requests a channel takes: all given keys must match. At most one of the three paths.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields, default, transform = text::at_most_one_path)]
+pub struct Matching {
+    /// Regular expression found anywhere in the path; `^` and `$` anchor it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub path: Option<String>,
+    /// The path starts with this, byte by byte: `/fhir` also takes `/fhirx`, `/fhir/` does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub path_prefix: Option<String>,
+    /// The whole path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub path_exact: Option<String>,
+    /// Request methods, as sent: case matters.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1))]
+    pub methods: Vec<String>,
+    /// Host names without port; `*.example` takes every name below `example`. One or a list.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "text::one_or_many")]
+    pub host: Vec<String>,
+    /// Names of listeners the request came in by. One or a list.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "text::one_or_many")]
+    pub listener: Vec<String>,
+}
+
+/// A fixed answer.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields, default)]
+pub struct Respond {
+    /// Status code, 200 to 599. Default 200.
+    #[schemars(range(min = 200, max = 599))]
+    pub status: u16,
+    /// Value of `Content-Type`. Default `"text/plain; charset=utf-8"`.
+    pub content_type: String,
+    /// The body, at most 64KiB. Default empty.
+    pub body: String,
+}
+
+/// Deadlines of a whole exchange.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields, default)]
+pub struct ChannelTimeouts {
+    /// From the complete request head to the last byte of the answer; then 504. 1ms to 24h, default none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Timespan")]
+    pub total: Option<Timespan>,
+}
+
+/// A group of endpoints that answer alike.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Upstream {
+    /// How an endpoint is chosen. Default `"round_robin"`.
+    #[schemars(default)]
+    pub balance: Balance,
+    /// The servers, at least one: `"IP:PORT"`, `"localhost:PORT"` or `"listener:NAME"`.
+    #[schemars(length(min = 1))]
+    pub endpoints: Vec<Target>,
+    /// Idle connections kept for reuse, per core and endpoint. 0 to 65535, default 256.
+    #[schemars(default = "idle_connections_default")]
+    pub idle_connections: u16,
+    /// How long an idle connection is kept. 1ms to 24h, default `"30s"`.
+    #[schemars(default = "idle_timeout_default")]
+    pub idle_timeout: Timespan,
+    /// Deadlines towards the endpoint.
+    #[schemars(default)]
+    pub timeouts: UpstreamTimeouts,
+    /// Bounds of a response head.
+    #[schemars(default)]
+    pub limits: HeadLimits,
+}
+
+/// How an endpoint is chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Balance {
+    /// Each endpoint in turn, on each core.
+    #[default]
+    RoundRobin,
+}
+
+/// Deadlines towards an endpoint, 1ms to 24h each; past them 504.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields, default)]
+pub struct UpstreamTimeouts {
+    /// Establishing a connection. Default `"2s"`.
+    pub connect: Timespan,
+    /// From the end of the request to the first byte of the answer. Default `"30s"`.
+    pub first_byte: Timespan,
+    /// Between two reads of the answer. Default `"30s"`.
+    pub body: Timespan,
+    /// Between two writes to an endpoint that does not read. Default `"30s"`.
+    pub send: Timespan,
+}
+
+/// The listener of status, statistics and control.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields, default)]
+pub struct Admin {
+    /// Whether there is one. Default true.
+    pub enabled: bool,
+    /// Address to listen on. Default `"127.0.0.1:9000"`.
+    #[schemars(with = "String")]
+    pub bind: SocketAddr,
+}
+
+impl Default for Node {
+    fn default() -> Self {
+        Self { id: "gateway".to_owned() }
+    }
+}
+
+impl Default for Process {
+    fn default() -> Self {
+        Self {
+            buffers_per_core: 512,
+            buffer_size: ByteSize::from_kib(64),
+            spin: Timespan::from_micros(50),
+            accept_handoff: true,
+            drain_timeout: Timespan::from_secs(30),
+        }
+    }
+}
+
+impl Default for HeadLimits {
+    fn default() -> Self {
+        Self { head_bytes: ByteSize::from_kib(32), fields: 100 }
+    }
+}
+
+impl Default for ListenerTimeouts {
+    fn default() -> Self {
+        Self {
+            head: Timespan::from_secs(10),
+            idle: Timespan::from_secs(60),
+            body: Timespan::from_secs(30),
+            send: Timespan::from_secs(30),
+        }
+    }
+}
+
+impl Default for Forwarding {
+    fn default() -> Self {
+        Self {
+            x_forwarded_for: true,
+            x_forwarded_proto: true,
+            x_forwarded_host: true,
+            forwarded: false,
+            via: Via::default(),
+            request_id: true,
+            trusted: Vec::new(),
+        }
+    }
+}
+
+impl Default for Respond {
+    fn default() -> Self {
+        Self { status: 200, content_type: "text/plain; charset=utf-8".to_owned(), body: String::new() }
+    }
+}
+
+impl Default for UpstreamTimeouts {
+    fn default() -> Self {
+        Self {
+            connect: Timespan::from_secs(2),
+            first_byte: Timespan::from_secs(30),
+            body: Timespan::from_secs(30),
+            send: Timespan::from_secs(30),
+        }
+    }
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self { enabled: true, bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 9000)) }
+    }
+}
+
+impl Matching {
+    /// Whether every request matches.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl ChannelTimeouts {
+    /// Whether no deadline is set.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.total.is_none()
+    }
+}
+
+pub(crate) fn backlog_default() -> u16 {
+    1024
+}
+
+fn enabled_default() -> bool {
+    true
+}
+
+pub(crate) fn idle_connections_default() -> u16 {
+    256
+}
+
+pub(crate) fn idle_timeout_default() -> Timespan {
+    Timespan::from_secs(30)
+}

@@ -1,0 +1,25 @@
+//! What does one written value mean? A duration, a size, a network, an address or a name, each on its own.
+//!
+//! Nothing here knows where in the file the value stands or what stands beside it.
+
+mod quantity;
+
+pub(crate) mod address;
+pub(crate) mod duration;
+pub(crate) mod field;
+pub(crate) mod name;
+pub(crate) mod network;
+pub(crate) mod size;
+
+/// Why a value was refused, and what the operator may have meant.
+pub(crate) trait Refusal: std::fmt::Display {
+    /// What to write instead, if that can be guessed.
+    fn suggestion(&self) -> Option<String>;
+}
+
+impl Refusal for proto::matching::HostPatternError {
+    fn suggestion(&self) -> Option<String> {
+        // Its words say what to write already.
+        None
+    }
+}

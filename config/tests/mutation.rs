@@ -1,0 +1,188 @@
+//! Does any text whatever come back as a configuration or as problems inside the text, and never as a panic?
+
+use config::{Format, default_config, load_str};
+
+/// Edited texts per starting text. Every edit keeps most of the text, so most of them reach past the parser.
+const MUTATIONS: u32 = 3_000;
+
+/// What tends to hurt: structure, quotes, units, references, borders of characters and of numbers.
+const FRAGMENTS: &[&str] = &[
+    "[",
+    "]",
+    "{",
+    "}",
+    "[[",
+    "]]",
+    "\"",
+    "'",
+    "\"\"\"",
+    "=",
+    ".",
+    ",",
+    ":",
+    "\n",
+    "\r",
+    "\t",
+    "\0",
+    "#",
+    "\\",
+    "\\u0000",
+    "${",
+    "${X}",
+    "${X:-",
+    "$${",
+    "}",
+    "é",
+    "\u{feff}",
+    "\u{1f980}",
+    "\u{202e}",
+    "-1",
+    "0",
+    "65536",
+    "1e400",
+    "0x",
+    "inf",
+    "9223372036854775808",
+    "99999999999999999999999999999999999999999",
+    "true",
+    "null",
+    "1979-05-27",
+    "s",
+    "ms",
+    "KiB",
+    "h",
+    "listener",
+    "channel.a.b",
+    "upstream",
+    "origin",
+    "listener:",
+    "listener:web",
+    "10.0.0.1:80",
+    "[::1]:0",
+    "/33",
+    "(",
+    "*",
+    "+",
+    "(?i",
+    "{1000}",
+    "\\p{L}",
+    "match",
+    "respond",
+    "priority = 1\n",
+    "[listener.web]\n",
+    "[admin]\n",
+];
+
+/// Marsaglia's xorshift64*: any seed but zero replays its run.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        let random = self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33;
+        usize::try_from(random).expect("31 bits fit") % bound.max(1)
+    }
+
+    /// A place in the text where a character begins, or its end.
+    fn place(&mut self, text: &str) -> usize {
+        text.floor_char_boundary(self.below(text.len() + 1))
+    }
+}
+
+/// One to four edits: a piece removed, doubled, swapped for a fragment, or a fragment put in.
+fn mutate(text: &str, dice: &mut Dice) -> String {
+    let mut text = text.to_owned();
+    for _ in 0..=dice.below(4) {
+        let start = dice.place(&text);
+        let end = text.ceil_char_boundary((start + dice.below(12)).min(text.len()));
+        let fragment = FRAGMENTS[dice.below(FRAGMENTS.len())];
+        match dice.below(5) {
+            0 => text.replace_range(start..end, ""),
+            1 => text.insert_str(start, &text.clone()[start..end]),
+            2 => text.replace_range(start..end, fragment),
+            3 => text.insert_str(start, fragment),
+            _ => text.truncate(start.max(text.floor_char_boundary(text.len() / 2))),
+        }
+    }
+    text
+}
+
+/// Loads the text and holds every problem against it.
+fn check(text: &str, format: Format, hint: &str) -> bool {
+    let problems = match load_str("f", text, format, &|_| None) {
+        Ok(loaded) => {
+            assert!(!loaded.warnings.has_errors(), "{hint}\n{text}");
+            return true;
+        }
+        Err(problems) => problems,
+    };
+    assert!(problems.has_errors(), "refused without an error: {hint}\n{text}");
+    let lines: Vec<&str> = text.split('\n').collect();
+    for problem in &problems {
+        let line =
+            lines.get(problem.line as usize - 1).unwrap_or_else(|| panic!("{problem}: {hint}\n{text}"));
+        assert!(
+            (1..=line.chars().count() + 1).contains(&(problem.column as usize)),
+            "{problem}: {hint}\n{text}"
+        );
+        assert!(!problem.cause.is_empty(), "{hint}\n{text}");
+        assert!(!problem.to_string().contains('\n'), "more than one line: {problem}: {hint}\n{text}");
+    }
+    assert!(!problems.render(false).is_empty() && !problems.render(true).is_empty());
+    false
+}
+
+/// Mutates `text` under a seed that is printed when the test fails; `CORELANE_SEED` replays another one.
+fn survives(text: &str, format: Format) {
+    let seed =
+        std::env::var("CORELANE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0x00c0_7e1a_5eed);
+    println!("CORELANE_SEED={seed}");
+    let mut dice = Dice(seed);
+    assert!(check(text, format, "unedited"));
+    let accepted =
+        (0..MUTATIONS).filter(|n| check(&mutate(text, &mut dice), format, &format!("edit {n}"))).count();
+    // Edits in comments and bodies do no harm; were all or none accepted, the test would not test.
+    assert!((1..MUTATIONS as usize).contains(&accepted), "{accepted} of {MUTATIONS} accepted");
+}
+
+fn as_json(text: &str) -> String {
+    let loaded = load_str("f", text, Format::Toml, &|_| None).unwrap_or_else(|problems| panic!("{problems}"));
+    serde_json::to_string_pretty(&loaded.schema).expect("every schema has a JSON form")
+}
+
+#[test]
+fn the_default_survives_any_edit() {
+    survives(default_config(), Format::Toml);
+}
+
+#[test]
+fn the_quickstart_example_survives_any_edit() {
+    survives(include_str!("../examples/quickstart.toml"), Format::Toml);
+}
+
+#[test]
+fn the_channels_example_survives_any_edit() {
+    survives(include_str!("../examples/channels.toml"), Format::Toml);
+}
+
+#[test]
+fn json_survives_any_edit() {
+    survives(&as_json(include_str!("../examples/channels.toml")), Format::Json);
+}
+
+#[test]
+fn deep_nesting_is_refused_and_not_followed() {
+    let deep = |open: &str, close: &str| format!("{}{}", open.repeat(100_000), close.repeat(100_000));
+    check(&format!("a = {}", deep("[", "]")), Format::Toml, "lists");
+    check(&format!("a = {}", deep("{a=", "}")), Format::Toml, "tables");
+    check(&format!("a{} = 1", ".a".repeat(100_000)), Format::Toml, "dotted keys");
+    check(&deep("[", "]"), Format::Json, "lists");
+    check(&deep("{\"a\":", "}"), Format::Json, "tables");
+    check(
+        &format!("{{\"listener\": {}1{}}}", "[".repeat(400), "]".repeat(400)),
+        Format::Json,
+        "allowed nesting",
+    );
+}

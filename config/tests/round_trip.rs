@@ -1,0 +1,221 @@
+//! Does a configuration survive its own dump, and mean the same in TOML and JSON?
+
+use config::snapshot::{Action, EndpointAddress, Snapshot};
+use config::{Format, Loaded, Problems, default_config, dump, load_file, load_str};
+
+const QUICKSTART: &str = include_str!("../examples/quickstart.toml");
+const CHANNELS: &str = include_str!("../examples/channels.toml");
+
+fn no_environment(_: &str) -> Option<String> {
+    None
+}
+
+fn load(text: &str) -> Loaded {
+    load_str("test.toml", text, Format::Toml, &no_environment).unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+fn channel_names(snapshot: &Snapshot) -> Vec<&str> {
+    snapshot.channels.iter().map(|channel| channel.name.as_str()).collect()
+}
+
+#[test]
+fn default_and_examples_check_clean() {
+    for text in [default_config(), QUICKSTART, CHANNELS] {
+        let loaded = load(text);
+        assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
+    }
+}
+
+#[test]
+fn a_dump_loads_back_to_the_same() {
+    for text in [default_config(), QUICKSTART, CHANNELS] {
+        let loaded = load(text);
+        let dumped = dump(&loaded.schema);
+        let again = load(&dumped);
+        assert_eq!(again.schema, loaded.schema, "{dumped}");
+        assert_eq!(again.snapshot.fingerprint, loaded.snapshot.fingerprint, "{dumped}");
+        assert_eq!(dump(&again.schema), dumped);
+    }
+}
+
+#[test]
+fn a_dump_does_not_refer_to_the_environment() {
+    let loaded = load("listener.a.bind = '127.0.0.1:1'\nchannel.c.respond.body = 'a $${X} b $$${Y} $ {'");
+    assert!(
+        matches!(&loaded.snapshot.channels[0].action, Action::Respond(r) if *r.body == *b"a ${X} b $${Y} $ {")
+    );
+    assert_eq!(load(&dump(&loaded.schema)).schema, loaded.schema);
+}
+
+#[test]
+fn json_means_the_same_as_toml() {
+    for text in [default_config(), QUICKSTART, CHANNELS] {
+        let loaded = load(text);
+        let json = serde_json::to_string_pretty(&loaded.schema).unwrap();
+        let from_json = load_str("test.json", &json, Format::Json, &no_environment)
+            .unwrap_or_else(|problems| panic!("{problems}\n{json}"));
+        assert_eq!(from_json.snapshot.fingerprint, loaded.snapshot.fingerprint);
+        assert_eq!(channel_names(&from_json.snapshot), channel_names(&loaded.snapshot));
+    }
+}
+
+#[test]
+fn the_fingerprint_follows_the_meaning_not_the_spelling() {
+    let fingerprint = |text: &str| load(text).snapshot.fingerprint;
+    let base = fingerprint("listener.a.bind = '127.0.0.1:1'\nlistener.b.bind = '127.0.0.1:2'");
+    let reordered = "listener.b.bind = 'localhost:2'\nlistener.a = { backlog = 1024, bind = '127.0.0.1:1' }";
+    assert_eq!(fingerprint(reordered), base);
+    let other = "listener.a.bind = '127.0.0.1:1'\nlistener.b.bind = '127.0.0.1:3'";
+    assert_ne!(fingerprint(other), base);
+    // Between channels of equal priority the order is part of the meaning.
+    let first = "listener.a.bind = '127.0.0.1:1'\nchannel.x.respond = {}\nchannel.y.respond = {}";
+    let second = "listener.a.bind = '127.0.0.1:1'\nchannel.y.respond = {}\nchannel.x.respond = {}";
+    assert_ne!(fingerprint(first), fingerprint(second));
+}
+
+#[test]
+fn channels_keep_the_order_written() {
+    let listener = "[listener.web]\nbind = '127.0.0.1:8080'\n";
+    let channels: String =
+        ["zebra", "ant", "m.1", "bee"].map(|name| format!("[channel.{name:?}]\nrespond = {{}}\n")).concat();
+    assert_eq!(
+        channel_names(&load(&format!("{listener}{channels}")).snapshot),
+        ["zebra", "ant", "m.1", "bee"]
+    );
+    assert_eq!(
+        channel_names(&load(&format!("{channels}{listener}")).snapshot),
+        ["zebra", "ant", "m.1", "bee"]
+    );
+}
+
+#[test]
+fn the_default_is_a_listener_an_origin_behind_it_and_admin() {
+    let snapshot = load(default_config()).snapshot;
+    assert_eq!(snapshot.node, "gateway");
+    let listeners: Vec<_> =
+        snapshot.listeners.iter().map(|l| (l.name.as_str(), l.bind.to_string())).collect();
+    assert_eq!(listeners, [("web", "127.0.0.1:8080".to_owned()), ("origin", "127.0.0.1:0".to_owned())]);
+    assert_eq!(snapshot.admin.map(|admin| admin.bind.to_string()), Some("127.0.0.1:9000".to_owned()));
+    let [endpoint] = &*snapshot.endpoints else { panic!("{:?}", snapshot.endpoints) };
+    assert!(matches!(endpoint.address, EndpointAddress::Listener(id) if id.0 == 1));
+    let [origin, default] = &*snapshot.channels else { panic!("{:?}", snapshot.channels) };
+    assert!(matches!(&origin.action, Action::Respond(response) if response.status == 200));
+    assert!(matches!(default.action, Action::Forward(upstream) if upstream.0 == 0));
+}
+
+#[test]
+fn disabled_channels_are_left_out_and_do_not_shift_the_others() {
+    let snapshot = load(CHANNELS).snapshot;
+    assert_eq!(channel_names(&snapshot), ["ping", "patients", "tenants", "maintenance", "rest"]);
+    let find = |path: &str, host: &str, listener| {
+        let query = proto::matching::Query {
+            listener,
+            host: Some(host.as_bytes()),
+            path: path.as_bytes(),
+            method: proto::http1::head::Method::Get,
+            method_name: b"GET",
+        };
+        let channel = snapshot.channel_table.find(&mut snapshot.channel_table.caches(), &query);
+        channel.map(|id| snapshot.channels[usize::from(id)].name.as_str())
+    };
+    assert_eq!(find("/ping", "any.example", 0), Some("ping"));
+    assert_eq!(find("/fhir/Patient/7", "any.example", 0), Some("patients"));
+    assert_eq!(find("/app/x", "a.tenant.example", 0), Some("tenants"));
+    assert_eq!(find("/app/x", "any.example", 0), Some("rest"));
+    assert_eq!(find("/maintenance/x", "any.example", 0), Some("rest"));
+    assert_eq!(find("/maintenance/x", "any.example", 1), Some("maintenance"));
+}
+
+#[test]
+fn endpoints_of_one_upstream_are_adjacent() {
+    let snapshot = load(CHANNELS).snapshot;
+    for (id, upstream) in snapshot.upstreams.iter().enumerate() {
+        let first = usize::from(upstream.endpoints_first.0);
+        let endpoints = &snapshot.endpoints[first..first + usize::from(upstream.endpoints_count)];
+        assert!(endpoints.iter().all(|endpoint| usize::from(endpoint.upstream.0) == id));
+    }
+    let names: Vec<_> = snapshot.endpoints.iter().map(|endpoint| endpoint.name.as_str()).collect();
+    assert_eq!(names, ["127.0.0.1:8101", "127.0.0.1:8102", "localhost:8201"]);
+}
+
+#[test]
+fn strings_take_values_from_the_environment() {
+    let environment = |name: &str| match name {
+        "PORT" => Some("8888".to_owned()),
+        "BACKLOG" => Some("77".to_owned()),
+        "HANDOFF" => Some("false".to_owned()),
+        _ => None,
+    };
+    let text = r#"
+        process = { accept_handoff = "${HANDOFF}", drain_timeout = "${DRAIN:-5s}" }
+        listener.web = { bind = "127.0.0.1:${PORT}", backlog = "${BACKLOG}" }
+        channel.c.respond.body = "$${PORT}"
+    "#;
+    let loaded = load_str("test.toml", text, Format::Toml, &environment).unwrap();
+    assert_eq!(loaded.schema.process.drain_timeout.to_string(), "5s");
+    assert!(!loaded.snapshot.process.accept_handoff);
+    assert_eq!(loaded.snapshot.listeners[0].bind.port(), 8888);
+    assert_eq!(loaded.snapshot.listeners[0].backlog, 77);
+    assert!(matches!(&loaded.snapshot.channels[0].action, Action::Respond(r) if *r.body == *b"${PORT}"));
+}
+
+#[test]
+fn a_smaller_buffer_lowers_the_default_bound_of_heads() {
+    let text = "process.buffer_size = '16KiB'\nlistener.web.bind = '127.0.0.1:1'";
+    let snapshot = load(text).snapshot;
+    assert_eq!(snapshot.listeners[0].limits.head_bytes_max, 16 * 1024);
+}
+
+#[test]
+fn files_load_by_their_suffix() {
+    let directory = std::env::temp_dir().join(format!("corelane-config-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let write = |name: &str, bytes: &[u8]| {
+        let path = directory.join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path
+    };
+    let json = serde_json::to_string(&load(CHANNELS).schema).unwrap();
+    let from_json = load_file(write("a.json", json.as_bytes())).unwrap();
+    let from_toml = load_file(write("a.conf", CHANNELS.as_bytes())).unwrap();
+    assert_eq!(from_json.snapshot.fingerprint, from_toml.snapshot.fingerprint);
+
+    let cause = |loaded: Result<Loaded, Problems>| {
+        let problems = loaded.unwrap_err();
+        let problem = problems.iter().next().unwrap();
+        (problem.line, problem.column, problem.cause.clone())
+    };
+    let binary = write("binary.toml", b"# ok\nx = \"\xff\"\n");
+    assert_eq!(cause(load_file(binary)), (2, 6, "the file is not UTF-8 text".to_owned()));
+    let (line, column, absent) = cause(load_file(directory.join("absent.toml")));
+    assert!((line, column) == (1, 1) && absent.starts_with("cannot read the file: "), "{absent}");
+    let large = write("large.toml", "# 8 bytes\n".repeat(1 << 20).as_bytes());
+    let (_, _, large) = cause(load_file(large));
+    assert_eq!(large, "the text has 4194305 bytes, at most 4194304 are read");
+    std::fs::remove_dir_all(&directory).unwrap();
+}
+
+#[test]
+fn the_schema_names_every_key_of_a_dump() {
+    let schema: serde_json::Value = serde_json::from_str(&config::json_schema()).unwrap();
+    let names = |pointer: &str| -> Vec<String> {
+        let object = schema.pointer(pointer).and_then(serde_json::Value::as_object);
+        object.unwrap_or_else(|| panic!("{pointer} in {schema:#}")).keys().cloned().collect()
+    };
+    assert_eq!(names("/properties"), ["admin", "channel", "listener", "node", "process", "upstream"]);
+    let listener = ["backlog", "bind", "forwarding", "limits", "protocol", "timeouts"];
+    assert_eq!(names("/$defs/Listener/properties"), listener);
+    let matching = ["host", "listener", "methods", "path", "path_exact", "path_prefix"];
+    assert_eq!(names("/$defs/Matching/properties"), matching);
+    // Each key is described.
+    for definition in names("/$defs") {
+        let Some(properties) = schema["$defs"][&definition]["properties"].as_object() else { continue };
+        for (key, property) in properties {
+            assert!(property["description"].is_string(), "{definition}.{key}");
+        }
+    }
+    assert!(!config::json_schema().contains("null"), "no key takes null");
+    assert_eq!(schema["required"], serde_json::json!(["listener"]));
+    assert_eq!(schema["$defs"]["Channel"]["required"], serde_json::Value::Null);
+    assert_eq!(schema["$defs"]["Upstream"]["required"], serde_json::json!(["endpoints"]));
+}

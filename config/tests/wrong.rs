@@ -1,0 +1,600 @@
+//! Is every mistake named, with its line, its column, its key and its cause?
+
+use config::{Format, Loaded, Problem, Problems, Severity, load_str};
+
+/// The first line of texts that are about something else.
+const WEB: &str = "listener.web.bind = \"127.0.0.1:80\"\n";
+
+fn load(text: &str, format: Format) -> Result<Loaded, Problems> {
+    load_str("f", text, format, &|_| None)
+}
+
+/// A problem as its line says it, without the name of the file.
+fn without_file(problem: &Problem) -> String {
+    let line = problem.to_string();
+    line.strip_prefix("f:").unwrap_or(&line).to_owned()
+}
+
+#[track_caller]
+fn check(text: &str, format: Format, expected: &[&str]) {
+    let problems = load(text, format).expect_err(text);
+    let errors = problems.iter().filter(|problem| problem.severity == Severity::Error);
+    assert_eq!(errors.map(without_file).collect::<Vec<_>>(), expected, "{text}");
+}
+
+#[track_caller]
+fn wrong(text: &str, expected: &[&str]) {
+    check(text, Format::Toml, expected);
+}
+
+#[track_caller]
+fn wrong_below_web(text: &str, expected: &[&str]) {
+    check(&format!("{WEB}{text}"), Format::Toml, expected);
+}
+
+#[track_caller]
+fn wrong_json(text: &str, expected: &[&str]) {
+    check(text, Format::Json, expected);
+}
+
+#[track_caller]
+fn warned(text: &str, expected: &[&str]) {
+    let loaded = load(&format!("{WEB}{text}"), Format::Toml).unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(loaded.warnings.iter().map(without_file).collect::<Vec<_>>(), expected, "{text}");
+}
+
+#[test]
+fn names_mistakes_of_form() {
+    wrong(
+        "",
+        &[r#"1:1: listener: no listener is defined (add [listener.web] with bind = "127.0.0.1:8080")"#],
+    );
+    wrong(r#"listener.web.bind = "127.0.0.1:80"#, &[r#"1:34: invalid basic string, expected `"`"#]);
+    wrong(
+        r#"[listener.web
+bind = "127.0.0.1:80""#,
+        &["1:14: unclosed table, expected `]`"],
+    );
+    wrong_below_web(
+        "node.id = \nprocess = { spin = }\n",
+        &[
+            "2:11: string values must be quoted, expected literal string",
+            "3:20: invalid literal string, expected `'`",
+        ],
+    );
+    wrong(
+        r#"listener.web.bind = "127.0.0.1:80"
+listener.web.bind = "127.0.0.1:80"
+"#,
+        &["2:14: duplicate key"],
+    );
+    wrong_below_web(
+        r#"[listener.web]
+backlog = 1"#,
+        &["2:11: duplicate key"],
+    );
+    wrong(
+        r#"[listener.web]
+bind = "127.0.0.1:80"
+bind = "127.0.0.1:81""#,
+        &["3:1: duplicate key"],
+    );
+    wrong_json("", &["1:1: the text is empty, expected an object"]);
+    wrong_json("[]", &["1:1: expected an object, found a list"]);
+    wrong_json(
+        r#"{"listener": {"web": {"bind": "127.0.0.1:80"}},}"#,
+        &["1:47: trailing commas are not allowed"],
+    );
+    wrong_json(
+        r#"{"listener": {"web": {"bind": "127.0.0.1:80"}} // comment
+}"#,
+        &["1:48: comments are not allowed"],
+    );
+    wrong_json(
+        r#"{"listener": {"web": {
+  "bind": "127.0.0.1:80",
+  "bind": null}}}"#,
+        &["3:3: listener.web.bind: duplicate key"],
+    );
+    wrong_json(
+        r#"{"listener": {"web": {"bind": "127.0.0.1:80", "backlog": null}}}"#,
+        &["1:58: listener.web.backlog: expected an integer, found null"],
+    );
+}
+
+#[test]
+fn names_unknown_keys() {
+    wrong_below_web(
+        r#"listner.web.bind = "127.0.0.1:81""#,
+        &[r#"2:1: listner: unknown key (did you mean "listener"?)"#],
+    );
+    wrong_below_web(
+        "listener.web.binds = 1",
+        &[r#"2:14: listener.web.binds: unknown key (did you mean "bind"?)"#],
+    );
+    wrong_below_web(
+        r#"store.url = "x""#,
+        &["2:1: store: unknown key (known: node, process, listener, channel, upstream, admin)"],
+    );
+    wrong_below_web(
+        r#"upstream.u.endpoints = [{ address = "10.0.0.1:80", weight = 2 }]"#,
+        &["2:52: upstream.u.endpoints[0].weight: unknown key (known: address)"],
+    );
+    wrong_below_web(
+        r#"channel.c = { upstream = "u", match = { metods = ["GET"] } }
+upstream.u.endpoints = ["10.0.0.1:80"]"#,
+        &[r#"2:41: channel.c.match.metods: unknown key (did you mean "methods"?)"#],
+    );
+}
+
+#[test]
+fn names_wrong_types() {
+    wrong(r#"listener = "web""#, &["1:12: listener: expected a table, found a string"]);
+    wrong(r#"listener.web = "127.0.0.1:80""#, &["1:16: listener.web: expected a table, found a string"]);
+    wrong("listener.web.bind = 80", &["1:21: listener.web.bind: expected a string, found an integer"]);
+    wrong_below_web(
+        r#"listener.web.backlog = "many""#,
+        &["2:24: listener.web.backlog: expected an integer, found a string"],
+    );
+    wrong_below_web(
+        "listener.web.backlog = 1.5",
+        &["2:24: listener.web.backlog: expected an integer, found a fractional number"],
+    );
+    wrong_below_web(
+        r#"process.accept_handoff = "true""#,
+        &["2:26: process.accept_handoff: expected true or false, found a string"],
+    );
+    wrong_below_web("node.id = 2024-01-01", &["2:11: node.id: expected a string, found a date"]);
+    wrong_below_web(
+        r#"channel.c = { respond = {}, match = { methods = "GET" } }"#,
+        &["2:49: channel.c.match.methods: expected a list, found a string"],
+    );
+    wrong_below_web(
+        "channel.c = { respond = {}, match = { host = [1] } }",
+        &["2:47: channel.c.match.host[0]: expected a string, found an integer"],
+    );
+}
+
+#[test]
+fn names_bad_names() {
+    wrong(
+        r#"[listener."my web"]
+bind = "127.0.0.1:80""#,
+        &[
+            r#"1:11: listener."my web": a name consists of A-Z a-z 0-9 _ - . only, found ' ' (for example "my_web")"#,
+        ],
+    );
+    wrong_below_web(r#"node.id = """#, &["2:11: node.id: a name has at least one character"]);
+    wrong_below_web(
+        r#"node.id = "abcdefghijklmnopqrstuvwxyz01234""#,
+        &["2:11: node.id: a name has at most 30 characters, found 31"],
+    );
+    wrong_below_web(
+        r#"node.id = "nøde""#,
+        &[r#"2:11: node.id: a name consists of A-Z a-z 0-9 _ - . only, found 'ø' (for example "n_de")"#],
+    );
+}
+
+#[test]
+fn names_bad_listeners() {
+    wrong(
+        r#"[listener.web]
+backlog = 10"#,
+        &[r#"1:11: listener.web.bind: is missing (for example bind = "0.0.0.0:8080")"#],
+    );
+    wrong(
+        r#"listener.web.bind = "8080""#,
+        &[
+            r#"1:21: listener.web.bind: the host is missing (write "127.0.0.1:8080", or "0.0.0.0:8080" for every address)"#,
+        ],
+    );
+    wrong(
+        r#"listener.web.bind = "web.example:80""#,
+        &[
+            r#"1:21: listener.web.bind: host names are not resolved in this version, found "web.example" (write an IP address or "localhost")"#,
+        ],
+    );
+    wrong(
+        r#"listener.web.bind = "127.0.0.1:70000""#,
+        &[r#"1:21: listener.web.bind: a port is a number from 0 to 65535, found "70000""#],
+    );
+    wrong_below_web(
+        r#"listener.web.protocol = "https""#,
+        &[r#"2:25: listener.web.protocol: "https" is not available in this version ("http" is)"#],
+    );
+    wrong_below_web(
+        r#"listener.web.protocol = "htpp""#,
+        &[r#"2:25: listener.web.protocol: unknown protocol "htpp" (did you mean "http"?)"#],
+    );
+    wrong_below_web("listener.web.backlog = 0", &["2:24: listener.web.backlog: must be 1 to 65535, found 0"]);
+    wrong_below_web(
+        r#"listener.web.limits = { head_bytes = "128KiB", fields = 129 }"#,
+        &[
+            r#"2:38: listener.web.limits.head_bytes: a head does not fit a buffer (process.buffer_size) (at most "64KiB", or a larger process.buffer_size)"#,
+            "2:57: listener.web.limits.fields: must be 1 to 128, found 129",
+        ],
+    );
+    wrong_below_web(
+        r#"listener.web.limits = { head_bytes = "1B", fields = 0 }"#,
+        &[
+            "2:38: listener.web.limits.head_bytes: must be 512B to 1MiB, found 1B",
+            "2:53: listener.web.limits.fields: must be 1 to 128, found 0",
+        ],
+    );
+    wrong_below_web(
+        r#"listener.web.timeouts = { head = 10, idle = "0s", body = "2 s", send = "25h" }"#,
+        &[
+            r#"2:34: listener.web.timeouts.head: a duration needs a unit: us, ms, s, m, h (write "10s")"#,
+            "2:45: listener.web.timeouts.idle: must be 1ms to 24h, found 0s",
+            r#"2:58: listener.web.timeouts.body: unknown unit " s", known are us, ms, s, m, h (did you mean "2s"?)"#,
+            "2:72: listener.web.timeouts.send: must be 1ms to 24h, found 25h",
+        ],
+    );
+    wrong_below_web(
+        r#"listener.web.forwarding = { trusted = ["10.0.0.1/8", "lan", 5], via = "two words" }"#,
+        &[
+            r#"2:40: listener.web.forwarding.trusted[0]: 10.0.0.1 has bits set after the first 8 (did you mean "10.0.0.0/8"?)"#,
+            r#"2:54: listener.web.forwarding.trusted[1]: a network is an IP address with a prefix length, found "lan" (for example "10.0.0.0/8" or "fd00::/8")"#,
+            "2:61: listener.web.forwarding.trusted[2]: expected a string, found an integer",
+            r#"2:71: listener.web.forwarding.via: expected a token (letters, digits and !#$%&'*+-.^_`|~), found "two words""#,
+        ],
+    );
+    wrong_below_web(
+        r#"listener.api.bind = "127.0.0.1:80""#,
+        &[
+            "2:21: listener.api.bind: 127.0.0.1:80 is already bound by listener.web.bind (choose another port)",
+        ],
+    );
+    wrong(
+        r#"listener.web.bind = "localhost:9000""#,
+        &["1:21: listener.web.bind: 127.0.0.1:9000 is already bound by admin.bind (choose another port)"],
+    );
+}
+
+#[test]
+fn names_listeners_in_the_way_of_admin() {
+    let overlap =
+        "1:21: listener.web.bind: 0.0.0.0:9000 overlaps 127.0.0.1:9000 of admin.bind (choose another port)";
+    wrong(r#"listener.web.bind = "0.0.0.0:9000""#, &[overlap]);
+    let off = "listener.b.bind = \"127.0.0.1:9000\"\nadmin.enabled = false\nchannel.c.respond = {}";
+    warned(off, &[]);
+}
+
+#[test]
+fn names_bad_process_settings() {
+    wrong_below_web(
+        r#"[process]
+buffers_per_core = 15
+buffer_size = 65536
+spin = "11ms"
+drain_timeout = "2h""#,
+        &[
+            "3:20: process.buffers_per_core: must be 16 to 65535, found 15",
+            r#"4:15: process.buffer_size: a size needs a unit: B, KB, KiB, MB, MiB, GB, GiB (write "65536B")"#,
+            "5:8: process.spin: must be 0s to 10ms, found 11ms",
+            "6:17: process.drain_timeout: must be 0s to 1h, found 2h",
+        ],
+    );
+    wrong_below_web(
+        r#"process.buffer_size = "2MiB""#,
+        &["2:23: process.buffer_size: must be 4KiB to 1MiB, found 2MiB"],
+    );
+    wrong_below_web(
+        r#"process = { buffer_size = "8KiB" }
+listener.web.limits.head_bytes = "16KiB""#,
+        &[
+            r#"3:34: listener.web.limits.head_bytes: a head does not fit a buffer (process.buffer_size) (at most "8KiB", or a larger process.buffer_size)"#,
+        ],
+    );
+}
+
+#[test]
+fn names_bad_channels() {
+    wrong_below_web(
+        "channel.c = { enabled = true }",
+        &[
+            r#"2:9: channel.c: a channel has an upstream or a response, found neither (for example upstream = "NAME")"#,
+        ],
+    );
+    wrong_below_web(
+        r#"channel.c = { upstream = "u", respond = {} }
+upstream.u.endpoints = ["10.0.0.1:80"]"#,
+        &["2:31: channel.c.respond: a channel has either an upstream or a response (keep one of the two)"],
+    );
+    wrong_below_web(
+        r#"channel.c.upstream = "fhri"
+upstream.fhir.endpoints = ["10.0.0.1:80"]"#,
+        &[r#"2:22: channel.c.upstream: there is no upstream "fhri" (did you mean "fhir"?)"#],
+    );
+    wrong_below_web(
+        r#"channel.c.upstream = "fhir""#,
+        &[r#"2:22: channel.c.upstream: there is no upstream "fhir""#],
+    );
+    wrong_below_web(
+        r#"channel.c = { respond = {}, match = { listener = "wbe" } }"#,
+        &[r#"2:50: channel.c.match.listener: there is no listener "wbe" (did you mean "web"?)"#],
+    );
+    wrong_below_web(
+        r#"channel.c = { respond = {}, match = { listener = ["web", "x"] } }"#,
+        &[r#"2:58: channel.c.match.listener[1]: there is no listener "x" (known: web)"#],
+    );
+    wrong_below_web(
+        r#"channel.c = { respond = {}, match = { path = "^/(a", host = "a:80" } }"#,
+        &[
+            "2:46: channel.c.match.path: not a regular expression: unclosed group",
+            "2:61: channel.c.match.host: a host pattern has no port; match on the listener instead",
+        ],
+    );
+    wrong_below_web(
+        r#"channel.c = { respond = {}, match = { path = "(x{1000}){1000}" } }"#,
+        &[
+            "2:46: channel.c.match.path: not a regular expression: regular expression compiles to more than 1048576 bytes",
+        ],
+    );
+    wrong_below_web(
+        r#"channel.c = { enabled = false, respond = {}, match = { path = "[z-a]" } }"#,
+        &[
+            "2:63: channel.c.match.path: not a regular expression: invalid character class range, the start must be <= the end",
+        ],
+    );
+    wrong_below_web(
+        r#"channel.c = { respond = {}, match = { path = "a", path_prefix = "/b" } }"#,
+        &["2:65: channel.c.match.path_prefix: path is given as well (keep one of the two)"],
+    );
+    wrong_below_web(
+        r#"channel.c = { respond = {}, match = { path_prefix = "b" } }"#,
+        &[r#"2:53: channel.c.match.path_prefix: a path starts with a slash, found "b" (did you mean "/b"?)"#],
+    );
+    wrong_below_web(
+        r#"channel.c = { respond = {}, match = { path_exact = "/b?x" } }"#,
+        &["2:52: channel.c.match.path_exact: '?' cannot stand in the path of a request"],
+    );
+    wrong_below_web(
+        r#"channel.c = { respond = {}, match = { methods = ["get", "G T"] } }"#,
+        &[
+            r#"2:50: channel.c.match.methods[0]: methods are case-sensitive, found "get" (did you mean "GET"?)"#,
+            r#"2:57: channel.c.match.methods[1]: expected a token (letters, digits and !#$%&'*+-.^_`|~), found "G T""#,
+        ],
+    );
+    wrong_below_web(
+        "channel.c = { respond = {}, match = { methods = [] } }",
+        &["2:49: channel.c.match.methods: the list is empty"],
+    );
+    wrong_below_web(
+        r#"channel.c = { respond = {}, match = { host = ["*a.example", "", "é.example"] } }"#,
+        &[
+            r#"2:47: channel.c.match.host[0]: a wildcard stands for whole labels in front: "*.example.org""#,
+            "2:61: channel.c.match.host[1]: a host pattern needs a name",
+            "2:65: channel.c.match.host[2]: a host name has letters, digits, '-', '_' and single dots; write others in their xn-- form",
+        ],
+    );
+    wrong_below_web(
+        "channel.c = { respond = {}, priority = 0 }",
+        &["2:40: channel.c.priority: must be 1 to 65535, found 0"],
+    );
+    wrong_below_web(
+        r#"channel.c = { respond = {}, timeouts = { total = "0ms" } }"#,
+        &["2:50: channel.c.timeouts.total: must be 1ms to 24h, found 0ms"],
+    );
+    wrong_below_web(
+        r#"channel.c.respond = { status = 199, content_type = "text" }"#,
+        &[
+            "2:32: channel.c.respond.status: must be 200 to 599, found 199",
+            r#"2:52: channel.c.respond.content_type: a content type is written type/subtype, found "text" (for example "text/plain; charset=utf-8")"#,
+        ],
+    );
+    wrong_below_web(
+        r#"channel.c.respond = { status = 204, body = "x" }"#,
+        &["2:44: channel.c.respond.body: an answer with status 204 has no body"],
+    );
+    wrong_below_web(
+        r#"channel.c.respond.content_type = "text/plain\r\nX: y""#,
+        &[r#"2:34: channel.c.respond.content_type: a field value has no control characters, found '\r'"#],
+    );
+}
+
+#[test]
+fn names_bad_upstreams() {
+    wrong_below_web(
+        r#"channel.c.upstream = "u"
+[upstream.u]
+balance = "round-robin""#,
+        &[
+            r#"3:11: upstream.u.endpoints: is missing (for example endpoints = ["10.0.0.1:8000"])"#,
+            r#"4:11: upstream.u.balance: unknown balance "round-robin" (did you mean "round_robin"?)"#,
+        ],
+    );
+    wrong_below_web(
+        r#"channel.c.upstream = "u"
+upstream.u.endpoints = []"#,
+        &["3:24: upstream.u.endpoints: the list is empty"],
+    );
+    wrong_below_web(
+        r#"channel.c.upstream = "u"
+upstream.u.endpoints = ["10.0.0.1:0", "http://10.0.0.1:80/", "::1", {}, { address = 5 }, true]"#,
+        &[
+            "3:25: upstream.u.endpoints[0]: port 0 cannot be connected to",
+            r#"3:39: upstream.u.endpoints[1]: an address is written IP:PORT, found a URL (write "10.0.0.1:80")"#,
+            r#"3:62: upstream.u.endpoints[2]: an IPv6 address stands in brackets before its port (for example "[::1]:8080")"#,
+            r#"3:69: upstream.u.endpoints[3].address: is missing (for example address = "10.0.0.1:8000")"#,
+            "3:85: upstream.u.endpoints[4].address: expected a string, found an integer",
+            "3:90: upstream.u.endpoints[5]: expected a string, found a boolean",
+        ],
+    );
+    wrong_below_web(
+        r#"channel.c.upstream = "u"
+upstream.u.endpoints = ["listener:origin", "listener:wbe"]"#,
+        &[
+            r#"3:25: upstream.u.endpoints[0]: there is no listener "origin" (known: web)"#,
+            r#"3:44: upstream.u.endpoints[1]: there is no listener "wbe" (did you mean "web"?)"#,
+        ],
+    );
+    wrong_below_web(
+        r#"channel.c.upstream = "u"
+upstream.u = { endpoints = ["10.0.0.1:80"], idle_connections = 65536, idle_timeout = "0s", timeouts = { connect = "0s" } }"#,
+        &[
+            "3:64: upstream.u.idle_connections: must be 0 to 65535, found 65536",
+            "3:86: upstream.u.idle_timeout: must be 1ms to 24h, found 0s",
+            "3:115: upstream.u.timeouts.connect: must be 1ms to 24h, found 0s",
+        ],
+    );
+    wrong_below_web(
+        r#"channel.c.upstream = "u"
+upstream.u = { endpoints = ["0.0.0.0:80"], limits = { head_bytes = "65KiB" } }"#,
+        &[
+            r#"3:29: upstream.u.endpoints[0]: 0.0.0.0:80 stands for every address of this host and cannot be connected to (did you mean "127.0.0.1:80"?)"#,
+            r#"3:68: upstream.u.limits.head_bytes: a head does not fit a buffer (process.buffer_size) (at most "64KiB", or a larger process.buffer_size)"#,
+        ],
+    );
+}
+
+#[test]
+fn names_bad_admin_listeners() {
+    wrong_below_web(
+        r#"admin = { bind = "nowhere", enable = false }"#,
+        &[
+            r#"2:18: admin.bind: the port is missing (for example "127.0.0.1:8080")"#,
+            r#"2:29: admin.enable: unknown key (did you mean "enabled"?)"#,
+        ],
+    );
+}
+
+#[test]
+fn names_unresolved_environment() {
+    wrong(
+        r#"listener.web.bind = "127.0.0.1:${NO_SUCH_PORT}""#,
+        &[
+            r#"1:32: listener.web.bind: the environment variable NO_SUCH_PORT is not set (set it, or give a default: "${NO_SUCH_PORT:-…}")"#,
+        ],
+    );
+    wrong(
+        r#"listener.web.bind = "127.0.0.1:${PORT"
+node.id = "${1}""#,
+        &[
+            r#"1:32: listener.web.bind: "${" without a closing "}" (write "$${" for a literal "${")"#,
+            r#"2:12: node.id: "1" is not the name of an environment variable (write "$${" for a literal "${")"#,
+        ],
+    );
+    wrong(
+        r#"listener.web = { bind = "127.0.0.1:${PORT:-http}", backlog = "${BACKLOG:-x}" }"#,
+        &[
+            r#"1:25: listener.web.bind: a port is a number from 0 to 65535, found "http""#,
+            r#"1:62: listener.web.backlog: expected an integer, found "x""#,
+        ],
+    );
+}
+
+#[test]
+fn names_every_problem_of_one_text_at_once() {
+    wrong(
+        r#"listener.web = { bind = "${NO_SUCH_BIND}", backlog = 0 }
+channel.c = { respond = {}, priority = "${P:-7}", bogus = 1 }"#,
+        &[
+            r#"1:26: listener.web.bind: the environment variable NO_SUCH_BIND is not set (set it, or give a default: "${NO_SUCH_BIND:-…}")"#,
+            "1:54: listener.web.backlog: must be 1 to 65535, found 0",
+            "2:51: channel.c.bogus: unknown key (known: enabled, priority, upstream, match, respond, timeouts)",
+        ],
+    );
+    wrong_json(
+        r#"{"node": {"id": "café"}, "listener": {}}"#,
+        &[
+            r#"1:17: node.id: a name consists of A-Z a-z 0-9 _ - . only, found 'é' (for example "caf_")"#,
+            r#"1:26: listener: no listener is defined (add [listener.web] with bind = "127.0.0.1:8080")"#,
+        ],
+    );
+    wrong(
+        "[listener]",
+        &[r#"1:2: listener: no listener is defined (add [listener.web] with bind = "127.0.0.1:8080")"#],
+    );
+    wrong(
+        r#"listener.web.bind = "*:80"
+upstream = 3
+channel = []"#,
+        &[
+            r#"1:21: listener.web.bind: every address of this host is written 0.0.0.0, or [::] with IPv6 (write "0.0.0.0:80")"#,
+            "2:12: upstream: expected a table, found an integer",
+            "3:11: channel: expected a table, found a list",
+        ],
+    );
+    wrong(
+        r#"[node]
+id = "a b"
+[listner.web]
+[upstream.u]
+endpoints = ["x"]
+idel_timeout = "1s""#,
+        &[
+            r#"1:1: listener: no listener is defined (add [listener.web] with bind = "127.0.0.1:8080")"#,
+            r#"2:6: node.id: a name consists of A-Z a-z 0-9 _ - . only, found ' ' (for example "a_b")"#,
+            r#"3:2: listner: unknown key (did you mean "listener"?)"#,
+            r#"5:14: upstream.u.endpoints[0]: the port is missing (for example "127.0.0.1:8080")"#,
+            r#"6:1: upstream.u.idel_timeout: unknown key (did you mean "idle_timeout"?)"#,
+        ],
+    );
+}
+
+#[test]
+fn warns_of_what_hardly_does_what_was_meant() {
+    warned("", &["1:10: warning: listener.web: no channel takes its requests: all of them are answered 404"]);
+    warned(
+        r#"channel.c.respond = {}
+upstream.u.endpoints = ["10.0.0.1:80"]"#,
+        &["3:10: warning: upstream.u: no channel uses it"],
+    );
+    warned(
+        r#"channel.c.upstream = "u"
+upstream.u.endpoints = ["10.0.0.1:80", { address = "10.0.0.1:80" }]"#,
+        &[
+            "3:40: warning: upstream.u.endpoints[1]: 10.0.0.1:80 is listed more than once and gets that many shares",
+        ],
+    );
+    warned(
+        r#"channel.c.respond = {}
+admin.bind = "0.0.0.0:9000""#,
+        &[
+            r#"3:14: warning: admin.bind: the admin listener asks no one for a password and can be reached from the network (bind it to "127.0.0.1:9000")"#,
+        ],
+    );
+    warned(
+        r#"channel.a.respond = {}
+channel.b = { respond = {}, match.path_prefix = "/b" }"#,
+        &[
+            r#"3:9: warning: channel.b: never reached: channel "a" takes every request before it (give it a smaller priority, or move it up)"#,
+        ],
+    );
+    warned(
+        r#"channel.b = { respond = {}, match.path_prefix = "/b" }
+channel.a = { respond = {}, priority = 7 }"#,
+        &[
+            r#"2:9: warning: channel.b: never reached: channel "a" takes every request before it (give it a smaller priority, or move it up)"#,
+        ],
+    );
+    warned(
+        r#"listener.any.bind = "0.0.0.0:80"
+channel.c.respond = {}"#,
+        &[
+            "2:21: warning: listener.any.bind: 0.0.0.0:80 overlaps 127.0.0.1:80 of listener.web.bind: the narrower one takes its connections",
+        ],
+    );
+    warned(
+        r#"listener.b.bind = "127.0.0.1:81"
+channel.a = { respond = {}, match.listener = "web" }
+channel.c = { respond = {}, match.listener = "web" }"#,
+        &[
+            "2:10: warning: listener.b: no channel takes its requests: all of them are answered 404",
+            r#"4:9: warning: channel.c: never reached: channel "a" takes every request before it (give it a smaller priority, or move it up)"#,
+        ],
+    );
+}
+
+#[test]
+fn a_problem_is_shown_with_its_line() {
+    let problems = load("listener.web.bind = \"127.0.0.1:80\"\nlistner = 1\n", Format::Toml).unwrap_err();
+    let rendered = problems.render(false);
+    assert_eq!(
+        rendered,
+        "error: listner: unknown key\n --> f:2:1\n  |\n2 | listner = 1\n  | ^^^^^^^\n  |\n  = help: did you mean \"listener\"?"
+    );
+    assert!(problems.render(true).contains('\u{1b}'));
+    assert!(!rendered.contains('\u{1b}'));
+}

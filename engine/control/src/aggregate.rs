@@ -1,0 +1,138 @@
+//! How do the cores' histograms come together? Each swaps an empty set in and hands the full one over.
+//!
+//! Never waits for a core longer than [`REPLY_TIMEOUT`]; what comes later is merged the next time.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_queue::ArrayQueue;
+use proxy::core_main::Fellow;
+use proxy::message::CoreMessage;
+use proxy::stats::{CollectedQueue, HistogramSet};
+use tokio::time::MissedTickBehavior;
+
+use crate::Shared;
+use crate::catalogue::sum;
+use crate::latency::Latency;
+
+/// Time between two rounds nobody asked for; the grain of the windows.
+const COLLECT_EVERY: Duration = Duration::from_secs(1);
+
+/// A core answers within a turn of its loop; one that takes this long is stuck or gone.
+const REPLY_TIMEOUT: Duration = Duration::from_millis(250);
+
+/// The clock of tokio ticks in milliseconds.
+const REPLY_POLL: Duration = Duration::from_millis(1);
+
+/// Collects from all cores into one [`Latency`].
+#[derive(Debug)]
+pub(crate) struct Aggregator {
+    fellows: Arc<[Fellow]>,
+    channels: usize,
+    replies: CollectedQueue,
+    /// By core: whether it holds a request it has not answered. One at a time, so `replies` has room for all.
+    awaited: Box<[bool]>,
+    /// Emptied sets, to be swapped in the next time.
+    spare: Vec<Box<HistogramSet>>,
+    /// Exchanges ended when the cores were last asked.
+    requests_seen: u64,
+    /// Whether the cores have been told to end and answer no more.
+    retired: bool,
+    latency: Latency,
+}
+
+impl Aggregator {
+    /// For these cores and this many channels.
+    pub(crate) fn new(fellows: Arc<[Fellow]>, channels: usize) -> Self {
+        Self {
+            channels,
+            replies: Arc::new(ArrayQueue::new(fellows.len().max(1))),
+            awaited: vec![false; fellows.len()].into(),
+            spare: Vec::new(),
+            requests_seen: 0,
+            retired: false,
+            latency: Latency::new(channels),
+            fellows,
+        }
+    }
+
+    /// What has been collected.
+    pub(crate) fn latency(&self) -> &Latency {
+        &self.latency
+    }
+
+    /// The round of every second: idle cores are left asleep.
+    pub(crate) async fn tick(&mut self) {
+        if self.requests_ended() != self.requests_seen || self.awaits_any() {
+            self.collect().await;
+        }
+        self.latency.seal(Instant::now());
+    }
+
+    /// Merges everything recorded until now. May be dropped half-way: nothing gets lost.
+    pub(crate) async fn collect(&mut self) {
+        self.take_replies();
+        if self.retired {
+            return;
+        }
+        self.requests_seen = self.requests_ended();
+        self.ask();
+        let deadline = Instant::now() + REPLY_TIMEOUT;
+        while self.awaits_any() && Instant::now() < deadline {
+            tokio::time::sleep(REPLY_POLL).await;
+            self.take_replies();
+        }
+    }
+
+    /// Collects a last time, before the cores are told to end.
+    pub(crate) async fn retire(&mut self) {
+        self.collect().await;
+        self.retired = true;
+    }
+
+    fn ask(&mut self) {
+        for (fellow, awaited) in self.fellows.iter().zip(&mut self.awaited) {
+            if *awaited {
+                continue;
+            }
+            let empty = self.spare.pop().unwrap_or_else(|| Box::new(HistogramSet::new(self.channels)));
+            let message = CoreMessage::CollectHistograms { empty, reply: Arc::clone(&self.replies) };
+            match fellow.sender.send(message) {
+                Ok(()) => *awaited = true,
+                Err(CoreMessage::CollectHistograms { empty, .. }) => self.spare.push(empty),
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn take_replies(&mut self) {
+        while let Some(mut collected) = self.replies.pop() {
+            self.latency.add_set(&collected.histograms);
+            collected.histograms.clear();
+            self.spare.push(collected.histograms);
+            if let Some(awaited) = self.awaited.get_mut(collected.core) {
+                *awaited = false;
+            }
+        }
+    }
+
+    fn awaits_any(&self) -> bool {
+        !self.retired && self.awaited.contains(&true)
+    }
+
+    /// A core counts an exchange after it has recorded it, so equal sums mean that nothing new is there.
+    fn requests_ended(&self) -> u64 {
+        sum(self.fellows.iter().flat_map(|fellow| &fellow.stats.channels), |channel| channel.requests.value())
+    }
+}
+
+/// Collects every second, for as long as the process lives.
+pub(crate) async fn rounds(shared: Arc<Shared>) {
+    let mut rounds = tokio::time::interval(COLLECT_EVERY);
+    // A round that came late does not make the next ones hurry.
+    rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        rounds.tick().await;
+        shared.aggregator.lock().await.tick().await;
+    }
+}

@@ -1,0 +1,160 @@
+//! What is counted, under which name, in which unit? Every counter of the data plane is named once, here.
+//!
+//! Never holds a value: an entry reads the cores' own counters in place.
+
+use prometheus_client::registry::Unit;
+use proxy::stats::{ChannelCounters, CoreStats, EndpointCounters, ListenerCounters};
+use serde::ser::{Serialize, SerializeMap, Serializer};
+
+/// How a number moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Only up.
+    Counter,
+    /// Up and down.
+    Gauge,
+}
+
+/// One number of a shard `S`.
+#[derive(Debug)]
+pub(crate) struct Entry<S> {
+    /// Key in `/stats`.
+    pub(crate) name: &'static str,
+    /// Name in `/metrics`, without prefix, unit and `_total`.
+    pub(crate) metric: &'static str,
+    pub(crate) unit: Option<Unit>,
+    pub(crate) kind: Kind,
+    /// One sentence; the exposition format ends it with a full stop of its own where it wants one.
+    pub(crate) help: &'static str,
+    pub(crate) read: fn(&S) -> u64,
+}
+
+const fn counter<S>(name: &'static str, help: &'static str, read: fn(&S) -> u64) -> Entry<S> {
+    Entry { name, metric: name, unit: None, kind: Kind::Counter, help, read }
+}
+
+const fn gauge<S>(name: &'static str, help: &'static str, read: fn(&S) -> u64) -> Entry<S> {
+    Entry { name, metric: name, unit: None, kind: Kind::Gauge, help, read }
+}
+
+const fn bytes<S>(
+    name: &'static str,
+    metric: &'static str,
+    help: &'static str,
+    read: fn(&S) -> u64,
+) -> Entry<S> {
+    Entry { name, metric, unit: Some(Unit::Bytes), kind: Kind::Counter, help, read }
+}
+
+/// What a core counts about itself.
+pub(crate) static CORE: [Entry<CoreStats>; 14] = [
+    gauge("connections_open", "Client connections open now", |core| core.connections_open.value()),
+    gauge("exchanges_open", "Exchanges in progress now", |core| core.exchanges_open.value()),
+    counter("handed_over", "Connections handed to a less loaded core when accepted", |core| {
+        core.handed_over.value()
+    }),
+    counter("taken_over", "Connections taken from another core", |core| core.taken_over.value()),
+    counter("handover_refused", "Connections kept because the other core's mailbox was full", |core| {
+        core.handover_refused.value()
+    }),
+    gauge("sockets_open", "Sockets open now", |core| core.runtime.sockets.value()),
+    gauge("buffers_used", "Receive buffers in use now", |core| core.runtime.buffers.value()),
+    counter("buffers_exhausted", "Reads put off because every buffer was in use", |core| {
+        core.runtime.buffers_exhausted.value()
+    }),
+    counter("turns", "Turns of the loop", |core| core.runtime.turns.value()),
+    counter("polls", "Tasks polled", |core| core.runtime.polls.value()),
+    counter("task_panics", "Tasks that panicked and were dropped", |core| core.runtime.task_panics.value()),
+    counter("sleeps", "Times the core went to sleep in the kernel", |core| core.runtime.sleeps.value()),
+    counter("spins_won", "Busy waits that ended with work", |core| core.runtime.spins_won.value()),
+    counter("spins_lost", "Busy waits that ended without work", |core| core.runtime.spins_lost.value()),
+];
+
+/// What a core counts of a listener.
+pub(crate) static LISTENER: [Entry<ListenerCounters>; 6] = [
+    counter("accepted", "Connections accepted", |listener| listener.accepted.value()),
+    counter("accept_errors", "Errors of accept, mostly for want of descriptors", |listener| {
+        listener.accept_errors.value()
+    }),
+    counter("idle_timeouts", "Connections closed because they were idle too long", |listener| {
+        listener.idle_timeouts.value()
+    }),
+    counter("requests", "Requests whose head was complete, refused or not", |listener| {
+        listener.requests.value()
+    }),
+    bytes("bytes_received", "received", "Bytes received from clients", |listener| {
+        listener.bytes_received.value()
+    }),
+    bytes("bytes_sent", "sent", "Bytes sent to clients", |listener| listener.bytes_sent.value()),
+];
+
+/// What a core counts of a channel, besides answers by class of status: see [`RESPONSE_CLASSES`].
+pub(crate) static CHANNEL: [Entry<ChannelCounters>; 5] = [
+    counter("requests", "Exchanges that ended, however", |channel| channel.requests.value()),
+    counter("faults", "Exchanges that ended in a fault of any side", |channel| channel.faults.value()),
+    counter("retries", "Requests sent again because a kept connection had died", |channel| {
+        channel.retries.value()
+    }),
+    bytes("body_bytes_received", "body_received", "Body bytes received from clients", |channel| {
+        channel.body_bytes_received.value()
+    }),
+    bytes("body_bytes_sent", "body_sent", "Body bytes sent to clients", |channel| {
+        channel.body_bytes_sent.value()
+    }),
+];
+
+/// Classes of status by index in [`ChannelCounters::responses`].
+pub(crate) const RESPONSE_CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// What a core counts of an endpoint.
+pub(crate) static ENDPOINT: [Entry<EndpointCounters>; 7] = [
+    counter("requests", "Requests sent", |endpoint| endpoint.requests.value()),
+    counter("connections_opened", "Connections made", |endpoint| endpoint.connections_opened.value()),
+    counter("connect_failures", "Connections that could not be made", |endpoint| {
+        endpoint.connect_failures.value()
+    }),
+    counter("reused", "Requests sent over a connection used before", |endpoint| endpoint.reused.value()),
+    counter("idle_closed", "Idle connections that the endpoint closed or spoke on, or that timed out", |endpoint| {
+        endpoint.idle_closed.value()
+    }),
+    gauge("idle", "Idle connections kept now", |endpoint| endpoint.idle.value()),
+    gauge("active", "Connections carrying an exchange now", |endpoint| endpoint.active.value()),
+];
+
+/// Sum of one number over shards.
+pub(crate) fn sum<'s, S: 's>(shards: impl Iterator<Item = &'s S>, read: fn(&S) -> u64) -> u64 {
+    shards.map(read).fold(0, u64::wrapping_add)
+}
+
+/// All numbers of an object, summed over its shards: a JSON map in the order of the catalogue.
+pub(crate) struct Sums<'s, S: 'static> {
+    pub(crate) entries: &'static [Entry<S>],
+    pub(crate) shards: Vec<&'s S>,
+}
+
+impl<S> Serialize for Sums<'_, S> {
+    fn serialize<Out: Serializer>(&self, out: Out) -> Result<Out::Ok, Out::Error> {
+        let mut map = out.serialize_map(Some(self.entries.len()))?;
+        for entry in self.entries {
+            map.serialize_entry(entry.name, &sum(self.shards.iter().copied(), entry.read))?;
+        }
+        map.end()
+    }
+}
+
+/// All numbers of an object, each as an array by core.
+pub(crate) struct ByCore<'s, S: 'static> {
+    pub(crate) entries: &'static [Entry<S>],
+    pub(crate) shards: Vec<&'s S>,
+}
+
+impl<S> Serialize for ByCore<'_, S> {
+    fn serialize<Out: Serializer>(&self, out: Out) -> Result<Out::Ok, Out::Error> {
+        let mut map = out.serialize_map(Some(self.entries.len()))?;
+        for entry in self.entries {
+            let values: Vec<u64> = self.shards.iter().map(|shard| (entry.read)(shard)).collect();
+            map.serialize_entry(entry.name, &values)?;
+        }
+        map.end()
+    }
+}

@@ -1,0 +1,55 @@
+//! How are admin connections served so that no client can hold up another? A bounded number, each for a bounded time.
+//!
+//! Never knows what is asked; see [`crate::admin`].
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+/// Far more than people and collectors need; a flood waits in the kernel's queue.
+const CONNECTIONS_MAX: usize = 64;
+
+/// From accept to the last byte of the answer. A connection carries one request, so this bounds that too: a
+/// client that sends or reads too slowly is cut off.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Longest request head; no request has a body that is read.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+
+/// Pause after a failed accept, mostly for want of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Makes a bound listener tokio's. Must be called within its runtime.
+pub(crate) fn adopt(listener: std::net::TcpListener) -> io::Result<TcpListener> {
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
+}
+
+/// Accepts and serves, for as long as the process lives.
+pub(crate) async fn serve(listener: TcpListener, router: Router) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut http = http1::Builder::new();
+    http.keep_alive(false).max_buf_size(HEAD_BYTES_MAX);
+    loop {
+        // The semaphore is never closed.
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            continue;
+        };
+        let service = TowerToHyperService::new(router.clone());
+        let connection = http.serve_connection(TokioIo::new(stream), service);
+        tokio::spawn(async move {
+            // A client's mistake or absence is its own; both end here.
+            let _ = tokio::time::timeout(CONNECTION_TIMEOUT, connection).await;
+            drop(place);
+        });
+    }
+}

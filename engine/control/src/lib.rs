@@ -1,0 +1,160 @@
+//! What surrounds the cores? The admin listener, aggregation, metrics, signals and the process's end, on one thread.
+//!
+//! Never on the request path: no request waits for anything in here, however comfortable it makes itself.
+//!
+//! Suggested reading order: [`ControlSetup`] and [`spawn`], `lifecycle` (signals, drain, the end), `aggregate` and
+//! `latency`, `admin`, `catalogue` (every counter by name), `stats` and `metrics` (two renderings of it).
+
+mod lifecycle;
+
+mod aggregate;
+mod latency;
+
+mod admin;
+mod connections;
+
+mod catalogue;
+mod metrics;
+mod stats;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
+use std::time::{Instant, SystemTime};
+
+use config::snapshot::Snapshot;
+use proxy::core_main::Fellow;
+
+use crate::aggregate::Aggregator;
+pub use crate::lifecycle::{CoreWatch, Exit};
+
+/// What is known of this process when it starts.
+#[derive(Debug)]
+pub struct ProcessInfo {
+    /// Version of the program.
+    pub version: &'static str,
+    /// When it started, to tell how long it has been up.
+    pub started: Instant,
+    /// When it started, by the clock on the wall.
+    pub started_at: SystemTime,
+    /// The driver that all cores run.
+    pub driver: String,
+    /// Why it is not io_uring, when that was tried.
+    pub uring_error: Option<String>,
+    /// By index of the core.
+    pub cores: Box<[CoreInfo]>,
+}
+
+/// Where a core runs.
+#[derive(Debug, Default)]
+pub struct CoreInfo {
+    /// CPU that its thread is pinned to.
+    pub cpu: usize,
+    /// The kernel's number of its thread, set by the thread itself.
+    pub thread_id: OnceLock<i32>,
+}
+
+/// Everything control is given.
+#[derive(Debug)]
+pub struct ControlSetup {
+    /// What is known of the process.
+    pub process: Arc<ProcessInfo>,
+    /// The configuration that the cores run.
+    pub snapshot: Arc<Snapshot>,
+    /// The cores, by index.
+    pub fellows: Arc<[Fellow]>,
+    /// Where each listener was bound, by [`config::snapshot::ListenerId`].
+    pub listener_addresses: Box<[SocketAddr]>,
+    /// Where each endpoint is, by [`config::snapshot::EndpointId`].
+    pub endpoint_addresses: Arc<[SocketAddr]>,
+    /// The admin listener; `None` leaves signals as the only way in.
+    pub admin: Option<TcpListener>,
+}
+
+/// What the handlers, the rounds and the lifecycle share on the control thread.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) process: Arc<ProcessInfo>,
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) fellows: Arc<[Fellow]>,
+    pub(crate) listener_addresses: Box<[SocketAddr]>,
+    pub(crate) endpoint_addresses: Arc<[SocketAddr]>,
+    /// Held across a round, so that two queries do not ask the cores at once.
+    pub(crate) aggregator: tokio::sync::Mutex<Aggregator>,
+    draining: AtomicBool,
+}
+
+impl Shared {
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn begin_drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The running control thread.
+#[derive(Debug)]
+pub struct Control {
+    thread: JoinHandle<Exit>,
+    drain: Arc<tokio::sync::Notify>,
+}
+
+impl Control {
+    /// Begins to drain, as SIGTERM does.
+    pub fn drain(&self) {
+        self.drain.notify_one();
+    }
+
+    /// Whether the process is to end, so that [`Self::wait`] returns at once.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// Waits for the end of the process: all cores drained, one of them broken, or a second signal.
+    #[must_use]
+    pub fn wait(self) -> Exit {
+        self.thread.join().unwrap_or_else(|_| Exit::failure("the control thread panicked"))
+    }
+}
+
+/// Starts the control thread. Signals are taken from the moment this returns; there is one [`CoreWatch`] for each
+/// core's thread, in order.
+///
+/// # Errors
+/// When no thread or no file descriptor is left.
+pub fn spawn(setup: ControlSetup) -> io::Result<(Control, Vec<CoreWatch>)> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let entered = runtime.enter();
+    let signals = lifecycle::Signals::new()?;
+    let admin = setup.admin.map(connections::adopt).transpose()?;
+    drop(entered);
+
+    let (watches, ends) = lifecycle::watch(setup.fellows.len());
+    let channels = setup.snapshot.channels.len();
+    let shared = Arc::new(Shared {
+        aggregator: tokio::sync::Mutex::new(Aggregator::new(Arc::clone(&setup.fellows), channels)),
+        process: setup.process,
+        snapshot: setup.snapshot,
+        fellows: setup.fellows,
+        listener_addresses: setup.listener_addresses,
+        endpoint_addresses: setup.endpoint_addresses,
+        draining: AtomicBool::new(false),
+    });
+    let drain = Arc::new(tokio::sync::Notify::new());
+    let asked = Arc::clone(&drain);
+    let thread = std::thread::Builder::new().name("control".to_owned()).spawn(move || {
+        runtime.block_on(async {
+            if let Some(listener) = admin {
+                tokio::spawn(connections::serve(listener, admin::router(Arc::clone(&shared))));
+            }
+            tokio::spawn(aggregate::rounds(Arc::clone(&shared)));
+            lifecycle::run(&shared, signals, ends, &asked).await
+        })
+    })?;
+    Ok((Control { thread, drain }, watches))
+}

@@ -1,0 +1,201 @@
+//! When and how does the process end? Signals in, drain, the ends of the cores, an exit code out.
+//!
+//! Never ends the process itself: that is for `main` to do.
+
+use std::io;
+use std::time::Duration;
+
+use proxy::message::CoreMessage;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{Notify, mpsc};
+
+use crate::Shared;
+
+/// What cores get on top of the drain timeout to close what is left.
+const CORE_END_GRACE: Duration = Duration::from_secs(2);
+
+/// Pause before a core whose mailbox is full is told again to drain.
+const MAILBOX_RETRY: Duration = Duration::from_millis(5);
+
+/// Exit code of a failure.
+const FAILURE: u8 = 1;
+
+/// Exit codes of a process that a signal ended begin here, as shells count.
+const SIGNAL_BASE: u8 = 128;
+
+/// How the process is to end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exit {
+    /// 0 after a drain, 1 after a failure, 128 + number after a second signal.
+    pub code: u8,
+    /// What went wrong, in one line.
+    pub error: Option<String>,
+}
+
+impl Exit {
+    pub(crate) fn failure(error: impl Into<String>) -> Self {
+        Self { code: FAILURE, error: Some(error.into()) }
+    }
+}
+
+/// Tells control how a core's thread ended; dropping it without a word, as a panic does, counts as a failure.
+#[derive(Debug)]
+pub struct CoreWatch {
+    core: usize,
+    ends: Option<mpsc::Sender<CoreEnd>>,
+}
+
+impl CoreWatch {
+    /// Index of the core it is for.
+    #[must_use]
+    pub fn core(&self) -> usize {
+        self.core
+    }
+
+    /// The core's thread is done.
+    pub fn ended(mut self, outcome: io::Result<()>) {
+        self.tell(outcome.map_err(|error| error.to_string()));
+    }
+
+    fn tell(&mut self, outcome: Result<(), String>) {
+        if let Some(ends) = self.ends.take() {
+            // There is room for one end of each core; without a reader the process is ending anyway.
+            let _ = ends.try_send(CoreEnd { core: self.core, outcome });
+        }
+    }
+}
+
+impl Drop for CoreWatch {
+    fn drop(&mut self) {
+        self.tell(Err("its thread panicked".to_owned()));
+    }
+}
+
+/// The end of one core.
+#[derive(Debug)]
+pub(crate) struct CoreEnd {
+    core: usize,
+    outcome: Result<(), String>,
+}
+
+/// A watch for each core, and where their ends come out.
+pub(crate) fn watch(cores: usize) -> (Vec<CoreWatch>, mpsc::Receiver<CoreEnd>) {
+    let (sender, receiver) = mpsc::channel(cores.max(1));
+    let watches = (0..cores).map(|core| CoreWatch { core, ends: Some(sender.clone()) }).collect();
+    (watches, receiver)
+}
+
+/// The signals that are listened to.
+pub(crate) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+/// A signal that asks for the end.
+#[derive(Clone, Copy)]
+enum EndSignal {
+    Terminate,
+    Interrupt,
+}
+
+impl EndSignal {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Terminate => "SIGTERM",
+            Self::Interrupt => "SIGINT",
+        }
+    }
+
+    const fn number(self) -> u8 {
+        match self {
+            Self::Terminate => 15,
+            Self::Interrupt => 2,
+        }
+    }
+}
+
+impl Signals {
+    /// Replaces the default actions; must be called within tokio's runtime.
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for a signal that asks for the end, and answers the others.
+    async fn end(&mut self) -> EndSignal {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return EndSignal::Terminate,
+                _ = self.interrupt.recv() => return EndSignal::Interrupt,
+                _ = self.hang_up.recv() => {
+                    tracing::warn!("SIGHUP: this version cannot reload its configuration; it keeps the one it runs");
+                }
+            }
+        }
+    }
+}
+
+/// Runs until the process is to end.
+pub(crate) async fn run(
+    shared: &Shared,
+    mut signals: Signals,
+    mut ends: mpsc::Receiver<CoreEnd>,
+    drain_asked: &Notify,
+) -> Exit {
+    tokio::select! {
+        signal = signals.end() => tracing::info!("{}: draining", signal.name()),
+        () = drain_asked.notified() => tracing::info!("draining"),
+        end = ends.recv() => return Exit::failure(unexpected(end)),
+    }
+    tokio::select! {
+        exit = drain(shared, &mut ends) => exit,
+        signal = signals.end() => {
+            tracing::warn!("{} while draining: ending at once", signal.name());
+            Exit { code: SIGNAL_BASE + signal.number(), error: None }
+        }
+    }
+}
+
+fn unexpected(end: Option<CoreEnd>) -> String {
+    match end {
+        Some(CoreEnd { core, outcome: Ok(()) }) => format!("core {core} ended without having been asked to"),
+        Some(CoreEnd { core, outcome: Err(error) }) => format!("core {core} failed: {error}"),
+        None => "all cores are gone".to_owned(),
+    }
+}
+
+/// Tells every core to finish what it has and waits for all of them.
+async fn drain(shared: &Shared, ends: &mut mpsc::Receiver<CoreEnd>) -> Exit {
+    shared.begin_drain();
+    shared.aggregator.lock().await.retire().await;
+    let timeout = shared.snapshot.process.drain_timeout;
+    let all_ended = async {
+        for fellow in shared.fellows.iter() {
+            let mut message = CoreMessage::Drain { timeout };
+            while let Err(refused) = fellow.sender.send(message) {
+                message = refused;
+                tokio::time::sleep(MAILBOX_RETRY).await;
+            }
+        }
+        let mut failure = None;
+        for _ in 0..shared.fellows.len() {
+            match ends.recv().await {
+                Some(CoreEnd { outcome: Ok(()), .. }) => {}
+                end => failure = Some(unexpected(end)),
+            }
+        }
+        failure
+    };
+    match tokio::time::timeout(timeout + CORE_END_GRACE, all_ended).await {
+        Ok(None) => {
+            tracing::info!("drained");
+            Exit { code: 0, error: None }
+        }
+        Ok(Some(error)) => Exit::failure(error),
+        Err(_) => Exit::failure("some cores did not end within the drain timeout"),
+    }
+}

@@ -1,0 +1,595 @@
+//! Which bytes go out in place of a head that came in?
+//!
+//! Lists slices of the received head and of a small scratch text for one vectored write; never copies a field
+//! that stays as it is, never allocates, and never lets through a field that belongs to one hop.
+
+use std::io::IoSlice;
+use std::ops::Range;
+
+use arrayvec::ArrayVec;
+
+use super::field::{Field, KnownField, Span};
+use super::framing::{Delivery, RequestFraming};
+use super::head::{FIELDS_MAX, Method, RequestHead, ResponseHead, Version};
+use super::persist::ConnectionOption;
+use super::target::TargetForm;
+
+/// Most slices of a rewritten head.
+///
+/// Fields alternately kept and dropped make `FIELDS_MAX / 2` runs. A field re-emitted or extended in place adds
+/// two pieces; of those there are at most five. The start line and what is appended take fewer than 16.
+pub const PIECES_MAX: usize = FIELDS_MAX / 2 + 32;
+
+/// Most bytes of a plan's texts together; a pseudonym and a request id are far shorter.
+pub const PLAN_TEXT_BYTES_MAX: usize = 512;
+
+/// Room for inserted text: field names and punctuation stay below 512 bytes, the client's address goes out twice.
+const SCRATCH_BYTES: usize = 2 * PLAN_TEXT_BYTES_MAX + 512;
+
+/// What a gateway adds to a request.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestPlan<'a> {
+    /// The client's address as text, without port or brackets.
+    pub client: &'a str,
+    /// Scheme the client used, `http` or `https`.
+    pub scheme: &'a str,
+    /// Whether the client's own forwarding fields and request id are believed; others' are dropped.
+    pub is_trusted: bool,
+    /// Add the client to `X-Forwarded-For`.
+    pub x_forwarded_for: bool,
+    /// Set `X-Forwarded-Proto` unless a trusted client did.
+    pub x_forwarded_proto: bool,
+    /// Set `X-Forwarded-Host` unless a trusted client did.
+    pub x_forwarded_host: bool,
+    /// Add an element to `Forwarded`, RFC 7239.
+    pub forwarded: bool,
+    /// Our pseudonym in `Via`, RFC 9110 §7.6.3.
+    pub via: Option<&'a str>,
+    /// `X-Request-ID`, unless a trusted client sent one.
+    pub request_id: Option<&'a str>,
+    /// `Host` for a client of HTTP/1.0 that named none.
+    pub host_fallback: &'a str,
+    /// Pass on the client's offer to upgrade, see [`RequestHead::upgrade`].
+    pub upgrade: bool,
+    /// Pass on `Expect`; false when the client has been answered 100 here.
+    pub expect: bool,
+}
+
+/// What a gateway adds to a response.
+#[derive(Clone, Copy, Debug)]
+pub struct ResponsePlan<'a> {
+    /// How the body reaches the client.
+    pub delivery: Delivery,
+    /// What the client is told of its connection. `None` for interim responses.
+    pub connection: Option<ConnectionOption>,
+    /// Our pseudonym in `Via`, RFC 9110 §7.6.3.
+    pub via: Option<&'a str>,
+    /// Pass on the upstream's `Upgrade`: it answered 101, or 426 naming what it wants.
+    pub upgrade: bool,
+}
+
+/// A plan's texts are longer than [`PLAN_TEXT_BYTES_MAX`] together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("texts to insert are longer than {PLAN_TEXT_BYTES_MAX} bytes")]
+pub struct PlanTooLong;
+
+/// Longest name in `Via`: generous for any host name, and a small share of [`PLAN_TEXT_BYTES_MAX`].
+pub const PSEUDONYM_BYTES_MAX: usize = 128;
+
+/// Whether `text` may be our name in `Via`: a token or an authority of bounded length (RFC 9110 §7.6.3).
+#[must_use]
+pub fn is_pseudonym(text: &str) -> bool {
+    let is_valid = |byte: u8| super::field::is_token_byte(byte) || matches!(byte, b':' | b'[' | b']');
+    (1..=PSEUDONYM_BYTES_MAX).contains(&text.len()) && text.bytes().all(is_valid)
+}
+
+/// A rewritten head. Made once, used for many.
+#[derive(Clone, Debug, Default)]
+pub struct Rewritten {
+    pieces: ArrayVec<Piece, PIECES_MAX>,
+    scratch: ArrayVec<u8, SCRATCH_BYTES>,
+    bytes: usize,
+}
+
+/// Bytes of one place; neighbours in the same place are one piece.
+#[derive(Clone, Copy, Debug)]
+struct Piece {
+    source: Source,
+    span: Span,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    Head,
+    Scratch,
+}
+
+impl Rewritten {
+    /// Nothing yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Bytes of the whole head.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether nothing has been rewritten into it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+
+    /// Appends the head's slices to `out`, without the first `sent` bytes. `buf` is what the head was parsed from.
+    pub fn slices<'a, const N: usize>(
+        &'a self,
+        buf: &'a [u8],
+        sent: usize,
+        out: &mut ArrayVec<IoSlice<'a>, N>,
+    ) {
+        const { assert!(N >= PIECES_MAX, "room for every piece") }
+        let mut skip = sent;
+        for piece in &self.pieces {
+            let bytes = match piece.source {
+                Source::Head => piece.span.of(buf),
+                Source::Scratch => piece.span.of(&self.scratch),
+            };
+            if skip < bytes.len() {
+                out.push(IoSlice::new(&bytes[skip..]));
+            }
+            skip = skip.saturating_sub(bytes.len());
+        }
+    }
+
+    fn clear(&mut self) {
+        self.pieces.clear();
+        self.scratch.clear();
+        self.bytes = 0;
+    }
+
+    fn head(&mut self, range: Range<usize>) {
+        self.piece(Source::Head, range);
+    }
+
+    fn span(&mut self, span: Span) {
+        self.head(span.start()..span.end());
+    }
+
+    /// # Panics
+    /// Never: the plan's texts have been measured, the rest is literals.
+    fn text(&mut self, text: &str) {
+        let start = self.scratch.len();
+        self.scratch.try_extend_from_slice(text.as_bytes()).expect("SCRATCH_BYTES covers plan and literals");
+        self.piece(Source::Scratch, start..self.scratch.len());
+    }
+
+    fn piece(&mut self, source: Source, range: Range<usize>) {
+        self.bytes += range.len();
+        match self.pieces.last_mut() {
+            _ if range.is_empty() => {}
+            Some(last) if last.source == source && last.span.end() == range.start => {
+                last.span = Span::new(last.span.start(), range.end);
+            }
+            _ => self.pieces.push(Piece { source, span: Span::new(range.start, range.end) }),
+        }
+    }
+}
+
+/// The bytes of field line `index`, its line end included.
+fn field_line(fields: &[Field], index: usize, head_bytes: u32) -> Range<usize> {
+    // The empty line ends the head, so the last field line ends before its two bytes.
+    let end = fields.get(index + 1).map_or(head_bytes as usize - 2, |next| next.name.start());
+    fields[index].name.start()..end
+}
+
+/// Whether a field line is spelled `name: value` to the letter, so that no recipient can read it otherwise.
+fn is_canonical(buf: &[u8], field: &Field, line: &Range<usize>, value: &str) -> bool {
+    let spelled =
+        buf[field.name.end()..line.end].strip_prefix(b": ").and_then(|rest| rest.strip_suffix(b"\r\n"));
+    spelled == Some(value.as_bytes())
+}
+
+/// What happens to one field line.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Keep,
+    Drop,
+    /// Kept when it is spelled as we would, else spelled anew.
+    Framing,
+    /// Kept, with an element added to its list.
+    Extend,
+}
+
+/// Lists the request that goes to the upstream in place of `head`.
+///
+/// The request line is in origin-form with our version; `Host` is the effective authority; fields of this hop
+/// are gone; what frames the body is there once, spelled to the letter.
+///
+/// # Errors
+/// [`PlanTooLong`], which only a plan can cause.
+pub fn rewrite_request(
+    buf: &[u8],
+    head: &RequestHead,
+    plan: &RequestPlan<'_>,
+    out: &mut Rewritten,
+) -> Result<(), PlanTooLong> {
+    let texts =
+        [plan.client, plan.scheme, plan.host_fallback, plan.via.unwrap_or(""), plan.request_id.unwrap_or("")];
+    if texts.iter().map(|text| text.len()).sum::<usize>() > PLAN_TEXT_BYTES_MAX {
+        return Err(PlanTooLong);
+    }
+    out.clear();
+    request_line(buf, head, out);
+    if !keeps_host(head) {
+        out.text("Host: ");
+        authority(head, plan, out);
+        out.text("\r\n");
+    }
+    let ends = ListEnds::of(head, plan);
+    for (index, field) in head.fields.iter().enumerate() {
+        let line = field_line(&head.fields, index, head.head_bytes);
+        match request_field_fate(field, index, head, plan, &ends) {
+            Fate::Keep => out.head(line),
+            Fate::Drop => {}
+            Fate::Framing => request_framing(buf, head, field, line, out),
+            Fate::Extend => {
+                out.head(line.start..field.value.end());
+                out.text(", ");
+                list_element(field.known, head, plan, out);
+                out.text("\r\n");
+            }
+        }
+    }
+    append_request_fields(head, plan, &ends, out);
+    out.text("\r\n");
+    Ok(())
+}
+
+fn request_line(buf: &[u8], head: &RequestHead, out: &mut Rewritten) {
+    let line_end = usize::from(head.fields_start);
+    let is_unchanged =
+        head.target_form != TargetForm::Absolute && buf[..line_end].ends_with(b" HTTP/1.1\r\n");
+    if is_unchanged {
+        out.head(head.method_span.start()..line_end);
+        return;
+    }
+    out.head(head.method_span.start()..head.target.start());
+    if head.target_form == TargetForm::Absolute {
+        // RFC 9112 §3.2.4 and §3.2.1: OPTIONS of a bare authority asks about the server; else the path is `/`.
+        match (head.path_and_query.is_empty(), head.path.is_empty(), head.method) {
+            (true, _, Method::Options) => out.text("*"),
+            (_, true, _) => out.text("/"),
+            (_, false, _) => {}
+        }
+        out.span(head.path_and_query);
+    } else {
+        out.span(head.target);
+    }
+    out.text(" HTTP/1.1\r\n");
+}
+
+/// Whether the client's `Host` line is the one to send. The target's authority replaces it, RFC 9112 §3.2.2.
+fn keeps_host(head: &RequestHead) -> bool {
+    matches!(head.target_form, TargetForm::Origin | TargetForm::Asterisk) && !head.authority.is_empty()
+}
+
+fn authority(head: &RequestHead, plan: &RequestPlan<'_>, out: &mut Rewritten) {
+    if head.authority.is_empty() { out.text(plan.host_fallback) } else { out.span(head.authority) }
+}
+
+/// The last line of each list that gets another element, by its index.
+struct ListEnds {
+    x_forwarded_for: Option<usize>,
+    forwarded: Option<usize>,
+    via: Option<usize>,
+}
+
+impl ListEnds {
+    fn of(head: &RequestHead, plan: &RequestPlan<'_>) -> Self {
+        let last =
+            |known: KnownField, wanted: bool| if wanted { last_list_line(&head.fields, known) } else { None };
+        Self {
+            x_forwarded_for: last(KnownField::XForwardedFor, plan.is_trusted && plan.x_forwarded_for),
+            forwarded: last(KnownField::Forwarded, plan.is_trusted && plan.forwarded),
+            via: last(KnownField::Via, plan.via.is_some()),
+        }
+    }
+
+    fn contains(&self, index: usize) -> bool {
+        [self.x_forwarded_for, self.forwarded, self.via].contains(&Some(index))
+    }
+}
+
+fn last_list_line(fields: &[Field], known: KnownField) -> Option<usize> {
+    fields.iter().rposition(|field| field.known == known && !field.value.is_empty())
+}
+
+fn request_field_fate(
+    field: &Field,
+    index: usize,
+    head: &RequestHead,
+    plan: &RequestPlan<'_>,
+    ends: &ListEnds,
+) -> Fate {
+    let keep_if = |keep: bool| if keep { Fate::Keep } else { Fate::Drop };
+    match field.known {
+        KnownField::Other if field.connection_named => Fate::Drop,
+        KnownField::Host => keep_if(keeps_host(head)),
+        KnownField::ContentLength | KnownField::TransferEncoding => Fate::Framing,
+        KnownField::Connection
+        | KnownField::KeepAlive
+        | KnownField::ProxyConnection
+        | KnownField::Te
+        | KnownField::Http2Settings => Fate::Drop,
+        KnownField::Upgrade => keep_if(plan.upgrade),
+        KnownField::Expect => keep_if(plan.expect && head.expect_continue),
+        KnownField::XForwardedFor | KnownField::Forwarded | KnownField::Via if ends.contains(index) => {
+            Fate::Extend
+        }
+        KnownField::XForwardedFor
+        | KnownField::XForwardedProto
+        | KnownField::XForwardedHost
+        | KnownField::XForwardedOther
+        | KnownField::Forwarded
+        | KnownField::XRequestId => keep_if(plan.is_trusted),
+        KnownField::Via
+        | KnownField::Trailer
+        | KnownField::Date
+        | KnownField::Server
+        | KnownField::Credentials
+        | KnownField::Content
+        | KnownField::Control
+        | KnownField::Modifier
+        | KnownField::Other => Fate::Keep,
+    }
+}
+
+fn request_framing(buf: &[u8], head: &RequestHead, field: &Field, line: Range<usize>, out: &mut Rewritten) {
+    match head.framing {
+        RequestFraming::Length(bytes) => content_length(buf, field, line, bytes, out),
+        RequestFraming::Chunked => transfer_encoding(buf, field, line, out),
+        // Neither field is there when there is no body.
+        RequestFraming::None => {}
+    }
+}
+
+fn content_length(buf: &[u8], field: &Field, line: Range<usize>, bytes: u64, out: &mut Rewritten) {
+    let mut digits = itoa::Buffer::new();
+    let digits = digits.format(bytes);
+    if is_canonical(buf, field, &line, digits) {
+        out.head(line);
+    } else {
+        out.text("Content-Length: ");
+        out.text(digits);
+        out.text("\r\n");
+    }
+}
+
+fn transfer_encoding(buf: &[u8], field: &Field, line: Range<usize>, out: &mut Rewritten) {
+    if is_canonical(buf, field, &line, "chunked") {
+        out.head(line);
+    } else {
+        out.text(TRANSFER_ENCODING_CHUNKED);
+    }
+}
+
+const TRANSFER_ENCODING_CHUNKED: &str = "Transfer-Encoding: chunked\r\n";
+
+fn append_request_fields(head: &RequestHead, plan: &RequestPlan<'_>, ends: &ListEnds, out: &mut Rewritten) {
+    let has = |known: KnownField| plan.is_trusted && head.fields.iter().any(|field| field.known == known);
+    let lists = [
+        (
+            plan.x_forwarded_for && ends.x_forwarded_for.is_none(),
+            KnownField::XForwardedFor,
+            "X-Forwarded-For: ",
+        ),
+        (plan.forwarded && ends.forwarded.is_none(), KnownField::Forwarded, "Forwarded: "),
+        (plan.via.is_some() && ends.via.is_none(), KnownField::Via, "Via: "),
+    ];
+    for (_, known, name) in lists.into_iter().filter(|(is_wanted, ..)| *is_wanted) {
+        out.text(name);
+        list_element(known, head, plan, out);
+        out.text("\r\n");
+    }
+    if plan.x_forwarded_proto && !has(KnownField::XForwardedProto) {
+        line(out, "X-Forwarded-Proto: ", plan.scheme);
+    }
+    if plan.x_forwarded_host && !head.authority.is_empty() && !has(KnownField::XForwardedHost) {
+        out.text("X-Forwarded-Host: ");
+        out.span(head.authority);
+        out.text("\r\n");
+    }
+    if let Some(id) = plan.request_id.filter(|_| !has(KnownField::XRequestId)) {
+        line(out, "X-Request-ID: ", id);
+    }
+    // RFC 9110 §10.1.4 and §7.8: both fields must be listed in Connection.
+    match (head.te_trailers, plan.upgrade) {
+        (true, true) => out.text("TE: trailers\r\nConnection: TE, upgrade\r\n"),
+        (true, false) => out.text("TE: trailers\r\nConnection: TE\r\n"),
+        (false, true) => out.text("Connection: upgrade\r\n"),
+        (false, false) => {}
+    }
+}
+
+fn line(out: &mut Rewritten, name: &str, value: &str) {
+    out.text(name);
+    out.text(value);
+    out.text("\r\n");
+}
+
+/// Our element of a forwarding list.
+fn list_element(known: KnownField, head: &RequestHead, plan: &RequestPlan<'_>, out: &mut Rewritten) {
+    match known {
+        KnownField::Forwarded => forwarded_element(head, plan, out),
+        KnownField::Via => via_element(head.version, plan.via.unwrap_or(""), out),
+        _ => out.text(plan.client),
+    }
+}
+
+/// RFC 7239 §4 and §6: an IPv6 address stands in brackets and quotes, a host may need quotes and has them always.
+fn forwarded_element(head: &RequestHead, plan: &RequestPlan<'_>, out: &mut Rewritten) {
+    let is_ipv6 = plan.client.contains(':');
+    out.text(if is_ipv6 { "for=\"[" } else { "for=" });
+    out.text(plan.client);
+    out.text(if is_ipv6 { "]\"" } else { "" });
+    if !head.authority.is_empty() {
+        out.text(";host=\"");
+        out.span(head.authority);
+        out.text("\"");
+    }
+    out.text(";proto=");
+    out.text(plan.scheme);
+}
+
+/// RFC 9110 §7.6.3: the version is the one the message was received with.
+fn via_element(version: Version, pseudonym: &str, out: &mut Rewritten) {
+    out.text(match version {
+        Version::Http10 => "1.0 ",
+        Version::Http11 => "1.1 ",
+    });
+    out.text(pseudonym);
+}
+
+/// Lists the response that goes to the client in place of `head`.
+///
+/// # Errors
+/// [`PlanTooLong`], which only a plan can cause.
+pub fn rewrite_response(
+    buf: &[u8],
+    head: &ResponseHead,
+    plan: &ResponsePlan<'_>,
+    out: &mut Rewritten,
+) -> Result<(), PlanTooLong> {
+    if plan.via.is_some_and(|via| via.len() > PLAN_TEXT_BYTES_MAX) {
+        return Err(PlanTooLong);
+    }
+    out.clear();
+    status_line(buf, head, out);
+    let via_end = if plan.via.is_some() { last_list_line(&head.fields, KnownField::Via) } else { None };
+    for (index, field) in head.fields.iter().enumerate() {
+        let line = field_line(&head.fields, index, head.head_bytes);
+        match response_field_fate(field, head, plan, via_end == Some(index)) {
+            Fate::Keep => out.head(line),
+            Fate::Drop => {}
+            Fate::Framing => response_framing(buf, field, head, plan.delivery, line, out),
+            Fate::Extend => {
+                out.head(line.start..field.value.end());
+                out.text(", ");
+                via_element(head.version, plan.via.unwrap_or(""), out);
+                out.text("\r\n");
+            }
+        }
+    }
+    append_response_fields(head, plan, via_end, out);
+    out.text("\r\n");
+    Ok(())
+}
+
+fn status_line(buf: &[u8], head: &ResponseHead, out: &mut Rewritten) {
+    const VERSION_BYTES: usize = "HTTP/1.1".len();
+    const CODE_END: usize = "HTTP/1.1 200".len();
+    let line_end = usize::from(head.fields_start);
+    let has_space = buf[CODE_END] == b' ';
+    if buf.starts_with(b"HTTP/1.1") && has_space {
+        out.head(0..line_end);
+        return;
+    }
+    out.text("HTTP/1.1");
+    out.head(VERSION_BYTES..CODE_END);
+    // RFC 9112 §4: the space stays when the reason is empty.
+    out.text(" ");
+    out.head(if has_space { CODE_END + 1..line_end } else { CODE_END..line_end });
+}
+
+fn response_field_fate(
+    field: &Field,
+    head: &ResponseHead,
+    plan: &ResponsePlan<'_>,
+    is_via_end: bool,
+) -> Fate {
+    let keep_if = |keep: bool| if keep { Fate::Keep } else { Fate::Drop };
+    match field.known {
+        KnownField::Other if field.connection_named => Fate::Drop,
+        // RFC 9110 §8.6 and RFC 9112 §6.1: neither in a 1xx or 204.
+        KnownField::ContentLength | KnownField::TransferEncoding
+            if matches!(head.status, 100..=199 | 204) =>
+        {
+            Fate::Drop
+        }
+        KnownField::ContentLength | KnownField::TransferEncoding => Fate::Framing,
+        KnownField::Connection
+        | KnownField::KeepAlive
+        | KnownField::ProxyConnection
+        | KnownField::Te
+        | KnownField::Http2Settings => Fate::Drop,
+        KnownField::Upgrade => keep_if(plan.upgrade),
+        KnownField::Trailer => keep_if(plan.delivery == Delivery::Chunked),
+        KnownField::Via if is_via_end => Fate::Extend,
+        KnownField::Via
+        | KnownField::Host
+        | KnownField::Expect
+        | KnownField::XForwardedFor
+        | KnownField::XForwardedProto
+        | KnownField::XForwardedHost
+        | KnownField::XForwardedOther
+        | KnownField::Forwarded
+        | KnownField::XRequestId
+        | KnownField::Date
+        | KnownField::Server
+        | KnownField::Credentials
+        | KnownField::Content
+        | KnownField::Control
+        | KnownField::Modifier
+        | KnownField::Other => Fate::Keep,
+    }
+}
+
+fn response_framing(
+    buf: &[u8],
+    field: &Field,
+    head: &ResponseHead,
+    delivery: Delivery,
+    line: Range<usize>,
+    out: &mut Rewritten,
+) {
+    match (field.known, delivery) {
+        (KnownField::ContentLength, Delivery::Length(bytes)) => content_length(buf, field, line, bytes, out),
+        // The length of the representation that HEAD or 304 speak of, RFC 9110 §8.6.
+        (KnownField::ContentLength, Delivery::None) => {
+            content_length(buf, field, line, head.framing_fields.length().unwrap_or(0), out);
+        }
+        (KnownField::TransferEncoding, Delivery::Chunked) => transfer_encoding(buf, field, line, out),
+        // Towards HTTP/1.0, and where there is no body, no coding is named.
+        _ => {}
+    }
+}
+
+fn append_response_fields(
+    head: &ResponseHead,
+    plan: &ResponsePlan<'_>,
+    via_end: Option<usize>,
+    out: &mut Rewritten,
+) {
+    if let Some(via) = plan.via.filter(|_| via_end.is_none()) {
+        out.text("Via: ");
+        via_element(head.version, via, out);
+        out.text("\r\n");
+    }
+    if plan.delivery == Delivery::ChunkedHere {
+        out.text(TRANSFER_ENCODING_CHUNKED);
+    }
+    match (plan.connection, plan.upgrade) {
+        (Some(ConnectionOption::Close), true) => out.text("Connection: close, upgrade\r\n"),
+        (Some(ConnectionOption::Close), false) => out.text("Connection: close\r\n"),
+        (Some(ConnectionOption::KeepAlive), true) => out.text("Connection: keep-alive, upgrade\r\n"),
+        (Some(ConnectionOption::KeepAlive), false) => out.text("Connection: keep-alive\r\n"),
+        (None, true) => out.text("Connection: upgrade\r\n"),
+        (None, false) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests;

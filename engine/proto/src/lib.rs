@@ -1,0 +1,12 @@
+//! What do the protocols demand? Pure decisions over bytes and numbers a caller passes in.
+//!
+//! Nothing here opens a socket, asks the time, rolls dice or allocates for a request.
+
+mod rule;
+
+pub mod http1;
+
+pub mod balance;
+pub mod handoff;
+pub mod histogram;
+pub mod matching;

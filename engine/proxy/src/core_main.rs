@@ -1,0 +1,187 @@
+//! What does one core of the gateway own, and how does it begin and end?
+//!
+//! Never touched by another thread: mail in, statistics out, nothing else.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use config::snapshot::{ListenerId, Snapshot};
+use proto::matching::MatchCaches;
+use runtime::mailbox::{Receiver, Sender};
+use runtime::{Core, CoreConfig, Instant};
+
+use crate::client::Clients;
+use crate::listener;
+use crate::message::CoreMessage;
+use crate::stats::{Collected, CoreStats, HistogramSet};
+use crate::upstream::Upstreams;
+use crate::workspace::Workspaces;
+
+/// Marks the tags of parked upstream connections; clients' tags lack it.
+const UPSTREAM_TAG: u32 = 1 << 31;
+
+/// Everything a core is given.
+#[derive(Debug)]
+pub struct CoreSetup {
+    /// Executor: CPU, driver, buffers.
+    pub config: CoreConfig,
+    /// The configuration.
+    pub snapshot: Arc<Snapshot>,
+    /// This core's own listening sockets.
+    pub listeners: Vec<(ListenerId, TcpListener)>,
+    /// Where each endpoint is, by [`config::snapshot::EndpointId`].
+    pub endpoint_addresses: Arc<[SocketAddr]>,
+    /// Where this core counts; also `fellows[index].stats`.
+    pub stats: Arc<CoreStats>,
+    /// What this core is told.
+    pub mailbox: Receiver<CoreMessage>,
+    /// All cores by index, this one included.
+    pub fellows: Arc<[Fellow]>,
+}
+
+/// What a core knows of another.
+#[derive(Clone, Debug)]
+pub struct Fellow {
+    /// Its mailbox.
+    pub sender: Sender<CoreMessage>,
+    /// What it counts.
+    pub stats: Arc<CoreStats>,
+}
+
+/// One core's own things, reached by all of its tasks.
+pub(crate) struct CoreState {
+    pub(crate) core: Core,
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) stats: Arc<CoreStats>,
+    pub(crate) fellows: Arc<[Fellow]>,
+    pub(crate) clients: Clients,
+    pub(crate) upstreams: Upstreams,
+    /// `Host` for requests of HTTP/1.0 without one, by endpoint: the endpoint's own address.
+    pub(crate) host_fallbacks: Box<[String]>,
+    pub(crate) workspaces: Workspaces,
+    pub(crate) match_caches: RefCell<MatchCaches>,
+    pub(crate) histograms: RefCell<Box<HistogramSet>>,
+    pub(crate) drain: Drain,
+}
+
+impl CoreState {
+    /// Whether connections end with the exchange they carry.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.drain.has_begun.get()
+    }
+}
+
+/// Runs a core on the calling thread, until it is told to drain and has done so.
+///
+/// # Errors
+/// When the driver cannot be set up or fails.
+pub fn serve(setup: CoreSetup) -> io::Result<()> {
+    let CoreSetup { config, snapshot, listeners, endpoint_addresses, stats, mailbox, fellows } = setup;
+    let failure = Rc::new(Cell::new(None));
+    let failed = Rc::clone(&failure);
+    runtime::run(config, move |core| async move {
+        let upstreams = Upstreams::new(&core, &snapshot, &stats, &endpoint_addresses, UPSTREAM_TAG);
+        let state = Rc::new(CoreState {
+            match_caches: RefCell::new(snapshot.channel_table.caches()),
+            histograms: RefCell::new(Box::new(HistogramSet::new(snapshot.channels.len()))),
+            clients: Clients::default(),
+            host_fallbacks: endpoint_addresses.iter().map(SocketAddr::to_string).collect(),
+            upstreams,
+            workspaces: Workspaces::default(),
+            drain: Drain::default(),
+            core,
+            snapshot,
+            stats,
+            fellows,
+        });
+        let parked = Rc::clone(&state);
+        state.core.on_parked(move |stream, tag, event| {
+            if tag & UPSTREAM_TAG != 0 {
+                drop(stream);
+                parked.upstreams.discard_idle(tag);
+            } else {
+                Clients::wake(&parked, stream, tag, event);
+            }
+        });
+        for (id, socket) in listeners {
+            match state.core.adopt_listener(socket) {
+                Ok(socket) => state.core.spawn(listener::accept(Rc::clone(&state), id, socket)),
+                Err(error) => {
+                    failed.set(Some(error));
+                    return;
+                }
+            }
+        }
+        let timeout = read_mail(&state, &mailbox).await;
+        finish(&state, timeout).await;
+    })?;
+    failure.take().map_or(Ok(()), Err)
+}
+
+/// Does what the core is told, until it is told to drain.
+async fn read_mail(state: &Rc<CoreState>, mailbox: &Receiver<CoreMessage>) -> Duration {
+    loop {
+        match mailbox.recv(&state.core).await {
+            CoreMessage::Adopt { fd, peer, listener } => {
+                state.stats.taken_over.add(1);
+                listener::adopt(state, fd, peer, listener);
+            }
+            CoreMessage::CollectHistograms { empty, reply } => {
+                let histograms = state.histograms.replace(empty);
+                // A full queue means that control is gone or far behind: what was recorded is dropped with it.
+                let _ = reply.push(Collected { core: state.core.index(), histograms });
+            }
+            CoreMessage::Drain { timeout } => return timeout,
+        }
+    }
+}
+
+/// Lets the exchanges in progress end, at most for `timeout`.
+async fn finish(state: &Rc<CoreState>, timeout: Duration) {
+    const LOOK_EVERY: Duration = Duration::from_millis(5);
+    let deadline = state.core.now() + timeout;
+    state.drain.begin();
+    state.clients.close_waiting(&state.core);
+    while state.stats.connections_open.value() > 0 && state.core.now() < deadline {
+        state.core.sleep_until((state.core.now() + LOOK_EVERY).min(deadline)).await;
+    }
+}
+
+/// Tells a core's tasks that it drains.
+#[derive(Default)]
+pub(crate) struct Drain {
+    has_begun: Cell<bool>,
+    waiting: RefCell<Vec<Waker>>,
+}
+
+impl Drain {
+    fn begin(&self) {
+        self.has_begun.set(true);
+        self.waiting.take().into_iter().for_each(Waker::wake);
+    }
+
+    /// Waits until the core drains. For the few tasks that live as long as the core.
+    pub(crate) async fn begun(&self) {
+        std::future::poll_fn(|context| {
+            if self.has_begun.get() {
+                return Poll::Ready(());
+            }
+            let mut waiting = self.waiting.borrow_mut();
+            if !waiting.iter().any(|waker| waker.will_wake(context.waker())) {
+                waiting.push(context.waker().clone());
+            }
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+/// The earlier of `timeout` from now and the end of the exchange.
+pub(crate) fn deadline(core: &Core, timeout: Duration, total: Instant) -> Instant {
+    (core.now() + timeout).min(total)
+}

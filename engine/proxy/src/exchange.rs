@@ -1,0 +1,336 @@
+//! What happens to one request, from its first byte to the last byte of its answer? Read this first.
+//!
+//! All branching of a request is here or one call below; the leaves compute. Never holds a body whole, never
+//! forwards a request that is not framed beyond doubt, never sends one twice that may have had an effect.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::pin;
+use std::task::Poll;
+
+use config::snapshot::{Action, Channel, ChannelId, ListenerId, Upstream, UpstreamId};
+use proto::http1::head::Method;
+use proto::http1::persist::Persistence;
+use proto::matching::Query;
+use runtime::{Chunk, Instant};
+
+use crate::answer::{self, Rest};
+use crate::body::Body;
+use crate::client::{Client, Next};
+use crate::core_main::CoreState;
+use crate::outcome::Fault;
+use crate::relay::{Broken, Coding, Way};
+use crate::request;
+use crate::response::{self, Answered, Progress};
+use crate::stats::{ChannelCounters, Phase};
+use crate::upstream::Connection;
+use crate::workspace::Workspace;
+
+/// What is known of a request once its channel is found.
+pub(crate) struct Route<'a> {
+    pub(crate) channel: &'a Channel,
+    pub(crate) id: ChannelId,
+    pub(crate) listener: ListenerId,
+    pub(crate) counters: &'a ChannelCounters,
+    /// When the head was complete.
+    pub(crate) began: Instant,
+    /// When the exchange must be over.
+    pub(crate) total: Instant,
+}
+
+/// Serves one request of `client`.
+pub(crate) async fn exchange(state: &CoreState, client: &mut Client, work: &mut Workspace) -> Next {
+    // 1. The head.
+    let chunk = match request::receive_head(state, client, &mut work.request).await {
+        Ok(Some(chunk)) => chunk,
+        Ok(None) => return Next::Close,
+        Err(fault) => {
+            state.stats.count_fault(fault);
+            return answer::refuse(state, client, None, fault, work).await;
+        }
+    };
+    let began = state.core.now();
+    let _in_progress = InProgress::new(state, client.listener);
+
+    // 2. The channel.
+    let id = match find_channel(state, client.listener, &chunk, work) {
+        Ok(id) => id,
+        Err(fault) => {
+            state.stats.count_fault(fault);
+            let rest = Rest::after_head(&work.request, chunk);
+            return answer::refuse(state, client, Some(rest), fault, work).await;
+        }
+    };
+    let channel = &state.snapshot.channels[usize::from(id.0)];
+    let counters = &state.stats.channels[usize::from(id.0)];
+    let total = channel.total_timeout.map_or(Instant::FAR_FUTURE, |limit| began + limit);
+    let route = Route { channel, id, listener: client.listener, counters, began, total };
+
+    // 3. What the channel does with it.
+    let outcome = match &route.channel.action {
+        Action::Respond(response) => {
+            let rest = Rest::after_head(&work.request, chunk);
+            Ok(answer::respond(state, client, &route, rest, response, work).await)
+        }
+        Action::Forward(upstream) => forward(state, client, &route, *upstream, chunk, work).await,
+    };
+
+    // 4. The account.
+    let next = match outcome {
+        Ok(next) => next,
+        Err(Failed { fault, rest }) => {
+            state.stats.count_fault(fault);
+            counters.faults.add(1);
+            match rest {
+                Answerable::Yes(rest) => {
+                    response::count_answer(counters, fault.status());
+                    answer::refuse(state, client, rest, fault, work).await
+                }
+                // The client has part of an answer: only cutting it off tells that the rest will not come.
+                Answerable::No => Next::Close,
+            }
+        }
+    };
+    counters.requests.add(1);
+    let duration = state.core.now().since(began);
+    state.histograms.borrow_mut().channel(id).record(Phase::Total, duration);
+    next
+}
+
+/// An exchange that ended in a fault.
+struct Failed {
+    fault: Fault,
+    rest: Answerable,
+}
+
+/// Whether the client can still be told.
+enum Answerable {
+    /// Nothing of an answer was sent; what is left of the request, where that is known.
+    Yes(Option<Rest>),
+    /// Part of an answer was sent.
+    No,
+}
+
+fn find_channel(
+    state: &CoreState,
+    listener: ListenerId,
+    head: &[u8],
+    work: &Workspace,
+) -> Result<ChannelId, Fault> {
+    let request = &work.request;
+    if request.method == Method::Connect {
+        return Err(Fault::TunnelRefused);
+    }
+    let query = Query {
+        listener: listener.0,
+        host: request.authority(head),
+        path: request.path(head),
+        method: request.method,
+        method_name: request.method_span.of(head),
+    };
+    let found = state.snapshot.channel_table.find(&mut state.match_caches.borrow_mut(), &query);
+    found.map(ChannelId).ok_or(Fault::NoChannel)
+}
+
+/// Carries the request to an endpoint and its answer back.
+async fn forward(
+    state: &CoreState,
+    client: &mut Client,
+    route: &Route<'_>,
+    upstream: UpstreamId,
+    mut chunk: Chunk,
+    work: &mut Workspace,
+) -> Result<Next, Failed> {
+    let settings = &state.snapshot.upstreams[usize::from(upstream.0)];
+
+    // 1. The rewritten head, and what is at hand of the body, over a connection.
+    request::rewrite(state, client, settings, &chunk, work);
+    let mut body = Body::of_request(work.request.framing);
+    let sent = send_request(state, route, upstream, &mut body, &mut chunk, work).await;
+    let (mut connection, connected_at) = match sent {
+        Ok(sent) => sent,
+        Err(fault) => {
+            let rest = Rest::after_head(&work.request, chunk);
+            return Err(Failed { fault, rest: Answerable::Yes(Some(rest)) });
+        }
+    };
+    let mut beyond = (!chunk.is_empty()).then_some(chunk);
+
+    // 2. The rest of the body up, and the answer down: at the same time, since an endpoint may answer early.
+    let progress = Progress::new(connected_at);
+    let outcome = if body.is_done() {
+        progress.is_request_sent.set(true);
+        loop {
+            let outcome =
+                response::relay_answer(state, client, route, settings, &connection, &progress, work).await;
+            if !(matches!(outcome, Err(Fault::UpstreamGone)) && may_send_again(&connection, &progress, work))
+            {
+                break outcome;
+            }
+            match send_again(state, route, upstream, &connection, work).await {
+                Ok(fresh) => connection = fresh,
+                Err(fault) => break Err(fault),
+            }
+        }
+    } else {
+        duplex(state, client, route, settings, &connection, &mut body, &mut beyond, &progress, work).await
+    };
+    let is_request_over = body.is_done();
+    if is_request_over {
+        client.unread = beyond.take();
+    }
+
+    // 3. What follows for both connections.
+    match outcome {
+        Ok(Answered { client: persistence, upstream: reusable }) => {
+            if reusable == Persistence::Keep && is_request_over {
+                state.upstreams.keep(connection);
+            }
+            Ok(match persistence {
+                _ if !is_request_over => Next::Linger,
+                Persistence::Keep => Next::Keep,
+                Persistence::Close => Next::Close,
+            })
+        }
+        Err(fault) if progress.is_answer_begun.get() => Err(Failed { fault, rest: Answerable::No }),
+        Err(fault) => {
+            let rest = is_request_over.then(|| Rest { body, at_hand: client.unread.take() });
+            Err(Failed { fault, rest: Answerable::Yes(rest) })
+        }
+    }
+}
+
+/// Finds a connection and sends the request's head over it, with what is at hand of the body. What was sent is
+/// taken off `chunk` and `body`.
+async fn send_request(
+    state: &CoreState,
+    route: &Route<'_>,
+    upstream: UpstreamId,
+    body: &mut Body,
+    chunk: &mut Chunk,
+    work: &mut Workspace,
+) -> Result<(Connection, Instant), Fault> {
+    let settings = &state.snapshot.upstreams[usize::from(upstream.0)];
+    let (mut connection, mut connected_at) = match state.upstreams.reuse(upstream) {
+        Ok(connection) => (connection, route.began),
+        Err(endpoint) => {
+            let connection = state.upstreams.connect(upstream, endpoint, route.total).await?;
+            (connection, record_connect(state, route))
+        }
+    };
+    let at_hand = request::take_body_at_hand(body, chunk, work)?;
+    let mut outcome = request::send(state, route, settings, &connection, chunk, work).await;
+    if let Err(unsent) = &outcome
+        && connection.is_reused
+        && unsent.is_untouched
+    {
+        // A kept connection that its peer has closed took nothing, so this is no repetition, whatever the method.
+        route.counters.retries.add(1);
+        connection = state.upstreams.connect(upstream, connection.endpoint, route.total).await?;
+        connected_at = record_connect(state, route);
+        outcome = request::send(state, route, settings, &connection, chunk, work).await;
+    }
+    outcome.map_err(|unsent| unsent.fault)?;
+    if connection.is_reused && body.is_done() && work.request.method.is_idempotent() {
+        request::remember(chunk, work);
+    } else {
+        work.text.clear();
+    }
+    request::count_sent(state, route, &connection, at_hand.body_bytes);
+    chunk.consume(at_hand.consumed);
+    Ok((connection, connected_at))
+}
+
+/// Whether the request may go out a second time: it has no further effect then, the connection had been used before
+/// and died without a byte of answer (RFC 9110 §9.2.2, RFC 9112 §9.3.1).
+fn may_send_again(connection: &Connection, progress: &Progress, work: &Workspace) -> bool {
+    connection.is_reused && !progress.is_response_begun.get() && !work.text.is_empty()
+}
+
+async fn send_again(
+    state: &CoreState,
+    route: &Route<'_>,
+    upstream: UpstreamId,
+    dead: &Connection,
+    work: &mut Workspace,
+) -> Result<Connection, Fault> {
+    let settings = &state.snapshot.upstreams[usize::from(upstream.0)];
+    route.counters.retries.add(1);
+    let connection = state.upstreams.connect(upstream, dead.endpoint, route.total).await?;
+    record_connect(state, route);
+    request::send_remembered(state, route, settings, &connection, work).await?;
+    Ok(connection)
+}
+
+/// Relays the rest of the request's body while the answer may already come. What the client sent beyond the body
+/// is left in `at_hand`.
+#[expect(clippy::too_many_arguments, reason = "both directions of an exchange meet here and nowhere else")]
+async fn duplex(
+    state: &CoreState,
+    client: &Client,
+    route: &Route<'_>,
+    settings: &Upstream,
+    connection: &Connection,
+    body: &mut Body,
+    at_hand: &mut Option<Chunk>,
+    progress: &Progress,
+    work: &mut Workspace,
+) -> Result<Answered, Fault> {
+    let listener = client.settings(state);
+    let received = [
+        &state.stats.listeners[usize::from(route.listener.0)].bytes_received,
+        &route.counters.body_bytes_received,
+    ];
+    let way = Way {
+        core: &state.core,
+        source: &client.stream,
+        sink: &connection.stream,
+        recv_timeout: listener.timeouts.body,
+        send_timeout: settings.timeouts.send,
+        total: route.total,
+        received: &received,
+        sent: &[],
+    };
+    let mut up = pin!(way.relay(body, Coding::AsReceived, at_hand.take()));
+    let mut down = pin!(response::relay_answer(state, client, route, settings, connection, progress, work));
+    let mut is_up_over = false;
+    poll_fn(|context| {
+        if !is_up_over && let Poll::Ready(outcome) = up.as_mut().poll(context) {
+            is_up_over = true;
+            match outcome {
+                Ok(beyond) => *at_hand = beyond,
+                // An endpoint that takes no more may have answered: wait for that.
+                Err(Broken::Sink(error)) if error.kind() != io::ErrorKind::TimedOut => {}
+                Err(broken) => return Poll::Ready(Err(request::upload_fault(state, route, &broken))),
+            }
+            progress.request_sent(state, route, settings, connection);
+        }
+        down.as_mut().poll(context)
+    })
+    .await
+}
+
+/// Records how long a new connection took; says when it was there.
+fn record_connect(state: &CoreState, route: &Route<'_>) -> Instant {
+    let now = state.core.now();
+    let duration = now.since(route.began);
+    state.histograms.borrow_mut().channel(route.id).record(Phase::Connect, duration);
+    now
+}
+
+/// Counts an exchange in progress, however it ends.
+struct InProgress<'a>(&'a CoreState);
+
+impl<'a> InProgress<'a> {
+    fn new(state: &'a CoreState, listener: ListenerId) -> Self {
+        state.stats.listeners[usize::from(listener.0)].requests.add(1);
+        state.stats.exchanges_open.add(1);
+        Self(state)
+    }
+}
+
+impl Drop for InProgress<'_> {
+    fn drop(&mut self) {
+        self.0.stats.exchanges_open.sub(1);
+    }
+}

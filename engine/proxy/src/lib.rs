@@ -1,0 +1,25 @@
+//! How does one core carry a request from a client to an upstream and the answer back?
+//!
+//! Never parses configuration, opens a file or talks to a store; never waits for control.
+//!
+//! Suggested reading order: `exchange` (one request, top to bottom), `request` and `response` (its two sides),
+//! `client` (the connection around it), `upstream` (the pool), `relay` and `body`, [`outcome`], [`stats`],
+//! [`core_main`].
+
+mod answer;
+mod body;
+mod client;
+mod exchange;
+mod listener;
+mod relay;
+mod request;
+mod response;
+mod upstream;
+mod workspace;
+
+pub mod core_main;
+pub mod message;
+pub mod outcome;
+pub mod stats;
+
+pub use crate::core_main::{CoreSetup, Fellow, serve};

@@ -1,0 +1,40 @@
+//! What may be said to a core from outside? The contents of its mailbox.
+//!
+//! Never anything that a request waits for.
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use config::snapshot::ListenerId;
+
+use crate::stats::{CollectedQueue, HistogramSet};
+
+/// A message to a core.
+#[derive(Debug)]
+pub enum CoreMessage {
+    /// Serve a connection that another core has accepted.
+    Adopt {
+        /// The socket, non-blocking.
+        fd: OwnedFd,
+        /// The client's address.
+        peer: SocketAddr,
+        /// The listener it came in through.
+        listener: ListenerId,
+    },
+    /// Record into `empty` from now on and put the set used so far into `reply`.
+    CollectHistograms {
+        /// An empty set, shaped after the snapshot.
+        empty: Box<HistogramSet>,
+        /// Takes the full one.
+        reply: CollectedQueue,
+    },
+    /// Accept nothing more, finish what is in progress, then end; at the latest after `timeout`.
+    Drain {
+        /// How long exchanges in progress may go on.
+        timeout: Duration,
+    },
+}
+
+/// Messages a core's mailbox holds; connections beyond it stay with the core that accepted them.
+pub const MAILBOX_CAPACITY: usize = 1024;

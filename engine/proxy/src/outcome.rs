@@ -1,0 +1,219 @@
+//! What went wrong, whose fault was it, and what follows? One place turns a fault into a status and a counter.
+//!
+//! Never logs: a peer's mistake is a counter. Never says to a client what the inside looks like.
+
+use std::io;
+
+use proto::http1::chunked::ChunkRejected;
+use proto::http1::rejected::{RequestRejected, ResponseRejected};
+
+/// Who caused a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The client.
+    Downstream,
+    /// An endpoint.
+    Upstream,
+    /// This process: its configuration or its limits.
+    Internal,
+}
+
+/// Why an exchange did not end as it should.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The request head broke a rule of HTTP: the rule's status.
+    RequestRejected(RequestRejected),
+    /// The request's chunked body broke a rule: 400.
+    RequestBodyRejected(ChunkRejected),
+    /// The head was not complete in time: 408.
+    HeadTimeout,
+    /// The client stopped sending its body: 408.
+    RequestBodyTimeout,
+    /// The client closed or broke the connection before its request was complete.
+    ClientGone,
+    /// The client closed or broke the connection before it had its answer.
+    ClientGoneInResponse,
+    /// The client did not read its answer in time; the connection is cut.
+    ClientSendTimeout,
+    /// CONNECT, which no channel allows: 501.
+    TunnelRefused,
+    /// No channel matches: 404.
+    NoChannel,
+    /// No connection to any endpoint tried: 502.
+    ConnectFailed,
+    /// No connection within the upstream's `connect` timeout: 504.
+    ConnectTimeout,
+    /// The endpoint closed or broke the connection before a complete response head: 502.
+    UpstreamGone,
+    /// The endpoint did not take the request in time: 504.
+    UpstreamSendTimeout,
+    /// The response head did not begin in time: 504.
+    FirstByteTimeout,
+    /// The response head broke a rule of HTTP: 502.
+    ResponseRejected(ResponseRejected),
+    /// The response's chunked body broke a rule; the client sees an incomplete answer.
+    ResponseBodyRejected(ChunkRejected),
+    /// The response head or body stopped coming: 504, or an incomplete answer.
+    ResponseTimeout,
+    /// The response ended before its length: an incomplete answer.
+    ResponseTruncated,
+    /// The endpoint switched protocols though nobody had asked: 502.
+    UnaskedUpgrade,
+    /// The channel's total time was over: 504, or an incomplete answer.
+    TotalTimeout,
+}
+
+impl Fault {
+    /// Number of kinds, for arrays of counters.
+    pub const COUNT: usize = Self::NAMES.len();
+
+    /// Names of all kinds by [`Self::index`], as exported.
+    pub const NAMES: [&'static str; 20] = [
+        "request_rejected",
+        "request_body_rejected",
+        "head_timeout",
+        "request_body_timeout",
+        "client_gone",
+        "client_gone_in_response",
+        "client_send_timeout",
+        "tunnel_refused",
+        "no_channel",
+        "connect_failed",
+        "connect_timeout",
+        "upstream_gone",
+        "upstream_send_timeout",
+        "first_byte_timeout",
+        "response_rejected",
+        "response_body_rejected",
+        "response_timeout",
+        "response_truncated",
+        "unasked_upgrade",
+        "total_timeout",
+    ];
+
+    /// Index of this kind among [`Self::NAMES`].
+    #[must_use]
+    pub const fn index(self) -> usize {
+        match self {
+            Self::RequestRejected(_) => 0,
+            Self::RequestBodyRejected(_) => 1,
+            Self::HeadTimeout => 2,
+            Self::RequestBodyTimeout => 3,
+            Self::ClientGone => 4,
+            Self::ClientGoneInResponse => 5,
+            Self::ClientSendTimeout => 6,
+            Self::TunnelRefused => 7,
+            Self::NoChannel => 8,
+            Self::ConnectFailed => 9,
+            Self::ConnectTimeout => 10,
+            Self::UpstreamGone => 11,
+            Self::UpstreamSendTimeout => 12,
+            Self::FirstByteTimeout => 13,
+            Self::ResponseRejected(_) => 14,
+            Self::ResponseBodyRejected(_) => 15,
+            Self::ResponseTimeout => 16,
+            Self::ResponseTruncated => 17,
+            Self::UnaskedUpgrade => 18,
+            Self::TotalTimeout => 19,
+        }
+    }
+
+    /// The name under which this kind is exported.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        Self::NAMES[self.index()]
+    }
+
+    /// Whose fault it was.
+    #[must_use]
+    pub const fn side(self) -> Side {
+        match self {
+            Self::RequestRejected(_)
+            | Self::RequestBodyRejected(_)
+            | Self::HeadTimeout
+            | Self::RequestBodyTimeout
+            | Self::ClientGone
+            | Self::ClientGoneInResponse
+            | Self::ClientSendTimeout
+            | Self::TunnelRefused => Side::Downstream,
+            Self::NoChannel | Self::TotalTimeout => Side::Internal,
+            Self::ConnectFailed
+            | Self::ConnectTimeout
+            | Self::UpstreamGone
+            | Self::UpstreamSendTimeout
+            | Self::FirstByteTimeout
+            | Self::ResponseRejected(_)
+            | Self::ResponseBodyRejected(_)
+            | Self::ResponseTimeout
+            | Self::ResponseTruncated
+            | Self::UnaskedUpgrade => Side::Upstream,
+        }
+    }
+
+    /// The status to answer with, if an answer can still be given; `None` closes the connection.
+    #[must_use]
+    pub const fn status(self) -> Option<u16> {
+        match self {
+            Self::RequestRejected(rule) => Some(rule.status()),
+            Self::RequestBodyRejected(_) => Some(400),
+            Self::HeadTimeout | Self::RequestBodyTimeout => Some(408),
+            Self::ClientGone | Self::ClientGoneInResponse | Self::ClientSendTimeout => None,
+            Self::TunnelRefused => Some(501),
+            Self::NoChannel => Some(404),
+            Self::ConnectFailed
+            | Self::UpstreamGone
+            | Self::ResponseRejected(_)
+            | Self::ResponseBodyRejected(_)
+            | Self::ResponseTruncated
+            | Self::UnaskedUpgrade => Some(502),
+            Self::ConnectTimeout
+            | Self::UpstreamSendTimeout
+            | Self::FirstByteTimeout
+            | Self::ResponseTimeout
+            | Self::TotalTimeout => Some(504),
+        }
+    }
+
+    /// Whether the request's end is known all the same, so that the client's connection can be kept.
+    #[must_use]
+    pub const fn keeps_framing(self) -> bool {
+        matches!(self.side(), Side::Upstream | Side::Internal)
+    }
+}
+
+/// Tells a passed deadline from a broken connection.
+pub(crate) fn fault_of(error: &io::Error, timeout: Fault, gone: Fault) -> Fault {
+    if error.kind() == io::ErrorKind::TimedOut { timeout } else { gone }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_a_name_of_its_own() {
+        let mut names = Fault::NAMES.to_vec();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), Fault::COUNT);
+        assert_eq!(Fault::TotalTimeout.name(), "total_timeout");
+        assert_eq!(Fault::HeadTimeout.name(), "head_timeout");
+    }
+
+    #[test]
+    fn each_deadline_has_its_own_status_and_counter() {
+        let timeouts = [
+            (Fault::HeadTimeout, Some(408)),
+            (Fault::RequestBodyTimeout, Some(408)),
+            (Fault::ClientSendTimeout, None),
+            (Fault::ConnectTimeout, Some(504)),
+            (Fault::UpstreamSendTimeout, Some(504)),
+            (Fault::FirstByteTimeout, Some(504)),
+            (Fault::ResponseTimeout, Some(504)),
+            (Fault::TotalTimeout, Some(504)),
+        ];
+        for (fault, status) in timeouts {
+            assert_eq!(fault.status(), status, "{}", fault.name());
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! What has each core done? Counters and histograms that one core writes and others read.
+//!
+//! Never a lock, never a shared cache line, never an allocation once a channel has been used.
+//!
+//! Counters are read in place while the core goes on writing. Histograms are handed over whole: control sends an
+//! empty set to the core's mailbox, the core puts it in place of the full one and sends that back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use config::snapshot::{ChannelId, Snapshot};
+use crossbeam_queue::ArrayQueue;
+use proto::histogram::{LatencyHistogram, latency_histogram};
+use proto::http1::rejected::{RequestRejected, ResponseRejected};
+use runtime::counter::{Counter, RuntimeCounters};
+
+use crate::outcome::Fault;
+
+/// Everything one core counts. Written by that core alone.
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct CoreStats {
+    /// The executor's own counters.
+    pub runtime: Arc<RuntimeCounters>,
+    /// By [`config::snapshot::ListenerId`].
+    pub listeners: Box<[ListenerCounters]>,
+    /// By [`ChannelId`].
+    pub channels: Box<[ChannelCounters]>,
+    /// By [`config::snapshot::EndpointId`].
+    pub endpoints: Box<[EndpointCounters]>,
+    /// Faults of exchanges by [`Fault::index`].
+    pub faults: [Counter; Fault::COUNT],
+    /// Refused request heads by [`RequestRejected::index`].
+    pub requests_rejected: [Counter; RequestRejected::COUNT],
+    /// Refused response heads by [`ResponseRejected::index`].
+    pub responses_rejected: [Counter; ResponseRejected::COUNT],
+    /// Client connections open on this core now (gauge); what accept hand-off compares.
+    pub connections_open: Counter,
+    /// Exchanges in progress now (gauge).
+    pub exchanges_open: Counter,
+    /// Connections handed to a less loaded core when accepted.
+    pub handed_over: Counter,
+    /// Connections taken from another core.
+    pub taken_over: Counter,
+    /// Hand-overs that the other core's full mailbox refused; the connection stayed.
+    pub handover_refused: Counter,
+}
+
+/// What a core counts of one listener.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct ListenerCounters {
+    /// Connections accepted by this core, handed over or not.
+    pub accepted: Counter,
+    /// Errors of accept, mostly for want of descriptors.
+    pub accept_errors: Counter,
+    /// Connections closed because they were idle too long.
+    pub idle_timeouts: Counter,
+    /// Requests whose head was complete, refused or not.
+    pub requests: Counter,
+    /// Bytes received from clients.
+    pub bytes_received: Counter,
+    /// Bytes sent to clients.
+    pub bytes_sent: Counter,
+}
+
+/// What a core counts of one channel.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct ChannelCounters {
+    /// Exchanges that ended, however.
+    pub requests: Counter,
+    /// Final answers sent, by first digit of the status: index 0 is 1xx.
+    pub responses: [Counter; 5],
+    /// Exchanges that ended in a fault of any side.
+    pub faults: Counter,
+    /// Requests sent a second time because a kept connection had died.
+    pub retries: Counter,
+    /// Body bytes received from clients.
+    pub body_bytes_received: Counter,
+    /// Body bytes sent to clients.
+    pub body_bytes_sent: Counter,
+}
+
+/// What a core counts of one endpoint.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct EndpointCounters {
+    /// Requests sent to it.
+    pub requests: Counter,
+    /// Connections made.
+    pub connections_opened: Counter,
+    /// Connections that could not be made.
+    pub connect_failures: Counter,
+    /// Requests sent over a connection used before.
+    pub reused: Counter,
+    /// Idle connections that the endpoint closed, spoke on, or that timed out.
+    pub idle_closed: Counter,
+    /// Idle connections kept now (gauge).
+    pub idle: Counter,
+    /// Connections carrying an exchange now (gauge).
+    pub active: Counter,
+}
+
+impl CoreStats {
+    /// All at zero, shaped after `snapshot`.
+    #[must_use]
+    pub fn new(snapshot: &Snapshot, runtime: Arc<RuntimeCounters>) -> Self {
+        fn zeros<T: Default>(count: usize) -> Box<[T]> {
+            (0..count).map(|_| T::default()).collect()
+        }
+        Self {
+            runtime,
+            listeners: zeros(snapshot.listeners.len()),
+            channels: zeros(snapshot.channels.len()),
+            endpoints: zeros(snapshot.endpoints.len()),
+            faults: std::array::from_fn(|_| Counter::default()),
+            requests_rejected: std::array::from_fn(|_| Counter::default()),
+            responses_rejected: std::array::from_fn(|_| Counter::default()),
+            connections_open: Counter::default(),
+            exchanges_open: Counter::default(),
+            handed_over: Counter::default(),
+            taken_over: Counter::default(),
+            handover_refused: Counter::default(),
+        }
+    }
+
+    /// Counts a fault, and the rule of HTTP behind it if there is one.
+    pub(crate) fn count_fault(&self, fault: Fault) {
+        self.faults[fault.index()].add(1);
+        match fault {
+            Fault::RequestRejected(rule) => self.requests_rejected[rule.index()].add(1),
+            Fault::ResponseRejected(rule) => self.responses_rejected[rule.index()].add(1),
+            _ => {}
+        }
+    }
+}
+
+/// A stretch of an exchange whose duration is recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// From the complete request head to a connection being looked for in vain or found.
+    Wait,
+    /// Making a new connection; not recorded when a kept one was used.
+    Connect,
+    /// From the request sent to the first byte of the answer.
+    FirstByte,
+    /// From the first byte of the answer to its last.
+    Body,
+    /// From the complete request head to the last byte of the answer.
+    Total,
+}
+
+impl Phase {
+    /// All phases in the order they are passed through.
+    pub const ALL: [Self; 5] = [Self::Wait, Self::Connect, Self::FirstByte, Self::Body, Self::Total];
+
+    /// Name in queries and metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Wait => "wait",
+            Self::Connect => "connect",
+            Self::FirstByte => "first_byte",
+            Self::Body => "body",
+            Self::Total => "total",
+        }
+    }
+}
+
+/// Latencies of one channel on one core, one histogram per phase, in nanoseconds.
+#[derive(Clone, Debug)]
+pub struct PhaseHistograms([LatencyHistogram; Phase::ALL.len()]);
+
+impl Default for PhaseHistograms {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| latency_histogram()))
+    }
+}
+
+impl PhaseHistograms {
+    /// The histogram of one phase.
+    #[must_use]
+    pub fn of(&self, phase: Phase) -> &LatencyHistogram {
+        &self.0[phase as usize]
+    }
+
+    pub(crate) fn record(&mut self, phase: Phase, duration: Duration) {
+        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        self.0[phase as usize].saturating_record(nanos);
+    }
+
+    fn clear(&mut self) {
+        for histogram in &mut self.0 {
+            if !histogram.is_empty() {
+                histogram.reset();
+            }
+        }
+    }
+}
+
+/// Latencies of all channels on one core; a channel's histograms exist once it has been used.
+#[derive(Debug, Default)]
+pub struct HistogramSet {
+    channels: Vec<Option<Box<PhaseHistograms>>>,
+}
+
+impl HistogramSet {
+    /// An empty set for this many channels.
+    #[must_use]
+    pub fn new(channels: usize) -> Self {
+        Self { channels: (0..channels).map(|_| None).collect() }
+    }
+
+    /// The histograms of one channel, if it was used.
+    #[must_use]
+    pub fn of(&self, channel: ChannelId) -> Option<&PhaseHistograms> {
+        self.channels.get(usize::from(channel.0))?.as_deref()
+    }
+
+    pub(crate) fn channel(&mut self, channel: ChannelId) -> &mut PhaseHistograms {
+        self.channels[usize::from(channel.0)].get_or_insert_default()
+    }
+
+    /// Empties all histograms and keeps their memory, for the next hand-over.
+    pub fn clear(&mut self) {
+        self.channels.iter_mut().flatten().for_each(|histograms| histograms.clear());
+    }
+}
+
+/// A full set on its way from a core to control.
+#[derive(Debug)]
+pub struct Collected {
+    /// Number of the core.
+    pub core: usize,
+    /// What it recorded since the last time.
+    pub histograms: Box<HistogramSet>,
+}
+
+/// Where cores put their full sets; control empties it.
+pub type CollectedQueue = Arc<ArrayQueue<Collected>>;

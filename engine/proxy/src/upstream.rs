@@ -1,0 +1,197 @@
+//! Which connection carries the request to its endpoint? A kept one of this core, else a new one.
+//!
+//! Never shares a connection between cores, never uses one that showed a sign of life while it was idle.
+
+use std::cell::RefCell;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use config::snapshot::{EndpointId, Snapshot, Upstream, UpstreamId};
+use proto::balance::round_robin::RoundRobin;
+use runtime::{Core, Instant, Parked, Stream};
+
+use crate::outcome::{Fault, fault_of};
+use crate::stats::CoreStats;
+
+/// Endpoints of one upstream tried for a request before it is answered 502; nothing has been sent by then.
+const ENDPOINTS_TRIED_MAX: u16 = 3;
+
+/// A connection to an endpoint that carries an exchange.
+pub(crate) struct Connection {
+    pub(crate) stream: Stream,
+    pub(crate) endpoint: EndpointId,
+    /// Has carried an exchange before, so that its peer may be gone already.
+    pub(crate) is_reused: bool,
+    active: Active,
+}
+
+/// Counts a connection in use, however it ends.
+struct Active {
+    stats: Arc<CoreStats>,
+    endpoint: EndpointId,
+}
+
+impl Active {
+    fn new(stats: &Arc<CoreStats>, endpoint: EndpointId) -> Self {
+        stats.endpoints[usize::from(endpoint.0)].active.add(1);
+        Self { stats: Arc::clone(stats), endpoint }
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.stats.endpoints[usize::from(self.endpoint.0)].active.sub(1);
+    }
+}
+
+/// An idle connection. Its index is the tag it is parked under.
+#[derive(Clone, Copy)]
+struct Idle {
+    parked: Parked,
+    endpoint: EndpointId,
+}
+
+/// One core's upstreams: schedulers, and idle connections by endpoint.
+pub(crate) struct Upstreams {
+    core: Core,
+    snapshot: Arc<Snapshot>,
+    stats: Arc<CoreStats>,
+    addresses: Arc<[SocketAddr]>,
+    tag_bit: u32,
+    schedulers: RefCell<Box<[RoundRobin]>>,
+    pool: RefCell<Pool>,
+}
+
+#[derive(Default)]
+struct Pool {
+    idle: Vec<Option<Idle>>,
+    free: Vec<u32>,
+    /// Indices into `idle` by endpoint. The one used last is taken first, so that surplus ones grow old.
+    by_endpoint: Box<[Vec<u32>]>,
+}
+
+impl Upstreams {
+    /// `tag_bit` marks the tags of parked connections that are an upstream's.
+    pub(crate) fn new(
+        core: &Core,
+        snapshot: &Arc<Snapshot>,
+        stats: &Arc<CoreStats>,
+        addresses: &Arc<[SocketAddr]>,
+        tag_bit: u32,
+    ) -> Self {
+        // Each core starts its rounds elsewhere, or the first endpoint would get every core's first request.
+        let offset = u16::try_from(core.index()).unwrap_or(0);
+        let by_endpoint = snapshot.endpoints.iter().map(|_| Vec::new()).collect();
+        Self {
+            core: core.clone(),
+            snapshot: Arc::clone(snapshot),
+            stats: Arc::clone(stats),
+            addresses: Arc::clone(addresses),
+            tag_bit,
+            schedulers: RefCell::new(snapshot.upstreams.iter().map(|_| RoundRobin::new(offset)).collect()),
+            pool: RefCell::new(Pool { by_endpoint, ..Pool::default() }),
+        }
+    }
+
+    fn settings(&self, id: UpstreamId) -> &Upstream {
+        &self.snapshot.upstreams[usize::from(id.0)]
+    }
+
+    /// The endpoint whose turn it is.
+    fn pick(&self, id: UpstreamId) -> EndpointId {
+        let settings = self.settings(id);
+        let scheduler = &mut self.schedulers.borrow_mut()[usize::from(id.0)];
+        let turn = scheduler.next(settings.endpoints_count, |_| true).unwrap_or(0);
+        EndpointId(settings.endpoints_first.0 + turn)
+    }
+
+    /// A kept connection to the endpoint whose turn it is, or else the endpoint.
+    pub(crate) fn reuse(&self, id: UpstreamId) -> Result<Connection, EndpointId> {
+        let endpoint = self.pick(id);
+        while let Some(stream) = self.take_idle(endpoint) {
+            if stream.is_quiet() {
+                let active = Active::new(&self.stats, endpoint);
+                return Ok(Connection { stream, endpoint, is_reused: true, active });
+            }
+            self.stats.endpoints[usize::from(endpoint.0)].idle_closed.add(1);
+        }
+        Err(endpoint)
+    }
+
+    /// Makes a new connection to `first`, or if that fails to others whose turn comes next.
+    pub(crate) async fn connect(
+        &self,
+        id: UpstreamId,
+        first: EndpointId,
+        total: Instant,
+    ) -> Result<Connection, Fault> {
+        let settings = self.settings(id);
+        let mut endpoint = first;
+        let mut tried = 1;
+        loop {
+            let deadline = (self.core.now() + settings.timeouts.connect).min(total);
+            let counters = &self.stats.endpoints[usize::from(endpoint.0)];
+            match self.core.connect(self.addresses[usize::from(endpoint.0)], deadline).await {
+                Ok(stream) => {
+                    counters.connections_opened.add(1);
+                    let active = Active::new(&self.stats, endpoint);
+                    return Ok(Connection { stream, endpoint, is_reused: false, active });
+                }
+                Err(error) => {
+                    counters.connect_failures.add(1);
+                    let is_late = error.kind() == io::ErrorKind::TimedOut;
+                    if is_late || tried >= settings.endpoints_count.min(ENDPOINTS_TRIED_MAX) {
+                        return Err(fault_of(&error, Fault::ConnectTimeout, Fault::ConnectFailed));
+                    }
+                    endpoint = self.pick(id);
+                    tried += 1;
+                }
+            }
+        }
+    }
+
+    /// Keeps a connection for the next request, if there is room.
+    pub(crate) fn keep(&self, connection: Connection) {
+        let Connection { stream, endpoint, active, .. } = connection;
+        drop(active);
+        let settings = self.settings(self.snapshot.endpoints[usize::from(endpoint.0)].upstream);
+        let mut pool = self.pool.borrow_mut();
+        if pool.by_endpoint[usize::from(endpoint.0)].len() >= usize::from(settings.idle_connections_max) {
+            return;
+        }
+        stream.set_recv_deadline(self.core.now() + settings.idle_timeout);
+        let index = pool.free.pop().unwrap_or_else(|| {
+            pool.idle.push(None);
+            pool.idle.len() as u32 - 1
+        });
+        pool.idle[index as usize] = Some(Idle { parked: stream.park(index | self.tag_bit), endpoint });
+        pool.by_endpoint[usize::from(endpoint.0)].push(index);
+        self.stats.endpoints[usize::from(endpoint.0)].idle.add(1);
+    }
+
+    fn take_idle(&self, endpoint: EndpointId) -> Option<Stream> {
+        let mut pool = self.pool.borrow_mut();
+        while let Some(index) = pool.by_endpoint[usize::from(endpoint.0)].pop() {
+            self.stats.endpoints[usize::from(endpoint.0)].idle.sub(1);
+            let idle = pool.idle[index as usize].take();
+            pool.free.push(index);
+            if let Some(stream) = idle.and_then(|idle| idle.parked.resume(&self.core)) {
+                return Some(stream);
+            }
+        }
+        None
+    }
+
+    /// An idle connection spoke, ended or grew too old: it cannot be used any more.
+    pub(crate) fn discard_idle(&self, tag: u32) {
+        let index = tag & !self.tag_bit;
+        let mut pool = self.pool.borrow_mut();
+        let Some(idle) = pool.idle[index as usize].take() else { return };
+        pool.free.push(index);
+        pool.by_endpoint[usize::from(idle.endpoint.0)].retain(|other| *other != index);
+        let counters = &self.stats.endpoints[usize::from(idle.endpoint.0)];
+        counters.idle.sub(1);
+        counters.idle_closed.add(1);
+    }
+}

@@ -1,0 +1,183 @@
+//! What does a scripted origin server do, and what did it see? One thread per connection, raw bytes.
+//!
+//! Never interprets what it is asked beyond where a message ends; what it answers is the script's.
+
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread;
+
+use super::PATIENCE;
+use super::connection::Connection;
+use super::message::{Head, Message};
+
+/// A short complete answer.
+pub(crate) const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+/// A listening origin; gone with all its connections when dropped.
+#[derive(Debug)]
+pub(crate) struct Origin {
+    pub(crate) address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    seen: Mutex<Seen>,
+    changed: Condvar,
+}
+
+/// What came in so far.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    /// Connections accepted.
+    pub(crate) connections: usize,
+    /// Connections that ended, by either side.
+    pub(crate) ended: usize,
+    /// Requests in the order they were read, complete or not, with the number of their connection.
+    pub(crate) requests: Vec<(usize, Message)>,
+    open: Vec<Weak<TcpStream>>,
+    is_over: bool,
+}
+
+impl Origin {
+    /// Runs `script` for each connection, in a thread of its own. The connection closes when it returns.
+    pub(crate) fn start(script: impl Fn(&mut Peer) + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        let origin =
+            Self { address: listener.local_addr().expect("bound"), shared: Arc::new(Shared::default()) };
+        let shared = Arc::clone(&origin.shared);
+        let script = Arc::new(script);
+        thread::spawn(move || {
+            while let Some(mut peer) = Peer::accept(&listener, &shared) {
+                let script = Arc::clone(&script);
+                thread::spawn(move || script(&mut peer));
+            }
+        });
+        origin
+    }
+
+    /// Gives the same answer to every request.
+    pub(crate) fn answering(answer: impl Into<String>) -> Self {
+        let answer = answer.into();
+        Self::start(move |peer| while peer.request().is_some_and(|_| peer.wire.send(&answer)) {})
+    }
+
+    /// Answers every request with its target.
+    pub(crate) fn naming_targets() -> Self {
+        Self::start(|peer| {
+            while let Some(request) = peer.request() {
+                let target = request.head.target();
+                peer.wire.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{target}", target.len()));
+            }
+        })
+    }
+
+    /// An address where nobody listens.
+    pub(crate) fn nowhere() -> SocketAddr {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        listener.local_addr().expect("bound")
+    }
+
+    /// What came in so far.
+    pub(crate) fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.shared.seen()
+    }
+
+    /// Waits until what came in `is_enough`.
+    #[track_caller]
+    pub(crate) fn wait_until(&self, is_enough: impl Fn(&Seen) -> bool) -> MutexGuard<'_, Seen> {
+        let waited = self.shared.changed.wait_timeout_while(self.seen(), PATIENCE, |seen| !is_enough(seen));
+        let (seen, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+        assert!(!timeout.timed_out(), "the origin saw only {seen:?}");
+        seen
+    }
+
+    /// The only request that came.
+    #[track_caller]
+    pub(crate) fn only_request(&self) -> Message {
+        let seen = self.seen();
+        assert_eq!(seen.requests.len(), 1, "{seen:?}");
+        seen.requests[0].1.clone()
+    }
+
+    /// Targets of all requests, in order.
+    pub(crate) fn targets(&self) -> Vec<String> {
+        self.seen().requests.iter().map(|(_, request)| request.head.target().to_owned()).collect()
+    }
+}
+
+impl Drop for Origin {
+    fn drop(&mut self) {
+        let mut seen = self.seen();
+        seen.is_over = true;
+        for stream in seen.open.drain(..).filter_map(|stream| stream.upgrade()) {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+        drop(seen);
+        // Wakes the accepting thread, which then sees that it is over.
+        let _ = TcpStream::connect(self.address);
+    }
+}
+
+impl Shared {
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        // A test that failed while it looked at the log poisons it; what is in there is still true.
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, change: impl FnOnce(&mut Seen)) {
+        change(&mut self.seen());
+        self.changed.notify_all();
+    }
+}
+
+/// One accepted connection, as its script sees it.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    /// Its place among the origin's connections, from 0.
+    pub(crate) number: usize,
+    /// The connection itself, for answers of any shape.
+    pub(crate) wire: Connection,
+    shared: Arc<Shared>,
+}
+
+impl Peer {
+    fn accept(listener: &TcpListener, shared: &Arc<Shared>) -> Option<Self> {
+        let stream = Arc::new(listener.accept().ok()?.0);
+        let mut number = 0;
+        let mut is_over = false;
+        shared.note(|seen| {
+            is_over = seen.is_over;
+            if !is_over {
+                number = seen.connections;
+                seen.connections += 1;
+                seen.open.push(Arc::downgrade(&stream));
+            }
+        });
+        let peer = Self { number, wire: Connection::over(stream), shared: Arc::clone(shared) };
+        (!is_over).then_some(peer)
+    }
+
+    /// Reads a request to its end and notes it; `None` when the connection ends before that. A request cut short
+    /// is noted too.
+    pub(crate) fn request(&mut self) -> Option<Message> {
+        let request = self.wire.request()?;
+        let is_complete = request.end.is_complete;
+        self.shared.note(|seen| seen.requests.push((self.number, request.clone())));
+        is_complete.then_some(request)
+    }
+
+    /// Reads a request's head and notes it as a request without its body.
+    pub(crate) fn head(&mut self) -> Option<Head> {
+        let head = self.wire.head()?;
+        let request = Message { head: head.clone(), ..Message::default() };
+        self.shared.note(|seen| seen.requests.push((self.number, request)));
+        Some(head)
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.shared.note(|seen| seen.ended += 1);
+    }
+}

@@ -1,0 +1,185 @@
+//! What did the user ask for?
+//!
+//! Words to values, nothing else: past this module no argument can be wrong in itself.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use runtime::DriverChoice;
+use runtime::cores::CoreCount;
+
+use crate::target::{Field, Method, Target};
+use crate::units::{parse_duration, parse_positive_duration, parse_rate, parse_size};
+
+/// Puts load on an HTTP server, checks every response, and says how long they took.
+///
+/// Exit code: 0 when every response was right, 1 when any was not, 2 when the load could not be started.
+#[derive(Debug, Parser)]
+#[command(name = "loadgen", version, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    #[command(flatten)]
+    pub(crate) load: LoadArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serve HTTP/1.1 responses of one size: something to put load on
+    Origin(OriginArgs),
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct LoadArgs {
+    /// Where to send requests: http://HOST[:PORT][/PATH][?QUERY]
+    #[arg(required = true, value_name = "URL")]
+    pub(crate) url: Option<Target>,
+    /// Connections held open, over all threads
+    #[arg(short = 'c', long, default_value = "64", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=CONNECTIONS_MAX))]
+    pub(crate) connections: u32,
+    /// Threads, or auto: one for each usable CPU
+    #[arg(short = 't', long, default_value = "auto", value_name = "N|auto")]
+    pub(crate) threads: CoreCount,
+    /// How long to send [default: 10s, without end when -n is given]
+    #[arg(short = 'd', long, value_name = "TIME", value_parser = parse_positive_duration)]
+    pub(crate) duration: Option<Duration>,
+    /// Stop after this many requests
+    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) requests: Option<u64>,
+    /// Open loop: this many requests per second in all, whether or not answers come back in time
+    #[arg(long, value_name = "R", value_parser = parse_rate)]
+    pub(crate) rate: Option<f64>,
+    /// Spacing of an open loop's requests
+    #[arg(long, value_enum, default_value = "constant", requires = "rate")]
+    pub(crate) arrival: ArrivalArg,
+    /// Request method
+    #[arg(short = 'm', long, default_value = "GET")]
+    pub(crate) method: Method,
+    /// A request field; may be repeated
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
+    pub(crate) headers: Vec<Field>,
+    /// Request body
+    #[arg(long, value_name = "TEXT", conflicts_with = "body_file")]
+    pub(crate) body: Option<String>,
+    /// File that holds the request body
+    #[arg(long, value_name = "FILE")]
+    pub(crate) body_file: Option<PathBuf>,
+    /// Longest wait for a connection or for a complete response
+    #[arg(long, default_value = "30s", value_name = "TIME", value_parser = parse_positive_duration)]
+    pub(crate) timeout: Duration,
+    /// Longest wait for outstanding responses after the end
+    #[arg(long, default_value = "2s", value_name = "TIME", value_parser = parse_duration)]
+    pub(crate) grace: Duration,
+    /// Statuses that count as right, separated by commas
+    #[arg(long, default_value = "200", value_name = "STATUS", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(200..=599))]
+    pub(crate) expect_status: Vec<u16>,
+    /// Open a new connection for every request
+    #[arg(long)]
+    pub(crate) no_keepalive: bool,
+    /// Write the latency distribution (.hgrm text)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) hdr: Option<PathBuf>,
+    /// Write the summary as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Start of the random numbers, to repeat a run's arrivals
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+    /// Never sleep: truer times, at the price of all of each thread's CPU
+    #[arg(long)]
+    pub(crate) spin: bool,
+    /// How to talk to the kernel; auto and uring fall back to epoll where io_uring is refused
+    #[arg(long, default_value = "auto", value_name = "auto|uring|epoll")]
+    pub(crate) driver: DriverChoice,
+}
+
+/// More would exceed the ports of one source address.
+const CONNECTIONS_MAX: i64 = 60_000;
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct OriginArgs {
+    /// Address to listen on; port 0 lets the kernel choose
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:0")]
+    pub(crate) listen: SocketAddr,
+    /// Bytes in each response body
+    #[arg(long, default_value = "128", value_name = "BYTES", value_parser = parse_size)]
+    pub(crate) body: u64,
+    /// Wait before each response
+    #[arg(long, default_value = "0s", value_name = "TIME", value_parser = parse_duration)]
+    pub(crate) delay: Duration,
+    /// Threads, or auto: one for each usable CPU
+    #[arg(short = 't', long, default_value = "1", value_name = "N|auto")]
+    pub(crate) threads: CoreCount,
+    /// How to talk to the kernel; auto and uring fall back to epoll where io_uring is refused
+    #[arg(long, default_value = "auto", value_name = "auto|uring|epoll")]
+    pub(crate) driver: DriverChoice,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ArrivalArg {
+    /// Evenly spaced
+    Constant,
+    /// Exponential gaps, as from many independent users
+    Poisson,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split(' '))
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_url_alone_is_enough() {
+        let cli = parse("loadgen http://127.0.0.1:8080/").expect("a plain run");
+        assert!(cli.command.is_none());
+        assert_eq!((cli.load.connections, cli.load.threads), (64, CoreCount::Auto));
+        assert_eq!((cli.load.timeout, cli.load.grace), (Duration::from_secs(30), Duration::from_secs(2)));
+        assert_eq!(cli.load.expect_status, [200]);
+    }
+
+    #[test]
+    fn origin_stands_beside_the_url() {
+        let cli = parse("loadgen origin --listen 127.0.0.1:0 --body 16KiB --delay 5ms").expect("an origin");
+        let Some(Command::Origin(origin)) = cli.command else { panic!("no origin: {cli:?}") };
+        assert_eq!((origin.body, origin.delay), (16_384, Duration::from_millis(5)));
+        assert!(cli.load.url.is_none());
+    }
+
+    #[test]
+    fn mistakes_name_the_argument_and_the_way_out() {
+        let mistakes = [
+            ("loadgen", "<URL>"),
+            ("loadgen https://h/", "use http://"),
+            ("loadgen http://h/ -c 0", "--connections"),
+            ("loadgen http://h/ -t 1.5", "a positive number or 'auto'"),
+            ("loadgen http://h/ -d 10", "with a unit"),
+            ("loadgen http://h/ -d 0s", "longer than zero"),
+            ("loadgen http://h/ -n 0", "--requests"),
+            ("loadgen http://h/ --rate 0", "requests per second"),
+            ("loadgen http://h/ --arrival poisson", "--rate"),
+            ("loadgen http://h/ -H nonsense", "Name: value"),
+            ("loadgen http://h/ --body x --body-file y", "--body-file"),
+            ("loadgen http://h/ --expect-status 99", "--expect-status"),
+            ("loadgen http://h/ origin", "origin"),
+            ("loadgen origin http://h/", "http://h/"),
+            ("loadgen origin --listen nowhere", "--listen"),
+        ];
+        for (line, hint) in mistakes {
+            let error = parse(line).expect_err(line);
+            assert_eq!(error.exit_code(), 2, "{line}");
+            assert!(error.to_string().contains(hint), "{line}: {error}");
+        }
+    }
+}

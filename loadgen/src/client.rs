@@ -1,0 +1,312 @@
+//! What does one connection do? Wait for a request's time, send it, check the answer, note how long it took.
+//!
+//! Never allocates per request, never lets a late answer delay another request's intended time, and never counts a
+//! request twice or not at all.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use proto::histogram::{MergedHistogram, merged_histogram};
+use proto::http1::head::Method;
+use runtime::{Chunk, Core, Instant, Stream};
+
+use crate::counts::Counts;
+use crate::dial::Dialer;
+use crate::failure::Failure;
+use crate::pacer::Pacer;
+use crate::response::{Answer, Fault, Heads, Progress, Reader};
+use crate::schedule::Schedule;
+
+/// What every connection of a run has in common.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    /// Where to connect.
+    pub(crate) address: SocketAddr,
+    /// The request, head and body.
+    pub(crate) request: Vec<u8>,
+    /// Its method, which decides whether answers have a body.
+    pub(crate) method: Method,
+    /// The statuses that count as right.
+    pub(crate) expected: Vec<u16>,
+    /// Longest wait for a connection, and for a complete answer.
+    pub(crate) timeout: Duration,
+    /// Whether a connection serves more than one request.
+    pub(crate) keepalive: bool,
+}
+
+/// What the connections of one thread share.
+pub(crate) struct Client {
+    pub(crate) core: Core,
+    pub(crate) counts: Arc<Counts>,
+    pub(crate) dialer: Dialer,
+    pub(crate) pacer: Pacer,
+    exchange: Arc<Exchange>,
+    schedule: RefCell<Schedule>,
+    heads: RefCell<Heads>,
+    latency: RefCell<MergedHistogram>,
+    service_time: RefCell<MergedHistogram>,
+    start: Cell<Instant>,
+    is_over: Cell<bool>,
+    in_flight: Cell<u64>,
+    active: Cell<usize>,
+    exhausted_at: Cell<u64>,
+}
+
+impl Client {
+    /// A client whose `schedule` is followed by as many connections as will be driven.
+    pub(crate) fn new(
+        core: &Core,
+        exchange: &Arc<Exchange>,
+        counts: &Arc<Counts>,
+        schedule: Schedule,
+    ) -> Self {
+        Self {
+            core: core.clone(),
+            counts: counts.clone(),
+            dialer: Dialer::new(exchange.address, exchange.timeout),
+            pacer: Pacer::default(),
+            exchange: exchange.clone(),
+            schedule: RefCell::new(schedule),
+            heads: RefCell::new(Heads::new(exchange.method)),
+            latency: RefCell::new(merged_histogram()),
+            service_time: RefCell::new(merged_histogram()),
+            start: Cell::new(core.now()),
+            is_over: Cell::new(false),
+            in_flight: Cell::new(0),
+            active: Cell::new(0),
+            exhausted_at: Cell::new(0),
+        }
+    }
+
+    /// Sets the moment from which the schedule counts, and lets the connections begin then.
+    pub(crate) fn begin(self: &Rc<Self>, start: Instant, connections: Vec<Option<Stream>>) {
+        self.start.set(start);
+        self.active.set(connections.len());
+        for connection in connections {
+            self.core.spawn(self.clone().drive(connection));
+        }
+    }
+
+    /// Lets nothing more be sent.
+    pub(crate) fn finish(&self) {
+        self.is_over.set(true);
+    }
+
+    /// Requests sent whose answer is still awaited.
+    pub(crate) fn in_flight(&self) -> u64 {
+        self.in_flight.get()
+    }
+
+    /// When the last connection found nothing left to send, since the start; `None` while any may still send.
+    pub(crate) fn exhausted_at(&self) -> Option<Duration> {
+        (self.active.get() == 0).then(|| Duration::from_nanos(self.exhausted_at.get()))
+    }
+
+    /// Hands out what was measured: latency from the intended send, service time from the actual one.
+    pub(crate) fn take_histograms(&self) -> (MergedHistogram, MergedHistogram) {
+        (self.latency.replace(merged_histogram()), self.service_time.replace(merged_histogram()))
+    }
+
+    /// Sends one request after the other until nothing is left to send.
+    async fn drive(self: Rc<Self>, mut connection: Option<Stream>) {
+        let mut now = self.elapsed();
+        while let Some(due) = self.claim(now) {
+            let Some((stream, is_kept)) = self.ready_at(due, now, connection.take()).await else { break };
+            let sent_at = if due == now && is_kept { now } else { self.elapsed() };
+            if is_kept {
+                self.counts.lateness(sent_at.saturating_sub(now.max(due)));
+            }
+            let outcome = self.exchange(&stream, sent_at).await;
+            now = self.elapsed();
+            connection = self.settle(outcome, due, sent_at, now).then_some(stream);
+        }
+        self.active.set(self.active.get() - 1);
+    }
+
+    /// Nanoseconds since the start.
+    fn elapsed(&self) -> u64 {
+        self.core.now().as_nanos().saturating_sub(self.start.get().as_nanos())
+    }
+
+    /// The intended time of the next request, in nanoseconds since the start; it is this connection's to send.
+    fn claim(&self, now: u64) -> Option<u64> {
+        let due = if self.is_over.get() { None } else { self.schedule.borrow_mut().next(now) };
+        if due.is_none() {
+            self.exhausted_at.set(self.exhausted_at.get().max(now));
+        }
+        due
+    }
+
+    /// A connection ready to send once `due` has come, and whether it was open then; `None` when there is none before
+    /// the end.
+    async fn ready_at(&self, due: u64, now: u64, mut connection: Option<Stream>) -> Option<(Stream, bool)> {
+        if due > now {
+            connection = self.wait(self.start.get() + Duration::from_nanos(due), connection).await?;
+        }
+        if let Some(stream) = connection {
+            match poll_fn(|context| Poll::Ready(stream.poll_recv(context))).await {
+                Poll::Pending => return Some((stream, true)),
+                // Something came in since the last answer, most likely the end.
+                Poll::Ready(received) => self.lose_idle(received),
+            }
+        }
+        self.connect().await.map(|stream| (stream, false))
+    }
+
+    /// Waits until `due`. A kept connection is watched meanwhile, and opened again when the server closes it; the outer
+    /// `None` says that this did not succeed before the end.
+    async fn wait(&self, due: Instant, mut connection: Option<Stream>) -> Option<Option<Stream>> {
+        let mut time = pin!(self.pacer.until(due));
+        if !self.exchange.keepalive {
+            time.await;
+            return Some(None);
+        }
+        loop {
+            let stream = match connection {
+                Some(stream) => stream,
+                None => self.connect().await?,
+            };
+            // An idle connection may wait for as long as the schedule says.
+            stream.set_deadline(Instant::FAR_FUTURE);
+            let interrupted = poll_fn(|context| match stream.poll_recv(context) {
+                Poll::Ready(received) => Poll::Ready(Some(received)),
+                Poll::Pending => time.as_mut().poll(context).map(|()| None),
+            })
+            .await;
+            match interrupted {
+                None => return Some(Some(stream)),
+                Some(received) => self.lose_idle(received),
+            }
+            connection = None;
+        }
+    }
+
+    async fn connect(&self) -> Option<Stream> {
+        self.dialer.connect_patiently(&self.core, &self.counts, || self.is_over.get()).await
+    }
+
+    /// Counts what ended an idle connection.
+    fn lose_idle(&self, received: io::Result<Option<Chunk>>) {
+        match received {
+            Ok(Some(chunk)) => {
+                self.counts.bytes_received.add(chunk.len() as u64);
+                self.counts
+                    .fail(Failure::Unsolicited, || format!("{} bytes on an idle connection", chunk.len()));
+            }
+            Ok(None) | Err(_) => self.counts.reconnects.add(1),
+        }
+    }
+
+    /// Sends one request and reads its answer.
+    async fn exchange(&self, stream: &Stream, sent_at: u64) -> Result<Answer, Flaw> {
+        self.counts.sent.add(1);
+        self.in_flight.set(self.in_flight.get() + 1);
+        stream.set_deadline(self.start.get() + Duration::from_nanos(sent_at) + self.exchange.timeout);
+        self.send(stream).await?;
+        self.receive(stream).await
+    }
+
+    async fn send(&self, stream: &Stream) -> io::Result<()> {
+        let request = self.exchange.request.as_slice();
+        let sent = match stream.try_send(&[IoSlice::new(request)]) {
+            Ok(sent) => sent,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            Err(error) => return Err(error),
+        };
+        if sent < request.len() {
+            stream.send_all(&request[sent..]).await?;
+        }
+        self.counts.bytes_sent.add(request.len() as u64);
+        Ok(())
+    }
+
+    async fn receive(&self, stream: &Stream) -> Result<Answer, Flaw> {
+        let mut reader = Reader::new();
+        while let Some(mut chunk) = stream.recv().await? {
+            let mut received = chunk.len();
+            loop {
+                self.counts.bytes_received.add(received as u64);
+                match reader.feed(&chunk, &mut self.heads.borrow_mut())? {
+                    Progress::Whole { consumed, answer } if consumed == chunk.len() => return Ok(answer),
+                    Progress::Whole { .. } => return Err(Fault::SURPLUS.into()),
+                    Progress::More { consumed } => chunk.consume(consumed),
+                }
+                if chunk.is_empty() {
+                    break;
+                }
+                // A head or a chunk's size line came in parts: what is there of it stays where it is.
+                received = stream.recv_into(&mut chunk).await?;
+                if received == 0 {
+                    return Ok(reader.end()?);
+                }
+            }
+        }
+        Ok(reader.end()?)
+    }
+
+    /// Counts what became of a request, and says whether its connection can serve another.
+    fn settle(&self, outcome: Result<Answer, Flaw>, due: u64, sent_at: u64, now: u64) -> bool {
+        self.in_flight.set(self.in_flight.get() - 1);
+        let answer = match outcome {
+            Ok(answer) => answer,
+            Err(flaw) => {
+                self.counts.fail(flaw.kind(), || flaw.to_string());
+                return false;
+            }
+        };
+        self.counts.status(answer.status);
+        if self.exchange.expected.contains(&answer.status) {
+            self.counts.completed.add(1);
+            self.counts.pulse.record(now - due);
+            self.latency.borrow_mut().saturating_record(now - due);
+            self.service_time.borrow_mut().saturating_record(now - sent_at);
+        } else {
+            self.counts.fail(Failure::WrongStatus, || format!("status {}", answer.status));
+        }
+        answer.persists && self.exchange.keepalive
+    }
+}
+
+/// Why an exchange failed.
+enum Flaw {
+    Io(io::Error),
+    Response(Fault),
+}
+
+impl Flaw {
+    fn kind(&self) -> Failure {
+        match self {
+            Self::Io(error) => Failure::of_exchange(error),
+            Self::Response(fault) => fault.kind,
+        }
+    }
+}
+
+impl fmt::Display for Flaw {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(error) => error.fmt(formatter),
+            Self::Response(fault) => formatter.write_str(fault.text),
+        }
+    }
+}
+
+impl From<io::Error> for Flaw {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl From<Fault> for Flaw {
+    fn from(fault: Fault) -> Self {
+        Self::Response(fault)
+    }
+}

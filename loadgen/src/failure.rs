@@ -1,0 +1,99 @@
+//! In which ways can a request fail, and what is each called?
+//!
+//! Names only: nothing here decides whether something failed.
+
+use std::io;
+
+/// Why a request was not answered rightly. Every failed request counts under exactly one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// No connection: refused, unreachable, or out of local ports. Nothing was sent.
+    Connect,
+    /// No connection before the time-out. Nothing was sent.
+    ConnectTimeout,
+    /// The connection was reset, or broke while sending.
+    Reset,
+    /// The connection was closed before the first byte of the answer.
+    ClosedUnanswered,
+    /// The connection was closed within the answer: it is shorter than it said.
+    ClosedEarly,
+    /// The head of the answer cannot be read as HTTP/1.
+    BadHead,
+    /// The length of the answer is contradictory, or its chunks are malformed.
+    BadFraming,
+    /// Bytes followed the answer that belong to no request.
+    Surplus,
+    /// A whole answer with a status that was not expected.
+    WrongStatus,
+    /// No complete answer before the time-out.
+    Timeout,
+    /// Bytes came over an idle connection. No request was lost by it.
+    Unsolicited,
+}
+
+impl Failure {
+    /// All kinds, in the order in which they are reported.
+    pub(crate) const ALL: [Self; 11] = [
+        Self::Connect,
+        Self::ConnectTimeout,
+        Self::Reset,
+        Self::ClosedUnanswered,
+        Self::ClosedEarly,
+        Self::BadHead,
+        Self::BadFraming,
+        Self::Surplus,
+        Self::WrongStatus,
+        Self::Timeout,
+        Self::Unsolicited,
+    ];
+
+    /// The name in reports; scripts read it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::Reset => "reset",
+            Self::ClosedUnanswered => "closed_unanswered",
+            Self::ClosedEarly => "closed_early",
+            Self::BadHead => "bad_head",
+            Self::BadFraming => "bad_framing",
+            Self::Surplus => "surplus",
+            Self::WrongStatus => "wrong_status",
+            Self::Timeout => "timeout",
+            Self::Unsolicited => "unsolicited",
+        }
+    }
+
+    /// Whether it was the end of a request that had been sent.
+    pub(crate) const fn was_sent(self) -> bool {
+        !matches!(self, Self::Connect | Self::ConnectTimeout | Self::Unsolicited)
+    }
+
+    /// What an error of connecting means.
+    pub(crate) fn of_connect(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::TimedOut => Self::ConnectTimeout,
+            _ => Self::Connect,
+        }
+    }
+
+    /// What an error of sending or receiving means.
+    pub(crate) fn of_exchange(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::TimedOut => Self::Timeout,
+            _ => Self::Reset,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_is_listed_at_its_own_place() {
+        for (index, kind) in Failure::ALL.into_iter().enumerate() {
+            assert_eq!(kind as usize, index, "{}", kind.name());
+        }
+    }
+}

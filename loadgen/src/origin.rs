@@ -1,0 +1,273 @@
+//! What is there to put load on when no server is at hand? An HTTP/1.1 origin that says the same to everybody.
+//!
+//! Never looks at a target or a body, and never does more for a request than parse it and send what was prepared.
+
+use std::io;
+use std::net::TcpListener;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use std::io::IoSlice;
+
+use anyhow::{Context, Result, anyhow};
+use arrayvec::ArrayVec;
+use proto::http1::answer::{AnswerPlan, CONTINUE, error_answer};
+use proto::http1::chunked::ChunkedScanner;
+use proto::http1::framing::{Delivery, RequestFraming};
+use proto::http1::head::{FIELDS_MAX, Limits, Method, Parsed, RequestHead, parse_request};
+use proto::http1::persist::{ConnectionOption, Persistence, connection_option, decide_downstream};
+use runtime::net::listener::bind_per_core;
+use runtime::{Chunk, Core, CoreConfig, Stream};
+
+use crate::cli::OriginArgs;
+use crate::response::discard_chunks;
+use crate::threads::{allow_descriptors, place, settle_driver, stop_on_signals};
+
+/// As much as the parser takes at most.
+const LIMITS: Limits = Limits {
+    head_bytes_max: u16::MAX as u32,
+    fields_max: FIELDS_MAX as u16,
+    target_bytes_max: u16::MAX as u32,
+};
+/// Length of the accept queue: what the kernel allows by default.
+const BACKLOG: u32 = 4_096;
+/// Connections expected at most; the limit of open files is raised that far if it can be.
+const CONNECTIONS: u64 = 16_384;
+/// Longest silence on a connection, within a request or between two.
+const IDLE_MAX: Duration = Duration::from_secs(300);
+/// How often the main task looks for a signal.
+const GLANCE: Duration = Duration::from_millis(50);
+/// Before accepting again when the kernel had no descriptor or memory left.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Serves until SIGINT or SIGTERM.
+///
+/// # Errors
+/// The address cannot be listened on, or a thread not be started.
+pub(crate) fn run(args: &OriginArgs) -> Result<ExitCode> {
+    // An origin with fewer connections is better than none.
+    let _ = allow_descriptors(CONNECTIONS);
+    let placement = place(args.threads);
+    let driver = settle_driver(args.driver);
+    let listeners = bind_per_core(args.listen, BACKLOG, placement.len())
+        .with_context(|| format!("cannot listen on {}", args.listen))?;
+    let address = listeners.first().ok_or_else(|| anyhow!("no thread to listen"))?.local_addr()?;
+    let service = Arc::new(Service { response: Response::new(args.body as usize), delay: args.delay });
+    let stop = stop_on_signals()?;
+    let mut threads = Vec::with_capacity(placement.len());
+    for (index, (listener, cpu)) in listeners.into_iter().zip(placement).enumerate() {
+        let config = CoreConfig { cpu, ..CoreConfig::new(index, driver)? };
+        let (service, stop) = (service.clone(), stop.clone());
+        let thread = thread::Builder::new().name(format!("origin-{index}"));
+        threads.push(thread.spawn(move || {
+            runtime::run(config, move |core| async move { serve(&core, listener, service, &stop).await })
+        })?);
+    }
+    println!("origin listening on http://{address}");
+    for thread in threads {
+        thread.join().map_err(|_| anyhow!("a thread panicked"))??;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn serve(core: &Core, listener: TcpListener, service: Arc<Service>, stop: &AtomicBool) {
+    core.spawn(accept(core.clone(), listener, service));
+    while !stop.load(Ordering::Relaxed) {
+        core.sleep(GLANCE).await;
+    }
+}
+
+async fn accept(core: Core, listener: TcpListener, service: Arc<Service>) {
+    let listener = match core.adopt_listener(listener) {
+        Ok(listener) => listener,
+        Err(error) => {
+            eprintln!("loadgen: cannot watch the listening socket: {error}");
+            return;
+        }
+    };
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => core.spawn(Connection::serve(core.clone(), stream, service.clone())),
+            Err(_) => core.sleep(PAUSE).await,
+        }
+    }
+}
+
+/// What every connection serves.
+struct Service {
+    response: Response,
+    delay: Duration,
+}
+
+/// The one response, in the three forms its connection can ask for.
+struct Response {
+    /// Head and body, for a connection that stays as HTTP/1.1 does by itself.
+    plain: Vec<u8>,
+    plain_head_bytes: usize,
+    close_head: Vec<u8>,
+    keep_alive_head: Vec<u8>,
+}
+
+impl Response {
+    fn new(body_bytes: usize) -> Self {
+        let head = |option: &str| {
+            format!(
+                "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n{option}Content-Length: {body_bytes}\r\n\r\n"
+            )
+            .into_bytes()
+        };
+        let mut plain = head("");
+        let plain_head_bytes = plain.len();
+        plain.resize(plain_head_bytes + body_bytes, b'x');
+        Self {
+            plain,
+            plain_head_bytes,
+            close_head: head("Connection: close\r\n"),
+            keep_alive_head: head("Connection: keep-alive\r\n"),
+        }
+    }
+
+    /// Head and body as they go out. The common form is one piece.
+    fn parts(&self, option: Option<ConnectionOption>, method: Method) -> [&[u8]; 2] {
+        let (head, body) = self.plain.split_at(self.plain_head_bytes);
+        let body = if method == Method::Head { &[] } else { body };
+        match option {
+            None if method == Method::Head => [head, &[]],
+            None => [&self.plain, &[]],
+            Some(ConnectionOption::Close) => [&self.close_head, body],
+            Some(ConnectionOption::KeepAlive) => [&self.keep_alive_head, body],
+        }
+    }
+}
+
+/// One client's connection.
+struct Connection {
+    core: Core,
+    stream: Stream,
+    service: Arc<Service>,
+}
+
+impl Connection {
+    async fn serve(core: Core, stream: Stream, service: Arc<Service>) {
+        let connection = Self { core, stream, service };
+        // A client that breaks off is its own affair.
+        let _ = connection.answer_all().await;
+    }
+
+    async fn answer_all(&self) -> io::Result<()> {
+        let mut head = Box::new(RequestHead::new());
+        let mut rest: Option<Chunk> = None;
+        loop {
+            let Some(mut chunk) = self.read_head(rest.take(), &mut head).await? else { return Ok(()) };
+            chunk.consume(head.head_bytes as usize);
+            let is_whole = chunk.len() as u64 >= body_bytes_min(head.framing);
+            if head.expect_continue && !is_whole {
+                self.stream.send_all(CONTINUE).await?;
+            }
+            rest = self.drain(head.framing, chunk).await?;
+            if !self.service.delay.is_zero() {
+                self.core.sleep(self.service.delay).await;
+            }
+            let persistence = decide_downstream(&head, Delivery::Length(0));
+            let option = connection_option(head.version, persistence);
+            self.send(self.service.response.parts(option, head.method)).await?;
+            if persistence == Persistence::Close {
+                return self.stream.shutdown_write();
+            }
+        }
+    }
+
+    /// Reads a request's head; `None` when the client is done, or sent what is none.
+    async fn read_head(&self, rest: Option<Chunk>, head: &mut RequestHead) -> io::Result<Option<Chunk>> {
+        let mut chunk = match rest {
+            Some(chunk) => chunk,
+            None => match self.receive().await? {
+                Some(chunk) => chunk,
+                None => return Ok(None),
+            },
+        };
+        let mut examined = 0;
+        loop {
+            match parse_request(&chunk, examined, &LIMITS, head) {
+                Ok(Parsed::Complete) if head.method == Method::Connect => return self.refuse(405).await,
+                Ok(Parsed::Complete) => return Ok(Some(chunk)),
+                Ok(Parsed::Incomplete) => {}
+                Err(rejected) => return self.refuse(rejected.status()).await,
+            }
+            examined = chunk.len();
+            self.stream.set_deadline(self.core.now() + IDLE_MAX);
+            if self.stream.recv_into(&mut chunk).await? == 0 {
+                return Ok(None);
+            }
+        }
+    }
+
+    async fn refuse(&self, status: u16) -> io::Result<Option<Chunk>> {
+        let mut answer = ArrayVec::new();
+        let plan = AnswerPlan { keep_alive: false, head_only: false, retry_after_seconds: None };
+        error_answer(status, &plan, &mut answer);
+        self.stream.send_all(&answer).await?;
+        self.stream.shutdown_write()?;
+        Ok(None)
+    }
+
+    /// Reads a request's body and forgets it; returns what came behind it.
+    async fn drain(&self, framing: RequestFraming, chunk: Chunk) -> io::Result<Option<Chunk>> {
+        let mut left = body_bytes_min(framing);
+        let mut scanner = ChunkedScanner::new();
+        let mut chunk = Some(chunk);
+        loop {
+            if let Some(bytes) = &mut chunk {
+                let consumed = match framing {
+                    RequestFraming::Chunked => discard_chunks(&mut scanner, bytes)
+                        .map_err(|rejected| io::Error::new(io::ErrorKind::InvalidData, rejected.name()))?,
+                    RequestFraming::None | RequestFraming::Length(_) => left.min(bytes.len() as u64) as usize,
+                };
+                left -= if framing == RequestFraming::Chunked { 0 } else { consumed as u64 };
+                bytes.consume(consumed);
+            }
+            let is_done = match framing {
+                RequestFraming::Chunked => scanner.is_done(),
+                RequestFraming::None | RequestFraming::Length(_) => left == 0,
+            };
+            if is_done {
+                return Ok(chunk.filter(|bytes| !bytes.is_empty()));
+            }
+            drop(chunk.take());
+            chunk = self.receive().await?;
+            if chunk.is_none() {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
+
+    async fn receive(&self) -> io::Result<Option<Chunk>> {
+        self.stream.set_deadline(self.core.now() + IDLE_MAX);
+        self.stream.recv().await
+    }
+
+    async fn send(&self, [head, body]: [&[u8]; 2]) -> io::Result<()> {
+        let slices = [IoSlice::new(head), IoSlice::new(body)];
+        let slices = if body.is_empty() { &slices[..1] } else { &slices };
+        let sent = match self.stream.try_send(slices) {
+            Ok(sent) => sent,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            Err(error) => return Err(error),
+        };
+        let head_sent = sent.min(head.len());
+        self.stream.send_all(&head[head_sent..]).await?;
+        self.stream.send_all(&body[sent - head_sent..]).await
+    }
+}
+
+/// Bytes of the body that are known to follow.
+fn body_bytes_min(framing: RequestFraming) -> u64 {
+    match framing {
+        RequestFraming::None => 0,
+        RequestFraming::Length(bytes) => bytes,
+        RequestFraming::Chunked => 1,
+    }
+}

@@ -1,0 +1,540 @@
+//! What does a finished run say, to people and to scripts?
+//!
+//! One [`Summary`] feeds both: no figure is computed twice, and no percentile is ever averaged.
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Write as _};
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::histogram::{MergedHistogram, merged_histogram};
+use runtime::DriverKind;
+use runtime::counter::Counter;
+use serde::Serialize;
+
+use crate::counts::Counts;
+use crate::failure::Failure;
+use crate::schedule::{Arrival, Pattern};
+use crate::units::{show_bytes, show_count, show_duration, show_nanoseconds};
+
+/// A thread that was busy for more of the run had no time left to be exact.
+const SATURATED: f64 = 0.95;
+
+/// What one thread hands back.
+pub(crate) struct ThreadResult {
+    /// What it counted.
+    pub(crate) counts: Arc<Counts>,
+    /// From the intended send time to the last byte of a right answer.
+    pub(crate) latency: MergedHistogram,
+    /// From the actual send to the same byte.
+    pub(crate) service_time: MergedHistogram,
+    /// How long this thread sent.
+    pub(crate) sending: Duration,
+    /// CPU time it used from the start of sending to its end.
+    pub(crate) cpu: Duration,
+    /// The driver it ran on.
+    pub(crate) driver: DriverKind,
+}
+
+/// What was asked for, as far as a report repeats it.
+pub(crate) struct Asked<'a> {
+    pub(crate) url: &'a str,
+    pub(crate) connections: u32,
+    pub(crate) pattern: &'a Pattern,
+    /// Whether the threads never slept.
+    pub(crate) spin: bool,
+}
+
+/// Everything a run has to say. Its JSON form is a contract with scripts.
+#[derive(Debug, Serialize)]
+pub(crate) struct Summary {
+    pub(crate) url: String,
+    pub(crate) connections: u32,
+    pub(crate) threads: usize,
+    pub(crate) driver: String,
+    pub(crate) arrival: &'static str,
+    pub(crate) duration_s: f64,
+    pub(crate) requests: Requests,
+    pub(crate) errors: Errors,
+    pub(crate) statuses: BTreeMap<u16, u64>,
+    pub(crate) bytes: Bytes,
+    pub(crate) rate: Rate,
+    pub(crate) latency_ns: Distribution,
+    pub(crate) service_time_ns: Distribution,
+    pub(crate) seed: u64,
+    pub(crate) generator: Generator,
+}
+
+/// `sent = completed + failed + unanswered`, to the unit.
+#[derive(Debug, Serialize)]
+pub(crate) struct Requests {
+    /// Sending began.
+    pub(crate) sent: u64,
+    /// Answered whole and as expected.
+    pub(crate) completed: u64,
+    /// Sent, and failed in a way that [`Errors`] names.
+    pub(crate) failed: u64,
+    /// Sent, and nothing had come of it when the run gave up.
+    pub(crate) unanswered: u64,
+    /// Open loop: due, but never sent because no connection was free.
+    pub(crate) unsent: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Errors {
+    /// Failed requests and failed attempts to connect.
+    pub(crate) total: u64,
+    /// The kinds that occurred.
+    pub(crate) by_kind: BTreeMap<&'static str, u64>,
+    /// The first of each kind in words.
+    pub(crate) first: BTreeMap<&'static str, String>,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Bytes {
+    pub(crate) sent: u64,
+    pub(crate) received: u64,
+}
+
+/// Requests per second.
+#[derive(Debug, Serialize)]
+pub(crate) struct Rate {
+    /// Open loop only.
+    pub(crate) requested: Option<f64>,
+    /// Completed over the time of sending.
+    pub(crate) achieved: f64,
+}
+
+/// A latency distribution in nanoseconds.
+#[derive(Debug, Serialize)]
+pub(crate) struct Distribution {
+    pub(crate) min: u64,
+    pub(crate) mean: f64,
+    pub(crate) p50: u64,
+    pub(crate) p75: u64,
+    pub(crate) p90: u64,
+    pub(crate) p99: u64,
+    pub(crate) p99_9: u64,
+    pub(crate) p99_99: u64,
+    pub(crate) p99_999: u64,
+    pub(crate) max: u64,
+}
+
+/// What the run says about the generator itself.
+#[derive(Debug, Serialize)]
+pub(crate) struct Generator {
+    /// CPU time of all threads while sending, in seconds.
+    pub(crate) cpu_s: f64,
+    /// CPU time of each thread over the time it sent: 1 is a whole CPU.
+    pub(crate) cpu_share: Vec<f64>,
+    /// Requests it sent more than a timer's tick late although a connection was free.
+    pub(crate) late_sends: u64,
+    /// The latest of them.
+    pub(crate) late_max_ns: u64,
+    /// Connections opened.
+    pub(crate) connects: u64,
+    /// Connections the server had closed between two requests.
+    pub(crate) reconnects: u64,
+    /// It waits with its CPUs busy: their use says nothing about saturation then.
+    #[serde(skip)]
+    waits_busily: bool,
+}
+
+impl Summary {
+    /// Adds up the threads. The latencies are returned beside it, merged without loss.
+    pub(crate) fn new(asked: &Asked<'_>, results: &[ThreadResult]) -> (Self, MergedHistogram) {
+        let (mut latency, mut service_time) = (merged_histogram(), merged_histogram());
+        for result in results {
+            latency.add(&result.latency).expect("histograms of one shape");
+            service_time.add(&result.service_time).expect("histograms of one shape");
+        }
+        let counts: Vec<&Counts> = results.iter().map(|result| result.counts.as_ref()).collect();
+        let sum = |of: fn(&Counts) -> &Counter| counts.iter().map(|counts| of(counts).value()).sum::<u64>();
+        let errors = Errors::new(&counts);
+        let failed = Failure::ALL
+            .into_iter()
+            .filter(|kind| kind.was_sent())
+            .filter_map(|kind| errors.by_kind.get(kind.name()))
+            .sum();
+        let (sent, completed) = (sum(|counts| &counts.sent), sum(|counts| &counts.completed));
+        let mut statuses = BTreeMap::new();
+        for (status, count) in counts.iter().flat_map(|counts| counts.statuses()) {
+            *statuses.entry(status).or_default() += count;
+        }
+        let seconds = results.iter().map(|result| result.sending).max().unwrap_or_default().as_secs_f64();
+        let (arrival, requested) = match asked.pattern.arrival {
+            Arrival::Closed => ("closed", None),
+            Arrival::Constant(rate) => ("constant", Some(rate)),
+            Arrival::Poisson(rate) => ("poisson", Some(rate)),
+        };
+        let summary = Self {
+            url: asked.url.to_owned(),
+            connections: asked.connections,
+            threads: results.len(),
+            driver: results.first().map_or_else(String::new, |result| result.driver.to_string()),
+            arrival,
+            duration_s: seconds,
+            requests: Requests {
+                sent,
+                completed,
+                failed,
+                unanswered: sent - completed - failed,
+                unsent: sum(|counts| &counts.unsent),
+            },
+            errors,
+            statuses,
+            bytes: Bytes {
+                sent: sum(|counts| &counts.bytes_sent),
+                received: sum(|counts| &counts.bytes_received),
+            },
+            rate: Rate { requested, achieved: ratio(completed as f64, seconds) },
+            latency_ns: Distribution::of(&latency),
+            service_time_ns: Distribution::of(&service_time),
+            seed: asked.pattern.seed,
+            generator: Generator {
+                cpu_s: results.iter().map(|result| result.cpu.as_secs_f64()).sum(),
+                cpu_share: results
+                    .iter()
+                    .map(|result| ratio(result.cpu.as_secs_f64(), result.sending.as_secs_f64()))
+                    .collect(),
+                late_sends: sum(|counts| &counts.late_sends),
+                late_max_ns: counts.iter().map(|counts| counts.late_max.value()).max().unwrap_or(0),
+                connects: sum(|counts| &counts.connects),
+                reconnects: sum(|counts| &counts.reconnects),
+                waits_busily: asked.spin || requested.is_some(),
+            },
+        };
+        (summary, latency)
+    }
+
+    /// Whether every request was answered rightly, and at least one was.
+    pub(crate) fn is_clean(&self) -> bool {
+        self.requests.completed > 0 && self.requests.unanswered == 0 && self.errors.total == 0
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let (requests, generator) = (&self.requests, &self.generator);
+        let mut warnings = Vec::new();
+        if requests.completed == 0 {
+            warnings.push("no request was answered rightly: there is nothing to measure".to_owned());
+        }
+        if requests.unsent > 0 {
+            warnings.push(format!(
+                "{} requests were due but never sent, as no connection was free: the latencies leave them out; \
+                 raise -c or lower --rate",
+                show_count(requests.unsent)
+            ));
+        }
+        let saturated = generator.cpu_share.iter().filter(|share| **share >= SATURATED).count();
+        if saturated > 0 && !generator.waits_busily {
+            warnings.push(format!(
+                "{saturated} of {} generator threads had no CPU time left: the generator may be what was measured; \
+                 raise -t or give it CPUs of its own",
+                self.threads
+            ));
+        }
+        if generator.late_sends > 0 {
+            warnings.push(format!(
+                "{} requests were sent late by the generator itself, up to {}: their latencies include it",
+                show_count(generator.late_sends),
+                show_nanoseconds(generator.late_max_ns as f64)
+            ));
+        }
+        warnings
+    }
+}
+
+impl Errors {
+    fn new(counts: &[&Counts]) -> Self {
+        let mut by_kind = BTreeMap::new();
+        let mut first = BTreeMap::new();
+        for kind in Failure::ALL {
+            let count: u64 = counts.iter().map(|counts| counts.failures(kind)).sum();
+            if count > 0 {
+                by_kind.insert(kind.name(), count);
+            }
+            if let Some(detail) = counts.iter().find_map(|counts| counts.detail(kind)) {
+                first.insert(kind.name(), detail.to_owned());
+            }
+        }
+        Self { total: by_kind.values().sum(), by_kind, first }
+    }
+}
+
+impl Distribution {
+    fn of(histogram: &MergedHistogram) -> Self {
+        let at = |percentile| histogram.value_at_percentile(percentile);
+        Self {
+            min: histogram.min(),
+            mean: histogram.mean(),
+            p50: at(50.0),
+            p75: at(75.0),
+            p90: at(90.0),
+            p99: at(99.0),
+            p99_9: at(99.9),
+            p99_99: at(99.99),
+            p99_999: at(99.999),
+            max: histogram.max(),
+        }
+    }
+
+    fn rows(&self) -> [(&'static str, f64); 10] {
+        [
+            ("min", self.min as f64),
+            ("mean", self.mean),
+            ("p50", self.p50 as f64),
+            ("p75", self.p75 as f64),
+            ("p90", self.p90 as f64),
+            ("p99", self.p99 as f64),
+            ("p99.9", self.p99_9 as f64),
+            ("p99.99", self.p99_99 as f64),
+            ("p99.999", self.p99_999 as f64),
+            ("max", self.max as f64),
+        ]
+    }
+}
+
+fn ratio(part: f64, whole: f64) -> f64 {
+    if whole > 0.0 { part / whole } else { 0.0 }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (requests, duration) = (&self.requests, Duration::from_secs_f64(self.duration_s));
+        writeln!(formatter, "{}", self.url)?;
+        writeln!(
+            formatter,
+            "{} connections, {} threads, {}, {}, {}\n",
+            self.connections,
+            self.threads,
+            match self.rate.requested {
+                None => "closed loop".to_owned(),
+                Some(rate) => format!("open loop at {rate} /s ({})", self.arrival),
+            },
+            show_duration(Duration::from_millis(duration.as_millis() as u64)),
+            self.driver,
+        )?;
+        writeln!(
+            formatter,
+            "requests   {} sent, {} completed, {} failed, {} unanswered",
+            show_count(requests.sent),
+            show_count(requests.completed),
+            show_count(requests.failed),
+            show_count(requests.unanswered)
+        )?;
+        writeln!(formatter, "rate       {:.1} /s", self.rate.achieved)?;
+        writeln!(
+            formatter,
+            "bytes      {} sent, {} received, {}/s",
+            show_bytes(self.bytes.sent as f64),
+            show_bytes(self.bytes.received as f64),
+            show_bytes(ratio(self.bytes.received as f64, self.duration_s))
+        )?;
+        let statuses: Vec<String> =
+            self.statuses.iter().map(|(status, count)| format!("{status}: {}", show_count(*count))).collect();
+        writeln!(
+            formatter,
+            "status     {}",
+            if statuses.is_empty() { "none".into() } else { statuses.join(", ") }
+        )?;
+        self.write_errors(formatter)?;
+        self.write_latency(formatter)?;
+        for warning in self.warnings() {
+            writeln!(formatter, "\nwarning: {warning}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Summary {
+    fn write_errors(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(formatter, "errors     {}", show_count(self.errors.total))?;
+        for (kind, count) in &self.errors.by_kind {
+            let detail = self.errors.first.get(kind).map_or("", String::as_str);
+            writeln!(formatter, "  {kind:<18} {:>12}  first: {detail}", show_count(*count))?;
+        }
+        Ok(())
+    }
+
+    fn write_latency(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.requests.completed == 0 {
+            return Ok(());
+        }
+        // In a closed loop on lasting connections both are the same.
+        let open = self.rate.requested.is_some();
+        let mut heading = format!("\n{:<9}{:>12}", "", "latency");
+        if open {
+            let _ = write!(heading, "{:>12}", "service");
+        }
+        writeln!(formatter, "{heading}")?;
+        for ((name, latency), (_, service_time)) in
+            self.latency_ns.rows().into_iter().zip(self.service_time_ns.rows())
+        {
+            write!(formatter, "  {name:<7}{:>12}", show_nanoseconds(latency))?;
+            if open {
+                write!(formatter, "{:>12}", show_nanoseconds(service_time))?;
+            }
+            writeln!(formatter)?;
+        }
+        if open {
+            writeln!(formatter, "latency: from the intended send; service: from the actual one")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pattern(arrival: Arrival) -> Pattern {
+        Pattern { arrival, duration: None, requests_max: None, seed: 42 }
+    }
+
+    fn result(counts: Counts, latencies: &[u64], busy: f64) -> ThreadResult {
+        let mut latency = merged_histogram();
+        latencies.iter().for_each(|value| latency.saturating_record(*value));
+        let sending = Duration::from_secs(2);
+        ThreadResult {
+            counts: Arc::new(counts),
+            service_time: latency.clone(),
+            latency,
+            sending,
+            cpu: sending.mul_f64(busy),
+            driver: DriverKind::Epoll,
+        }
+    }
+
+    fn summary(arrival: Arrival, results: &[ThreadResult]) -> Summary {
+        let pattern = pattern(arrival);
+        let asked = Asked { url: "http://h/", connections: 4, pattern: &pattern, spin: false };
+        Summary::new(&asked, results).0
+    }
+
+    fn mixed_counts() -> Counts {
+        let counts = Counts::default();
+        counts.sent.add(5);
+        counts.completed.add(3);
+        counts.fail(Failure::WrongStatus, || "503".into());
+        counts.fail(Failure::Connect, || "refused".into());
+        (0..3).for_each(|_| counts.status(200));
+        counts.status(503);
+        counts.bytes_sent.add(100);
+        counts.bytes_received.add(1_000);
+        counts
+    }
+
+    fn mixed() -> [ThreadResult; 1] {
+        [result(mixed_counts(), &[52_340], 0.1)]
+    }
+
+    #[test]
+    fn threads_add_up_to_the_unit() {
+        let results =
+            [result(mixed_counts(), &[1_000_000; 3], 0.5), result(mixed_counts(), &[9_000_000; 3], 0.25)];
+        let summary = summary(Arrival::Closed, &results);
+        let requests = &summary.requests;
+        assert_eq!((requests.sent, requests.completed, requests.failed, requests.unanswered), (10, 6, 2, 2));
+        assert_eq!((summary.errors.total, summary.errors.by_kind["connect"]), (4, 2));
+        assert_eq!(summary.statuses, BTreeMap::from([(200, 6), (503, 2)]));
+        assert!((summary.rate.achieved - 3.0).abs() < 1e-9);
+        assert!((summary.generator.cpu_s - 1.5).abs() < 1e-9);
+        assert!(
+            summary.latency_ns.p50.abs_diff(1_000_000) < 2_000
+                && summary.latency_ns.p90.abs_diff(9_000_000) < 9_000
+        );
+        assert!(!summary.is_clean());
+    }
+
+    #[test]
+    fn json_keeps_the_names_scripts_read() {
+        let summary = summary(Arrival::Constant(100.0), &mixed());
+        let json = serde_json::to_value(&summary).expect("JSON");
+        let names = [
+            "/url",
+            "/connections",
+            "/threads",
+            "/duration_s",
+            "/requests/sent",
+            "/requests/completed",
+            "/requests/unanswered",
+            "/errors/total",
+            "/errors/by_kind/wrong_status",
+            "/bytes/sent",
+            "/bytes/received",
+            "/latency_ns/min",
+            "/latency_ns/mean",
+            "/latency_ns/p50",
+            "/latency_ns/p75",
+            "/latency_ns/p90",
+            "/latency_ns/p99",
+            "/latency_ns/p99_9",
+            "/latency_ns/p99_99",
+            "/latency_ns/p99_999",
+            "/latency_ns/max",
+            "/service_time_ns/p50",
+            "/rate/requested",
+            "/rate/achieved",
+            "/seed",
+            "/generator/cpu_s",
+            "/generator/late_sends",
+        ];
+        for name in names {
+            assert!(json.pointer(name).is_some(), "{name} is missing from {json}");
+        }
+    }
+
+    #[test]
+    fn closed_loops_request_no_rate() {
+        let summary = summary(Arrival::Closed, &mixed());
+        let json = serde_json::to_value(&summary).expect("JSON");
+        assert!(json["rate"]["requested"].is_null());
+        assert!(!summary.to_string().contains("service"), "{summary}");
+    }
+
+    #[test]
+    fn only_answers_without_any_error_are_clean() {
+        let right = || {
+            let counts = Counts::default();
+            counts.sent.add(1);
+            counts.completed.add(1);
+            counts
+        };
+        let clean = |counts: Counts| summary(Arrival::Closed, &[result(counts, &[1], 0.0)]).is_clean();
+        assert!(clean(right()));
+        assert!(!clean(Counts::default()), "nothing was verified");
+        let refused = right();
+        refused.fail(Failure::Connect, String::new);
+        assert!(!clean(refused));
+        let unanswered = right();
+        unanswered.sent.add(1);
+        assert!(!clean(unanswered));
+    }
+
+    #[test]
+    fn the_generator_confesses_its_own_limits() {
+        let counts = Counts::default();
+        counts.lateness(12_000_000);
+        counts.unsent.add(1_234);
+        let text = summary(Arrival::Poisson(10.0), &[result(counts, &[1], 1.0)]).to_string();
+        for part in ["1 requests were sent late", "12.0 ms", "1,234 requests were due"] {
+            assert!(text.contains(part), "{part} is missing from\n{text}");
+        }
+        assert!(!text.contains("CPU time left"), "an open loop waits with its CPU busy\n{text}");
+        let saturated = |busy| {
+            let text = summary(Arrival::Closed, &[result(mixed_counts(), &[1], busy)]).to_string();
+            text.contains("1 of 1 generator threads")
+        };
+        assert!(saturated(0.96) && !saturated(0.94));
+    }
+
+    #[test]
+    fn the_text_names_the_first_error_of_each_kind() {
+        let text = summary(Arrival::Closed, &mixed()).to_string();
+        for part in
+            ["5 sent, 3 completed, 1 failed, 1 unanswered", "wrong_status", "first: 503", "52.", "p99.999"]
+        {
+            assert!(text.contains(part), "{part} is missing from\n{text}");
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! When is each request meant to be sent?
+//!
+//! A schedule never reads a clock and never waits: callers tell it the time since the start of the run, and a server
+//! that answers late cannot move a time it has already settled on.
+
+use std::time::Duration;
+
+const NANOSECONDS_PER_SECOND: f64 = 1e9;
+
+/// How requests arrive at the server.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Arrival {
+    /// Closed loop: a connection sends its next request as soon as the last one is answered.
+    Closed,
+    /// Open loop, evenly spaced, this many requests per second in all.
+    Constant(f64),
+    /// Open loop, exponential gaps with this mean rate in requests per second in all.
+    Poisson(f64),
+}
+
+/// The whole run's arrivals, before they are dealt out to threads.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pattern {
+    /// Spacing of the requests.
+    pub(crate) arrival: Arrival,
+    /// No request is due at or after this time since the start; `None` runs until `requests_max` are sent.
+    pub(crate) duration: Option<Duration>,
+    /// Most requests in all.
+    pub(crate) requests_max: Option<u64>,
+    /// Where the dice start.
+    pub(crate) seed: u64,
+}
+
+impl Pattern {
+    /// The share of thread `index` out of `threads`.
+    ///
+    /// Constant arrivals interleave: the union of all shares is evenly spaced. Poisson arrivals are independent
+    /// streams, whose union is again Poisson at the full rate.
+    pub(crate) fn share(&self, index: usize, threads: usize) -> Schedule {
+        let dice = Dice::new(self.seed, index as u64);
+        let pace = match self.arrival {
+            Arrival::Closed => Pace::Closed,
+            Arrival::Constant(rate) => {
+                let period_all = NANOSECONDS_PER_SECOND / rate;
+                Pace::Constant { offset: period_all * index as f64, period: period_all * threads as f64 }
+            }
+            Arrival::Poisson(rate) => {
+                Pace::Poisson { dice, at: 0.0, mean: NANOSECONDS_PER_SECOND / rate * threads as f64 }
+            }
+        };
+        let (index, threads) = (index as u64, threads as u64);
+        Schedule {
+            pace,
+            given: 0,
+            given_max: self
+                .requests_max
+                .map_or(u64::MAX, |all| all / threads + u64::from(index < all % threads)),
+            end: self.duration.map_or(u64::MAX, |duration| duration.as_nanos() as u64),
+        }
+    }
+}
+
+/// The intended send times of one thread, in nanoseconds since the start of the run.
+#[derive(Clone, Debug)]
+pub(crate) struct Schedule {
+    pace: Pace,
+    given: u64,
+    given_max: u64,
+    end: u64,
+}
+
+#[derive(Clone, Debug)]
+enum Pace {
+    Closed,
+    Constant { offset: f64, period: f64 },
+    Poisson { dice: Dice, at: f64, mean: f64 },
+}
+
+impl Schedule {
+    /// Hands out the next intended send time, which may lie in the past, or `None` when the run is over at `now`.
+    pub(crate) fn next(&mut self, now: u64) -> Option<u64> {
+        if now >= self.end {
+            return None;
+        }
+        self.due(now)
+    }
+
+    /// Counts the requests that were due before `now` and will never be handed out. Ends the schedule.
+    pub(crate) fn abandon(&mut self, now: u64) -> u64 {
+        if matches!(self.pace, Pace::Closed) {
+            return 0;
+        }
+        self.end = self.end.min(now);
+        let mut abandoned = 0;
+        while self.due(now).is_some() {
+            abandoned += 1;
+        }
+        abandoned
+    }
+
+    fn due(&mut self, now: u64) -> Option<u64> {
+        if self.given >= self.given_max {
+            return None;
+        }
+        let at = match &mut self.pace {
+            Pace::Closed => now,
+            // Multiplied, not summed up: the thousandth million is as exact as the first.
+            Pace::Constant { offset, period } => (*offset + *period * self.given as f64) as u64,
+            Pace::Poisson { dice, at, mean } => {
+                *at += dice.exponential(*mean);
+                *at as u64
+            }
+        };
+        if at >= self.end {
+            // Nothing further can be due: later times only grow.
+            self.given_max = self.given;
+            return None;
+        }
+        self.given += 1;
+        Some(at)
+    }
+}
+
+/// A seeded random generator: xoshiro256++ by Blackman and Vigna, its state filled by SplitMix64 as they advise.
+#[derive(Clone, Debug)]
+pub(crate) struct Dice {
+    state: [u64; 4],
+}
+
+impl Dice {
+    /// A generator for one `stream` of `seed`: equal arguments give equal sequences, different streams unrelated ones.
+    pub(crate) fn new(seed: u64, stream: u64) -> Self {
+        let mut mixer = seed ^ split_mix(&mut stream.wrapping_add(1));
+        Self { state: std::array::from_fn(|_| split_mix(&mut mixer)) }
+    }
+
+    /// The next 64 random bits.
+    pub(crate) fn roll(&mut self) -> u64 {
+        let [s0, s1, s2, s3] = &mut self.state;
+        let rolled = s0.wrapping_add(*s3).rotate_left(23).wrapping_add(*s0);
+        let shifted = *s1 << 17;
+        *s2 ^= *s0;
+        *s3 ^= *s1;
+        *s1 ^= *s2;
+        *s0 ^= *s3;
+        *s2 ^= shifted;
+        *s3 = s3.rotate_left(45);
+        rolled
+    }
+
+    fn exponential(&mut self, mean: f64) -> f64 {
+        // 53 bits make every float in (0, 1] equally likely; zero, whose logarithm is infinite, cannot come up.
+        let uniform = ((self.roll() >> 11) + 1) as f64 / (1_u64 << 53) as f64;
+        -uniform.ln() * mean
+    }
+}
+
+fn split_mix(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut mixed = *state;
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pattern(arrival: Arrival, duration_s: u64) -> Pattern {
+        Pattern { arrival, duration: Some(Duration::from_secs(duration_s)), requests_max: None, seed: 7 }
+    }
+
+    fn times(mut schedule: Schedule) -> Vec<u64> {
+        std::iter::from_fn(|| schedule.next(0)).collect()
+    }
+
+    #[test]
+    fn closed_loop_sends_at_once_until_the_end() {
+        let mut schedule = pattern(Arrival::Closed, 1).share(0, 1);
+        assert_eq!(schedule.next(5), Some(5));
+        assert_eq!(schedule.next(999_999_999), Some(999_999_999));
+        assert_eq!(schedule.next(1_000_000_000), None);
+        assert_eq!(schedule.abandon(1_000_000_000), 0);
+    }
+
+    #[test]
+    fn constant_arrivals_are_evenly_spaced_over_all_threads() {
+        let mut all: Vec<u64> =
+            (0..3).flat_map(|index| times(pattern(Arrival::Constant(1_000.0), 2).share(index, 3))).collect();
+        all.sort_unstable();
+        assert_eq!(all.len(), 2_000);
+        for (index, at) in all.iter().enumerate() {
+            assert!(at.abs_diff(index as u64 * 1_000_000) <= 1, "request {index} at {at} ns");
+        }
+    }
+
+    #[test]
+    fn constant_arrivals_do_not_drift() {
+        // A period with no finite binary fraction: summing it up would lose microseconds over an hour.
+        let mut schedule = pattern(Arrival::Constant(300_000.0), 3_600).share(0, 1);
+        schedule.given = 300_000 * 3_599;
+        assert_eq!(schedule.next(0), Some(3_599 * 1_000_000_000));
+    }
+
+    #[test]
+    fn a_late_caller_gets_the_times_it_missed() {
+        let mut schedule = pattern(Arrival::Constant(100.0), 1).share(0, 1);
+        let stalled_until = 500_000_000;
+        let missed: Vec<u64> = (0..3).filter_map(|_| schedule.next(stalled_until)).collect();
+        assert_eq!(missed, [0, 10_000_000, 20_000_000]);
+        assert_eq!(schedule.next(1_000_000_000), None, "nothing is sent after the end");
+        assert_eq!(schedule.abandon(1_000_000_000), 97);
+        assert_eq!(schedule.abandon(1_000_000_000), 0, "abandoned once");
+    }
+
+    #[test]
+    fn an_early_stop_abandons_only_what_was_due() {
+        let mut schedule = pattern(Arrival::Constant(100.0), 10).share(0, 1);
+        assert_eq!(schedule.abandon(100_000_000), 10);
+        assert_eq!(schedule.next(0), None);
+    }
+
+    #[test]
+    fn requests_are_dealt_out_to_the_unit() {
+        for threads in 1..5 {
+            let given: u64 = (0..threads)
+                .map(|index| {
+                    let mut schedule =
+                        Pattern { arrival: Arrival::Closed, duration: None, requests_max: Some(10), seed: 0 }
+                            .share(index, threads);
+                    std::iter::from_fn(|| schedule.next(0)).count() as u64
+                })
+                .sum();
+            assert_eq!(given, 10, "{threads} threads");
+        }
+    }
+
+    #[test]
+    fn poisson_arrivals_have_exponential_gaps() {
+        let at = times(pattern(Arrival::Poisson(1_000.0), 100).share(0, 1));
+        // The count of a Poisson process has a standard deviation of sqrt(100,000) = 316: allow four of them.
+        assert!((98_735..101_265).contains(&at.len()), "{} arrivals", at.len());
+        let gaps: Vec<f64> = at.windows(2).map(|pair| (pair[1] - pair[0]) as f64).collect();
+        let mean = gaps.iter().sum::<f64>() / gaps.len() as f64;
+        let deviation = (gaps.iter().map(|gap| (gap - mean).powi(2)).sum::<f64>() / gaps.len() as f64).sqrt();
+        assert!((0.98..1.02).contains(&(mean / 1e6)), "mean gap {mean} ns");
+        assert!((0.98..1.02).contains(&(deviation / mean)), "an exponential's deviation is its mean");
+        for (multiple, expected) in [(0.5, 0.3935), (1.0, 0.6321), (3.0, 0.9502)] {
+            let below = gaps.iter().filter(|gap| **gap < multiple * 1e6).count() as f64 / gaps.len() as f64;
+            assert!((below - expected).abs() < 0.01, "{below} of the gaps below {multiple} means");
+        }
+    }
+
+    #[test]
+    fn a_seed_settles_every_time() {
+        let poisson =
+            |seed, index| times(Pattern { seed, ..pattern(Arrival::Poisson(500.0), 1) }.share(index, 2));
+        assert_eq!(poisson(1, 0), poisson(1, 0));
+        assert_ne!(poisson(1, 0), poisson(2, 0));
+        assert_ne!(poisson(1, 0), poisson(1, 1), "threads do not march in step");
+    }
+}

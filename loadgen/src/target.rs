@@ -1,0 +1,294 @@
+//! Which server is meant by a URL, and which bytes ask it?
+//!
+//! Nothing here opens a connection; a request that could be read in two ways is never built.
+
+use std::fmt;
+use std::net::{Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::str::FromStr;
+use std::time::Duration;
+
+use proto::http1::field::is_token;
+use proto::http1::head;
+
+/// How long one address of a name with several may take to accept before the next is tried.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// An `http` URL, taken apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    /// Name or address, an IPv6 address without its brackets.
+    pub(crate) host: String,
+    /// TCP port, 80 unless written.
+    pub(crate) port: u16,
+    /// Path and query, starting with a slash.
+    pub(crate) path: String,
+    /// Host and port as written: the value of the Host field.
+    pub(crate) authority: String,
+}
+
+impl FromStr for Target {
+    type Err = String;
+
+    fn from_str(url: &str) -> Result<Self, String> {
+        let rest = match url.split_once("://") {
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => rest,
+            Some((scheme, _)) if scheme.eq_ignore_ascii_case("https") => {
+                return Err("https is not spoken yet; use http://".into());
+            }
+            Some((scheme, _)) => return Err(format!("scheme '{scheme}' is not spoken; use http://")),
+            None => return Err(format!("no scheme; did you mean 'http://{url}'?")),
+        };
+        if let Some(byte) = rest.bytes().find(|byte| !byte.is_ascii_graphic()) {
+            return Err(format!("byte 0x{byte:02x} is not allowed in a URL; write it as %{byte:02X}"));
+        }
+        if rest.contains('#') {
+            return Err("a fragment ('#…') is never sent; leave it out".into());
+        }
+        let (authority, path) = match rest.find(['/', '?']) {
+            Some(at) => rest.split_at(at),
+            None => (rest, ""),
+        };
+        if authority.contains('@') {
+            return Err("a user in the URL is not sent; use -H 'Authorization: …'".into());
+        }
+        let (host, port) = split_authority(authority)?;
+        let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+        Ok(Self { host, port, path, authority: authority.to_owned() })
+    }
+}
+
+fn split_authority(authority: &str) -> Result<(String, u16), String> {
+    let (host, port) = match authority.strip_prefix('[') {
+        Some(rest) => {
+            let (address, after) = rest.split_once(']').ok_or("an IPv6 address lacks its closing ']'")?;
+            address.parse::<Ipv6Addr>().map_err(|_| format!("'{address}' is no IPv6 address"))?;
+            match after.strip_prefix(':') {
+                Some(port) => (address, Some(port)),
+                None if after.is_empty() => (address, None),
+                None => return Err(format!("'{after}' after the IPv6 address; expected ':PORT'")),
+            }
+        }
+        None => match authority.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (authority, None),
+        },
+    };
+    if host.is_empty() {
+        return Err("no host; expected http://HOST[:PORT]/PATH".into());
+    }
+    let port = match port {
+        None => 80,
+        Some(text) => match text.parse::<u16>() {
+            Ok(port) if port > 0 && text.bytes().all(|byte| byte.is_ascii_digit()) => port,
+            _ => return Err(format!("port '{text}' is not a number from 1 to 65535")),
+        },
+    };
+    Ok((host.to_owned(), port))
+}
+
+impl Target {
+    /// The address to connect to. A name with several addresses is asked in order and the first that accepts is taken.
+    ///
+    /// # Errors
+    /// The name is unknown, or the resolver failed.
+    pub(crate) fn resolve(&self) -> Result<SocketAddr, String> {
+        let addresses: Vec<SocketAddr> = (self.host.as_str(), self.port)
+            .to_socket_addrs()
+            .map_err(|error| format!("cannot resolve '{}': {error}", self.host))?
+            .collect();
+        let accepting =
+            || addresses.iter().find(|address| TcpStream::connect_timeout(address, PROBE_TIMEOUT).is_ok());
+        match addresses.as_slice() {
+            [] => Err(format!("'{}' has no address", self.host)),
+            [only] => Ok(*only),
+            [first, ..] => Ok(*accepting().unwrap_or(first)),
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "http://{}{}", self.authority, self.path)
+    }
+}
+
+/// A request method.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Method(String);
+
+impl FromStr for Method {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "CONNECT" => Err("CONNECT asks for a tunnel, which is not measured here".into()),
+            _ if is_token(text.as_bytes()) => Ok(Self(text.to_owned())),
+            _ => Err("not a method name; expected GET, POST, …".into()),
+        }
+    }
+}
+
+impl Method {
+    /// What kind of request it makes.
+    pub(crate) fn kind(&self) -> head::Method {
+        head::Method::of(self.0.as_bytes())
+    }
+
+    /// Whether a request without a body still states its length (RFC 9110 §8.6).
+    fn anticipates_body(&self) -> bool {
+        matches!(self.kind(), head::Method::Post | head::Method::Put | head::Method::Patch)
+    }
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+/// A request field given on the command line as `Name: value`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Field {
+    name: String,
+    value: String,
+}
+
+impl FromStr for Field {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, value) = text.split_once(':').ok_or("expected 'Name: value'")?;
+        let value = value.trim_matches([' ', '\t']);
+        if !is_token(name.as_bytes()) {
+            return Err(format!("'{name}' is no field name; expected 'Name: value'"));
+        }
+        if value.bytes().any(|byte| byte != b'\t' && (byte < b' ' || byte == 0x7f)) {
+            return Err(format!("the value of '{name}' holds a control character"));
+        }
+        let own = ["content-length", "transfer-encoding", "connection"];
+        if own.iter().any(|field| name.eq_ignore_ascii_case(field)) {
+            return Err(format!(
+                "{name} is written by loadgen itself; use --body, --body-file or --no-keepalive"
+            ));
+        }
+        Ok(Self { name: name.to_owned(), value: value.to_owned() })
+    }
+}
+
+/// Writes the whole request, head and body, once for the whole run.
+pub(crate) fn build_request(
+    target: &Target,
+    method: &Method,
+    fields: &[Field],
+    body: Option<&[u8]>,
+    keepalive: bool,
+) -> Vec<u8> {
+    let mut request = format!("{method} {} HTTP/1.1\r\n", target.path);
+    if !fields.iter().any(|field| field.name.eq_ignore_ascii_case("host")) {
+        request.push_str(&format!("Host: {}\r\n", target.authority));
+    }
+    for field in fields {
+        request.push_str(&format!("{}: {}\r\n", field.name, field.value));
+    }
+    if !keepalive {
+        request.push_str("Connection: close\r\n");
+    }
+    if body.is_some() || method.anticipates_body() {
+        request.push_str(&format!("Content-Length: {}\r\n", body.map_or(0, <[u8]>::len)));
+    }
+    request.push_str("\r\n");
+    let mut request = request.into_bytes();
+    request.extend_from_slice(body.unwrap_or_default());
+    request
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_taken_apart() {
+        let good = [
+            ("http://localhost", "localhost", 80, "/", "localhost"),
+            ("http://localhost/", "localhost", 80, "/", "localhost"),
+            ("HTTP://10.0.0.1:8080/a/b?c=d", "10.0.0.1", 8080, "/a/b?c=d", "10.0.0.1:8080"),
+            ("http://[::1]:8080/x", "::1", 8080, "/x", "[::1]:8080"),
+            ("http://[::1]", "::1", 80, "/", "[::1]"),
+            ("http://host?query", "host", 80, "/?query", "host"),
+        ];
+        for (url, host, port, path, authority) in good {
+            let expected = Target { host: host.into(), port, path: path.into(), authority: authority.into() };
+            assert_eq!(url.parse::<Target>(), Ok(expected), "{url}");
+        }
+    }
+
+    #[test]
+    fn bad_urls_are_refused_with_the_way_out() {
+        let bad = [
+            ("https://localhost/", "use http://"),
+            ("ftp://localhost/", "use http://"),
+            ("127.0.0.1:8080/x", "did you mean 'http://127.0.0.1:8080/x'?"),
+            ("http://", "no host"),
+            ("http://:80/", "no host"),
+            ("http://host:0/", "from 1 to 65535"),
+            ("http://host:65536/", "from 1 to 65535"),
+            ("http://host:+80/", "from 1 to 65535"),
+            ("http://host:/", "from 1 to 65535"),
+            ("http://[::1/", "closing ']'"),
+            ("http://[::g]/", "no IPv6 address"),
+            ("http://[::1]8080/", "expected ':PORT'"),
+            ("http://user@host/", "Authorization"),
+            ("http://host/a b", "%20"),
+            ("http://host/\r\nX: y", "%0D"),
+            ("http://host/é", "%C3"),
+            ("http://host/#top", "fragment"),
+        ];
+        for (url, hint) in bad {
+            let refusal = url.parse::<Target>().expect_err(url);
+            assert!(refusal.contains(hint), "{url}: {refusal}");
+        }
+    }
+
+    #[test]
+    fn fields_cannot_split_the_request() {
+        assert!("X-A: b".parse::<Field>().is_ok());
+        assert!("X-Empty:".parse::<Field>().is_ok());
+        for text in [
+            "",
+            "X-A",
+            ": b",
+            "X A: b",
+            "X-A: b\r\nX-B: c",
+            "X-A: b\0",
+            "Content-Length: 3",
+            "connection: close",
+        ] {
+            assert!(text.parse::<Field>().is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn requests_say_what_was_asked_for() {
+        let build = |url: &str, method: &str, fields: &[&str], body: Option<&str>, keepalive| {
+            let fields: Vec<Field> = fields.iter().map(|field| field.parse().expect("a field")).collect();
+            let (target, method) = (url.parse().expect("a URL"), method.parse().expect("a method"));
+            String::from_utf8(build_request(&target, &method, &fields, body.map(str::as_bytes), keepalive))
+                .expect("text")
+        };
+        assert_eq!(build("http://h:81/p", "GET", &[], None, true), "GET /p HTTP/1.1\r\nHost: h:81\r\n\r\n");
+        assert_eq!(
+            build("http://h", "POST", &["Host: other", "A: b"], Some("xyz"), false),
+            "POST / HTTP/1.1\r\nHost: other\r\nA: b\r\nConnection: close\r\nContent-Length: 3\r\n\r\nxyz"
+        );
+        assert_eq!(
+            build("http://h", "PUT", &[], None, true),
+            "PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn addresses_need_no_resolver() {
+        let target: Target = "http://[::1]:8080/".parse().expect("a URL");
+        assert_eq!(target.resolve(), Ok("[::1]:8080".parse().expect("an address")));
+    }
+}

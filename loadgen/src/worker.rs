@@ -1,0 +1,193 @@
+//! What does one thread of a run do? Open its connections, wait for the common start, send, stop, count what is left.
+//!
+//! Never starts its schedule before every thread is ready, and never waits for answers longer than the grace.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use anyhow::{Result, anyhow};
+use runtime::{Core, CoreConfig, Instant, Stream};
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::client::{Client, Exchange};
+use crate::counts::Counts;
+use crate::report::ThreadResult;
+use crate::schedule::{Arrival, Pattern};
+
+/// How often a thread looks for a change from outside while it opens connections or waits for answers.
+const GLANCE: Duration = Duration::from_millis(1);
+/// And while it sends; each look may delay a request by a microsecond.
+const GLANCE_SENDING: Duration = Duration::from_millis(10);
+/// From the moment the last thread is ready to the common start: time for every thread to notice.
+const HEAD_START: Duration = Duration::from_millis(5);
+
+/// What the threads of a run agree on.
+#[derive(Debug)]
+pub(crate) struct Stage {
+    threads: usize,
+    ready: AtomicUsize,
+    /// Nanoseconds on the cores' common clock; 0 until every thread is ready.
+    start: AtomicU64,
+    stop: Arc<AtomicBool>,
+}
+
+impl Stage {
+    pub(crate) fn new(threads: usize, stop: Arc<AtomicBool>) -> Self {
+        Self { threads, ready: AtomicUsize::new(0), start: AtomicU64::new(0), stop }
+    }
+
+    /// Whether the schedule runs.
+    pub(crate) fn has_started(&self) -> bool {
+        self.start.load(Ordering::Acquire) > 0
+    }
+
+    /// Says that a thread is ready. The last one sets the start for all.
+    fn report_ready(&self, now: Instant) {
+        if self.ready.fetch_add(1, Ordering::AcqRel) + 1 == self.threads {
+            self.start.store((now + HEAD_START).as_nanos(), Ordering::Release);
+        }
+    }
+
+    /// Ends the run early.
+    pub(crate) fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+}
+
+/// One thread's part of a run.
+#[derive(Debug)]
+pub(crate) struct Share {
+    pub(crate) index: usize,
+    pub(crate) connections: usize,
+    pub(crate) pattern: Pattern,
+    /// Longest wait for outstanding answers after the end.
+    pub(crate) grace: Duration,
+    /// Never sleep.
+    pub(crate) spin: bool,
+    pub(crate) exchange: Arc<Exchange>,
+    pub(crate) counts: Arc<Counts>,
+    pub(crate) stage: Arc<Stage>,
+}
+
+impl Share {
+    /// Runs on the calling thread to the end and says what was measured. The counts are kept up to date all along.
+    ///
+    /// # Errors
+    /// The driver could not be set up, or failed.
+    pub(crate) fn run(self, config: CoreConfig) -> Result<ThreadResult> {
+        let result = Rc::new(RefCell::new(None));
+        let place = result.clone();
+        runtime::run(config, move |core| async move {
+            let measured = self.measure(&core).await;
+            *place.borrow_mut() = Some(measured);
+        })?;
+        result.take().ok_or_else(|| anyhow!("a thread ended without a result"))
+    }
+
+    async fn measure(&self, core: &Core) -> ThreadResult {
+        let schedule = self.pattern.share(self.index, self.stage.threads);
+        let client = Rc::new(Client::new(core, &self.exchange, &self.counts, schedule));
+        let connections = self.open(&client).await;
+        self.stage.report_ready(core.now());
+        let start = self.await_start(core).await;
+        let cpu_before = thread_cpu();
+        self.accompany(core, &client);
+        client.begin(start, connections);
+        let sending = self.send(core, &client, start).await;
+        let cpu = thread_cpu().saturating_sub(cpu_before);
+        self.collect(core, &client, sending).await;
+        let (latency, service_time) = client.take_histograms();
+        ThreadResult {
+            counts: self.counts.clone(),
+            latency,
+            service_time,
+            sending,
+            cpu,
+            driver: core.driver(),
+        }
+    }
+
+    /// Starts what runs beside the connections.
+    fn accompany(&self, core: &Core, client: &Rc<Client>) {
+        if !matches!(self.pattern.arrival, Arrival::Closed) {
+            let (core, client, spin) = (core.clone(), client.clone(), self.spin);
+            core.clone()
+                .spawn(async move { client.pacer.run(&core, || !spin && client.in_flight() == 0).await });
+        }
+        if self.spin {
+            let spinning = core.clone();
+            core.spawn(async move {
+                // A core with a task that is ready looks at its sockets again and again, and never sleeps.
+                loop {
+                    spinning.yield_now().await;
+                }
+            });
+        }
+    }
+
+    /// Opens all connections, as far as the server takes them. One that fails is tried again once the run has begun.
+    async fn open(&self, client: &Rc<Client>) -> Vec<Option<Stream>> {
+        if !self.exchange.keepalive {
+            return (0..self.connections).map(|_| None).collect();
+        }
+        let opened = Rc::new(RefCell::new(Vec::with_capacity(self.connections)));
+        for _ in 0..self.connections {
+            let (client, opened) = (client.clone(), opened.clone());
+            client.core.clone().spawn(async move {
+                let stream = client.dialer.connect(&client.core, &client.counts).await.ok();
+                opened.borrow_mut().push(stream);
+            });
+        }
+        while opened.borrow().len() < self.connections && !self.stage.is_stopped() {
+            client.core.sleep_until(client.core.now() + GLANCE).await;
+        }
+        let mut streams = opened.take();
+        streams.resize_with(self.connections, || None);
+        streams
+    }
+
+    async fn await_start(&self, core: &Core) -> Instant {
+        while !self.stage.has_started() && !self.stage.is_stopped() {
+            core.sleep_until(core.now() + GLANCE).await;
+        }
+        let start = match self.stage.start.load(Ordering::Acquire) {
+            0 => core.now(),
+            start => Instant::from_nanos(start),
+        };
+        core.sleep_until(start).await;
+        start
+    }
+
+    /// Lets the connections send until the schedule ends; says how long that was.
+    async fn send(&self, core: &Core, client: &Client, start: Instant) -> Duration {
+        let end = self.pattern.duration.map_or(Instant::FAR_FUTURE, |duration| start + duration);
+        while client.exhausted_at().is_none() && core.now() < end && !self.stage.is_stopped() {
+            core.sleep_until((core.now() + GLANCE_SENDING).min(end)).await;
+        }
+        client.finish();
+        client.exhausted_at().map_or(core.now(), |at| start + at).min(end).since(start)
+    }
+
+    /// Waits for outstanding answers, and counts the requests that were due but not sent.
+    async fn collect(&self, core: &Core, client: &Client, sending: Duration) {
+        let give_up = core.now() + self.grace;
+        while client.in_flight() > 0 && core.now() < give_up {
+            core.sleep_until(core.now() + GLANCE).await;
+        }
+        let due = self.pattern.share(self.index, self.stage.threads).abandon(sending.as_nanos() as u64);
+        self.counts.unsent.set(due.saturating_sub(self.counts.sent.value()));
+    }
+}
+
+/// CPU time of the calling thread.
+fn thread_cpu() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
+}
