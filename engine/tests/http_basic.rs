@@ -4,20 +4,20 @@
 
 mod common;
 
-use std::sync::mpsc::sync_channel;
-
 use common::connection::Connection;
 use common::engine::{Config, Driver, Engine};
 use common::message::Message;
 use common::on_both_drivers;
 use common::origin::{OK, Origin};
+use common::signal::Signal;
 
 /// What an origin received when a client sent `request`, and what the client received when the origin answered
 /// `answer`.
 #[track_caller]
 fn pass_through(driver: Driver, listener: &str, request: &str, answer: &str) -> (Message, Message) {
     let origin = Origin::answering(answer);
-    let engine = Engine::start(driver, Config { endpoints: &[origin.address], listener, ..Config::default() });
+    let engine =
+        Engine::start(driver, Config { endpoints: &[origin.address], listener, ..Config::default() });
     let response = engine.connect().ask(request);
     (origin.only_request(), response)
 }
@@ -31,7 +31,8 @@ fn forwards_every_method_with_its_body() {
         for method in ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "PURGE", "M-SEARCH"] {
             for body in ["", "a body"] {
                 let length = body.len();
-                let request = format!("{method} /a?b=c HTTP/1.1\r\nHost: test\r\nContent-Length: {length}\r\n\r\n");
+                let request =
+                    format!("{method} /a?b=c HTTP/1.1\r\nHost: test\r\nContent-Length: {length}\r\n\r\n");
                 client.ask(&(request + body)).assert_is(200, "ok");
                 let (_, received) = origin.seen().requests.pop().expect("forwarded");
                 assert_eq!(received.head.start_line, format!("{method} /a?b=c HTTP/1.1"));
@@ -44,7 +45,8 @@ fn forwards_every_method_with_its_body() {
 
 #[test]
 fn end_to_end_fields_stay_as_they_are() {
-    let kept = [("X-Empty", ""), ("x-Odd-CASE", "a  b"), ("Cookie", "a=1"), ("Cookie", "b=2"), ("Accept", "*/*")];
+    let kept =
+        [("X-Empty", ""), ("x-Odd-CASE", "a  b"), ("Cookie", "a=1"), ("Cookie", "b=2"), ("Accept", "*/*")];
     let lines: String = kept.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     on_both_drivers(|driver| {
         let request = format!("GET / HTTP/1.1\r\nHost: test\r\n{lines}\r\n");
@@ -52,7 +54,8 @@ fn end_to_end_fields_stay_as_they_are() {
         let (received, response) = pass_through(driver, "", &request, &answer);
         for message in [received, response.clone()] {
             let fields = &message.head.fields;
-            let found: Vec<_> = fields.iter().filter(|(name, _)| kept.iter().any(|(kept, _)| kept == name)).collect();
+            let found: Vec<_> =
+                fields.iter().filter(|(name, _)| kept.iter().any(|(kept, _)| kept == name)).collect();
             let found: Vec<_> = found.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
             assert_eq!(found, kept);
         }
@@ -71,7 +74,10 @@ fn a_connection_serves_many_requests() {
             response.assert_is(200, &format!("/{number}"));
             assert_eq!(response.head.value("Connection"), None);
         }
-        assert_eq!(client.ask("GET /last HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").text(), "/last");
+        assert_eq!(
+            client.ask("GET /last HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").text(),
+            "/last"
+        );
         client.assert_closed();
     });
 }
@@ -97,9 +103,11 @@ fn pipelined_requests_are_answered_in_order_however_they_are_split() {
             client.assert_open();
         }
         let seen = origin.seen();
-        let bodies_intact = seen.requests.iter().enumerate().all(|(at, (_, request))| {
-            request.text() == if at % 10 % 3 == 0 { "" } else { "body" }
-        });
+        let bodies_intact = seen
+            .requests
+            .iter()
+            .enumerate()
+            .all(|(at, (_, request))| request.text() == if at % 10 % 3 == 0 { "" } else { "body" });
         assert!(bodies_intact && seen.requests.len() == 50, "{seen:?}");
     });
 }
@@ -163,7 +171,11 @@ fn responses_without_body_end_with_their_head() {
         let mut client = engine.connect();
         for (row, (method, _, status, length)) in cases.into_iter().enumerate() {
             let response = client.ask(&format!("{method} /{row} HTTP/1.1\r\nHost: test\r\n\r\n"));
-            assert_eq!((response.status(), response.head.value("Content-Length")), (status, length), "row {row}");
+            assert_eq!(
+                (response.status(), response.head.value("Content-Length")),
+                (status, length),
+                "row {row}"
+            );
             client.assert_open();
         }
         assert_eq!(origin.seen().connections, 1, "none of them ends the connection");
@@ -342,7 +354,8 @@ fn request_ids_differ() {
             client.get("/");
         }
         let seen = origin.seen();
-        let mut ids: Vec<_> = seen.requests.iter().map(|(_, request)| request.head.value("X-Request-ID")).collect();
+        let mut ids: Vec<_> =
+            seen.requests.iter().map(|(_, request)| request.head.value("X-Request-ID")).collect();
         ids.sort_unstable();
         ids.dedup();
         assert!(ids.len() == 40 && ids[0].is_some(), "{ids:?}");
@@ -384,33 +397,7 @@ fn absolute_targets_are_forwarded_as_path_and_host() {
 }
 
 #[test]
-fn upgrades_tunnel_after_the_origin_agreed() {
-    const ASK: &str = "GET /chat HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
-    const AGREED: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\nhello";
-    on_both_drivers(|driver| {
-        let origin = Origin::start(|peer| {
-            let head = peer.head().expect("a request");
-            assert_eq!(head.value("Upgrade"), Some("websocket"));
-            peer.wire.send(AGREED);
-            let echoed = peer.wire.sender();
-            peer.wire.body(common::message::Framing::UntilClose, |bytes| assert!(echoed.send(bytes)));
-            echoed.send("bye");
-        });
-        let engine = Engine::before(driver, origin.address);
-        let mut client = engine.connect();
-        client.send(ASK);
-        let head = client.head().expect("an answer");
-        assert_eq!((head.status(), head.value("Upgrade")), (101, Some("websocket")));
-        client.send("GET / HTTP/1.1\r\n");
-        client.send("no request");
-        client.finish();
-        assert_eq!(client.rest(), b"helloGET / HTTP/1.1\r\nno requestbye");
-        assert_eq!(origin.targets(), ["/chat"]);
-    });
-}
-
-#[test]
-fn an_upgrade_that_is_not_taken_is_a_plain_exchange() {
+fn an_offer_to_upgrade_is_not_passed_on() {
     const ASK: &str = "GET / HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
     on_both_drivers(|driver| {
         let origin = Origin::answering(OK);
@@ -418,12 +405,15 @@ fn an_upgrade_that_is_not_taken_is_a_plain_exchange() {
         let mut client = engine.connect();
         client.ask(ASK).assert_is(200, "ok");
         client.get("/").assert_is(200, "ok");
+        let (_, received) = &origin.seen().requests[0];
+        assert_eq!((received.head.value("Upgrade"), received.head.value("Connection")), (None, None));
     });
 }
 
 #[test]
 fn what_no_channel_takes_is_answered_here() {
-    let config = "[listener.web]\nbind = \"127.0.0.1:0\"\n[channel.a]\nmatch = { path_exact = \"/a\" }\nrespond = {}";
+    let config =
+        "[listener.web]\nbind = \"127.0.0.1:0\"\n[channel.a]\nmatch = { path_exact = \"/a\" }\nrespond = {}";
     on_both_drivers(|driver| {
         let engine = Engine::start(driver, config);
         let mut client = engine.connect();
@@ -465,7 +455,8 @@ fn the_first_channel_by_priority_takes_the_request() {
         ("door", "priority = 8\nmatch = { listener = \"door\" }"),
         ("off", "enabled = false\npriority = 1\nmatch = { path_exact = \"/off\" }"),
     ];
-    let mut config = "[listener.web]\nbind = \"127.0.0.1:0\"\n[listener.door]\nbind = \"127.0.0.1:0\"\n".to_owned();
+    let mut config =
+        "[listener.web]\nbind = \"127.0.0.1:0\"\n[listener.door]\nbind = \"127.0.0.1:0\"\n".to_owned();
     for (name, keys) in channels {
         config += &format!("[channel.{name}]\nrespond = {{ body = \"{name}\" }}\n{keys}\n");
     }
@@ -545,17 +536,18 @@ fn pipelined_bytes_after_close_are_not_a_request() {
 #[test]
 fn a_client_that_leaves_takes_its_exchange_with_it() {
     on_both_drivers(|driver| {
-        let (asked, wait_for_ask) = sync_channel(1);
+        let asked = Signal::default();
+        let is_asked = asked.clone();
         let origin = Origin::start(move |peer| {
             peer.request();
-            asked.send(()).expect("the test waits");
+            is_asked.give();
             // Ends when the engine gives the connection up.
             peer.wire.rest();
         });
         let engine = Engine::before(driver, origin.address);
         let client = engine.connect();
         client.send("GET /slow HTTP/1.1\r\nHost: test\r\n\r\n");
-        wait_for_ask.recv().expect("the origin is asked");
+        asked.take();
         client.reset_when_dropped();
         drop(client);
         origin.wait_until(|seen| seen.ended == 1);

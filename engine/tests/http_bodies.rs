@@ -6,16 +6,16 @@ mod common;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::sync_channel;
 use std::thread;
 use std::time::Duration;
 
 use common::connection::{Connection, Sender};
-use common::engine::{Config, Driver, Engine};
+use common::engine::Engine;
 use common::message::{Framing, Head};
 use common::on_both_drivers;
 use common::origin::{OK, Origin, Peer};
 use common::pattern::{self, Check};
+use common::signal::Signal;
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -130,7 +130,9 @@ fn clients_of_http10_get_no_chunks() {
     on_both_drivers(|driver| {
         let origin = mirror();
         let engine = Engine::before(driver, origin.address);
-        for (length, down) in [(0, "chunked"), (5, "chunked"), (MIB, "chunked"), (MIB, "close"), (MIB, "length")] {
+        for (length, down) in
+            [(0, "chunked"), (5, "chunked"), (MIB, "chunked"), (MIB, "close"), (MIB, "length")]
+        {
             let mut client = engine.connect();
             client.send(format!("POST /{length}/{down} HTTP/1.0\r\nContent-Length: {length}\r\n\r\n"));
             assert!(send_body(&client.sender(), Framing::Length(length), length));
@@ -151,7 +153,8 @@ fn a_message_may_be_split_anywhere() {
         let engine = Engine::before(driver, origin.address);
         let mut client = engine.connect();
         let body = pattern::piece(0, 16);
-        let whole = [REQUEST.as_bytes(), b"A;x=\"y\"\r\n", &body[..10], b"\r\n6\r\n", &body[10..], b"\r\n0\r\n\r\n"];
+        let whole =
+            [REQUEST.as_bytes(), b"A;x=\"y\"\r\n", &body[..10], b"\r\n6\r\n", &body[10..], b"\r\n0\r\n\r\n"];
         let whole = whole.concat();
         for at in 1..whole.len() {
             client.send(&whole[..at]);
@@ -198,10 +201,11 @@ fn an_answer_may_run_beside_its_request() {
             }
         });
         let engine = Engine::before(driver, origin.address);
-        let mut client = engine.connect();
         for up in [Framing::Length(LENGTH), Framing::Chunked] {
+            let mut client = engine.connect();
             client.send(format!("POST / HTTP/1.1\r\nHost: test\r\n{}\r\n", framing_field(up)));
-            let (begin, begun) = sync_channel(1);
+            let begun = Signal::default();
+            let has_begun = begun.clone();
             let sender = client.sender();
             let upload = thread::spawn(move || {
                 let mut sent = 0;
@@ -212,24 +216,26 @@ fn an_answer_may_run_beside_its_request() {
                 let is_sent = pattern::send(LENGTH, &PIECES, |piece| {
                     if sent < FIRST && sent + piece.len() as u64 >= FIRST {
                         // The rest goes only once the answer to the beginning has come.
-                        begun.recv().expect("the answer begins before the request ends");
+                        has_begun.take();
                     }
                     sent += piece.len() as u64;
                     put(piece)
                 });
                 is_sent && (up != Framing::Chunked || sender.send("0\r\n\r\n"))
             });
-            assert_eq!(client.head().expect("an answer").status(), 200);
+            let head = client.head().expect("an answer");
+            // The answer has overtaken its request, whose end nobody knew by then.
+            assert_eq!((head.status(), head.value("Connection")), (200, Some("close")));
             let mut check = Check::default();
             let end = client.body(Framing::Chunked, |bytes| {
                 if check.length() == 0 {
-                    begin.send(()).expect("the upload waits");
+                    begun.give();
                 }
                 check.take(bytes);
             });
             assert_eq!((check.length(), end.is_complete), (LENGTH, true));
             assert!(upload.join().expect("no panic"), "the whole request was taken");
-            client.assert_open();
+            client.assert_closed();
         }
     });
 }
@@ -267,8 +273,8 @@ fn an_early_final_answer_reaches_a_client_that_still_sends() {
         // One origin goes on reading, one does not, one is gone at once.
         for after in ["reads", "stalls", "closes"] {
             eprintln!("the origin {after}");
-            let (release, released) = sync_channel::<()>(1);
-            let released = std::sync::Mutex::new(released);
+            let over = Signal::default();
+            let is_over = over.clone();
             let origin = Origin::start(move |peer| {
                 if peer.head().is_none() {
                     return;
@@ -276,7 +282,7 @@ fn an_early_final_answer_reaches_a_client_that_still_sends() {
                 peer.wire.send(ANSWER);
                 match after {
                     "reads" => drop(peer.wire.rest()),
-                    "stalls" => drop(released.lock().expect("one connection").recv()),
+                    "stalls" => is_over.take(),
                     _ => {}
                 }
             });
@@ -289,7 +295,7 @@ fn an_early_final_answer_reaches_a_client_that_still_sends() {
             client.response().assert_is(413, "no");
             drop(client.rest());
             upload.join().expect("no panic");
-            drop(release);
+            over.give();
             assert_eq!(origin.targets(), ["/"]);
         }
     });
@@ -301,8 +307,9 @@ fn what_is_left_of_a_body_is_never_a_request() {
     const HEAD: &str = "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 78\r\n\r\n";
     on_both_drivers(|driver| {
         let origin = Origin::start(|peer| {
-            while peer.head().is_some() {
+            if peer.head().is_some() {
                 peer.wire.send(OK);
+                drop(peer.wire.rest());
             }
         });
         let engine = Engine::before(driver, origin.address);
@@ -315,12 +322,7 @@ fn what_is_left_of_a_body_is_never_a_request() {
             client.finish();
             client.assert_closed();
         }
-        // The origin takes the rest of the body for a request, which only proves that it would see one.
-        let smuggled = origin.targets().iter().filter(|target| *target != "/").count();
-        let from_client = origin.seen().requests.iter().filter(|(_, request)| {
-            request.head.target() == "/smuggled" && request.head.value("Via").is_some()
-        });
-        assert_eq!(from_client.count(), 0, "{smuggled}");
+        assert_eq!(origin.targets(), ["/", "/", "/"]);
     });
 }
 
@@ -350,10 +352,6 @@ impl Meter {
 const STANDSTILL_BYTES_MAX: u64 = 64 * MIB;
 const RESIDENT_GROWTH_MAX: u64 = 32 * MIB;
 
-fn engine_with_much_patience(driver: Driver, origin: &Origin) -> Engine {
-    Engine::start(driver, Config { endpoints: &[origin.address], ..Config::default() })
-}
-
 #[test]
 fn a_slow_reader_slows_its_origin_not_the_memory() {
     const LENGTH: u64 = 256 * MIB;
@@ -369,7 +367,7 @@ fn a_slow_reader_slows_its_origin_not_the_memory() {
                 to.send(piece)
             });
         });
-        let engine = engine_with_much_patience(driver, &origin);
+        let engine = Engine::before(driver, origin.address);
         let before = engine.resident_bytes();
         let mut client = engine.connect();
         client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
@@ -388,15 +386,15 @@ fn a_slow_reader_slows_its_origin_not_the_memory() {
 fn a_slow_origin_slows_its_client_not_the_memory() {
     const LENGTH: u64 = 128 * MIB;
     on_both_drivers(|driver| {
-        let (release, released) = sync_channel::<()>(1);
-        let released = std::sync::Mutex::new(released);
+        let measured = Signal::default();
+        let is_measured = measured.clone();
         let origin = Origin::start(move |peer| {
             let framing = peer.head().expect("a request").request_framing();
-            released.lock().expect("one connection").recv().expect("the test goes on");
+            is_measured.take();
             check_body(&mut peer.wire, framing, LENGTH);
             peer.wire.send(OK);
         });
-        let engine = engine_with_much_patience(driver, &origin);
+        let engine = Engine::before(driver, origin.address);
         let before = engine.resident_bytes();
         let mut client = engine.connect();
         client.send(format!("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: {LENGTH}\r\n\r\n"));
@@ -413,7 +411,7 @@ fn a_slow_origin_slows_its_client_not_the_memory() {
         let grown = engine.resident_bytes().saturating_sub(before);
         assert!(stood_at < STANDSTILL_BYTES_MAX, "{stood_at} bytes were taken from the client");
         assert!(grown < RESIDENT_GROWTH_MAX, "grew by {grown} bytes");
-        release.send(()).expect("the origin waits");
+        measured.give();
         client.response().assert_is(200, "ok");
         assert!(upload.join().expect("no panic"), "the whole request was taken");
     });

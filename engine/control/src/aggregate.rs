@@ -33,6 +33,7 @@ pub(crate) struct Aggregator {
     /// By core: whether it holds a request it has not answered. One at a time, so `replies` has room for all.
     awaited: Box<[bool]>,
     /// Emptied sets, to be swapped in the next time.
+    #[expect(clippy::vec_box, reason = "a set travels in its box: no hand-over allocates or copies one")]
     spare: Vec<Box<HistogramSet>>,
     /// Exchanges ended when the cores were last asked.
     requests_seen: u64,
@@ -134,5 +135,80 @@ pub(crate) async fn rounds(shared: Arc<Shared>) {
     loop {
         rounds.tick().await;
         shared.aggregator.lock().await.tick().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::rc::Rc;
+
+    use proxy::stats::Collected;
+
+    use super::*;
+    use crate::testing::{self, IdleCore};
+
+    fn block_on<T>(future: impl Future<Output = T>) -> T {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        runtime.expect("runtime").block_on(future)
+    }
+
+    /// Lets a core answer everything in its mailbox; returns how often it was asked.
+    fn answer(core: IdleCore, index: usize, fellow: &Fellow) -> u32 {
+        let asked = Rc::new(Cell::new(0));
+        let count = Rc::clone(&asked);
+        fellow.sender.send(CoreMessage::Drain { timeout: Duration::ZERO }).expect("room");
+        core.run(move |message| {
+            if let CoreMessage::CollectHistograms { empty, reply } = message {
+                count.set(count.get() + 1);
+                reply
+                    .push(Collected { core: index, histograms: empty })
+                    .expect("room for one reply of each core");
+            }
+        });
+        asked.get()
+    }
+
+    #[test]
+    fn a_core_that_does_not_answer_is_waited_for_briefly_and_asked_once() {
+        let (shared, mut cores) = testing::shared(1);
+        let mut aggregator = shared.aggregator.try_lock().expect("free");
+        let began = Instant::now();
+        block_on(aggregator.collect());
+        block_on(aggregator.collect());
+        let waited = began.elapsed();
+        assert!(waited >= REPLY_TIMEOUT * 2, "{waited:?}");
+        assert!(waited < REPLY_TIMEOUT * 20, "{waited:?}");
+        assert!(aggregator.awaits_any());
+        assert_eq!(answer(cores.remove(0), 0, &shared.fellows[0]), 1);
+        aggregator.take_replies();
+        assert!(!aggregator.awaits_any());
+        assert_eq!(aggregator.spare.len(), 1, "the late set is kept for the next round");
+    }
+
+    #[test]
+    fn idle_cores_are_left_asleep_and_busy_ones_asked() {
+        let (shared, cores) = testing::shared(2);
+        let mut aggregator = shared.aggregator.try_lock().expect("free");
+        block_on(aggregator.tick());
+        assert!(!aggregator.awaits_any(), "nothing has been served");
+        shared.fellows[1].stats.channels[0].requests.add(1);
+        block_on(aggregator.tick());
+        let asked =
+            cores.into_iter().enumerate().map(|(index, core)| answer(core, index, &shared.fellows[index]));
+        assert_eq!(asked.collect::<Vec<_>>(), [1, 1]);
+    }
+
+    #[test]
+    fn cores_that_end_are_asked_no_more() {
+        let (shared, mut cores) = testing::shared(1);
+        let mut aggregator = shared.aggregator.try_lock().expect("free");
+        block_on(aggregator.retire());
+        shared.fellows[0].stats.channels[0].requests.add(1);
+        let began = Instant::now();
+        block_on(aggregator.tick());
+        block_on(aggregator.collect());
+        assert!(began.elapsed() < REPLY_TIMEOUT);
+        assert_eq!(answer(cores.remove(0), 0, &shared.fellows[0]), 1, "only the last round asked");
     }
 }

@@ -24,7 +24,7 @@ pub(crate) struct Entry<S> {
     pub(crate) metric: &'static str,
     pub(crate) unit: Option<Unit>,
     pub(crate) kind: Kind,
-    /// One sentence; the exposition format ends it with a full stop of its own where it wants one.
+    /// One sentence without its full stop.
     pub(crate) help: &'static str,
     pub(crate) read: fn(&S) -> u64,
 }
@@ -57,8 +57,8 @@ pub(crate) static CORE: [Entry<CoreStats>; 14] = [
     counter("handover_refused", "Connections kept because the other core's mailbox was full", |core| {
         core.handover_refused.value()
     }),
-    gauge("sockets_open", "Sockets open now", |core| core.runtime.sockets.value()),
-    gauge("buffers_used", "Receive buffers in use now", |core| core.runtime.buffers.value()),
+    gauge("sockets", "Sockets open now", |core| core.runtime.sockets.value()),
+    gauge("buffers", "Receive buffers in use now", |core| core.runtime.buffers.value()),
     counter("buffers_exhausted", "Reads put off because every buffer was in use", |core| {
         core.runtime.buffers_exhausted.value()
     }),
@@ -114,9 +114,11 @@ pub(crate) static ENDPOINT: [Entry<EndpointCounters>; 7] = [
         endpoint.connect_failures.value()
     }),
     counter("reused", "Requests sent over a connection used before", |endpoint| endpoint.reused.value()),
-    counter("idle_closed", "Idle connections that the endpoint closed or spoke on, or that timed out", |endpoint| {
-        endpoint.idle_closed.value()
-    }),
+    counter(
+        "idle_closed",
+        "Idle connections that the endpoint closed or spoke on, or that timed out",
+        |endpoint| endpoint.idle_closed.value(),
+    ),
     gauge("idle", "Idle connections kept now", |endpoint| endpoint.idle.value()),
     gauge("active", "Connections carrying an exchange now", |endpoint| endpoint.active.value()),
 ];

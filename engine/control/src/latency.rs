@@ -122,11 +122,15 @@ impl Latency {
         let mut merged = merged_histogram();
         let Some(length) = window.length() else {
             for (_, _, total) in self.totals().filter(|(id, of, _)| wanted(*id) && *of == phase) {
-                merge(&mut merged, total.iter_recorded().map(|step| (step.value_iterated_to(), step.count_at_value())));
+                merge(
+                    &mut merged,
+                    total.iter_recorded().map(|step| (step.value_iterated_to(), step.count_at_value())),
+                );
             }
             return merged;
         };
-        let recent = self.sealed.iter().rev().take_while(|(at, _)| now.saturating_duration_since(*at) < length);
+        let recent =
+            self.sealed.iter().rev().take_while(|(at, _)| now.saturating_duration_since(*at) < length);
         for slice in recent.map(|(_, slice)| slice).chain([&self.open]) {
             for (_, counts) in slice.iter().filter(|((id, of), _)| wanted(*id) && *of == phase as usize) {
                 merge(&mut merged, counts.iter().map(|(value, count)| (*value, *count)));
@@ -138,7 +142,10 @@ impl Latency {
     /// Every histogram since the beginning that holds something.
     pub(crate) fn totals(&self) -> impl Iterator<Item = (ChannelId, Phase, &MergedHistogram)> {
         self.channels().zip(&self.totals).flat_map(|(channel, phases)| {
-            Phase::ALL.into_iter().zip(phases).filter_map(move |(phase, total)| Some((channel, phase, total.as_ref()?)))
+            Phase::ALL
+                .into_iter()
+                .zip(phases)
+                .filter_map(move |(phase, total)| Some((channel, phase, total.as_ref()?)))
         })
     }
 
@@ -186,7 +193,8 @@ mod tests {
         samples(10_000).for_each(|value| all.saturating_record(value));
         let mut latency = Latency::new(2);
         for core in 0..3 {
-            let of_core = samples(10_000).enumerate().filter(|(index, _)| index % 3 == core).map(|(_, value)| value);
+            let of_core =
+                samples(10_000).enumerate().filter(|(index, _)| index % 3 == core).map(|(_, value)| value);
             latency.add(WEB, Phase::Total, &histogram_of(of_core));
         }
         for window in Window::ALL {

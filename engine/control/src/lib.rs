@@ -3,7 +3,8 @@
 //! Never on the request path: no request waits for anything in here, however comfortable it makes itself.
 //!
 //! Suggested reading order: [`ControlSetup`] and [`spawn`], `lifecycle` (signals, drain, the end), `aggregate` and
-//! `latency`, `admin`, `catalogue` (every counter by name), `stats` and `metrics` (two renderings of it).
+//! `latency`, `admin`, `catalogue` (every counter by name),
+//! `shards` (where they are), `stats` and `metrics` (two renderings).
 
 mod lifecycle;
 
@@ -15,7 +16,11 @@ mod connections;
 
 mod catalogue;
 mod metrics;
+mod shards;
 mod stats;
+
+#[cfg(test)]
+mod testing;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};

@@ -5,6 +5,7 @@
 use std::io;
 use std::time::Duration;
 
+use proxy::core_main::Fellow;
 use proxy::message::CoreMessage;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
@@ -14,7 +15,7 @@ use crate::Shared;
 /// What cores get on top of the drain timeout to close what is left.
 const CORE_END_GRACE: Duration = Duration::from_secs(2);
 
-/// Pause before a core whose mailbox is full is told again to drain.
+/// Pause before cores whose mailbox is full are told again to drain.
 const MAILBOX_RETRY: Duration = Duration::from_millis(5);
 
 /// Exit code of a failure.
@@ -174,12 +175,13 @@ async fn drain(shared: &Shared, ends: &mut mpsc::Receiver<CoreEnd>) -> Exit {
     shared.aggregator.lock().await.retire().await;
     let timeout = shared.snapshot.process.drain_timeout;
     let all_ended = async {
-        for fellow in shared.fellows.iter() {
-            let mut message = CoreMessage::Drain { timeout };
-            while let Err(refused) = fellow.sender.send(message) {
-                message = refused;
-                tokio::time::sleep(MAILBOX_RETRY).await;
+        let mut untold: Vec<&Fellow> = shared.fellows.iter().collect();
+        loop {
+            untold.retain(|fellow| fellow.sender.send(CoreMessage::Drain { timeout }).is_err());
+            if untold.is_empty() {
+                break;
             }
+            tokio::time::sleep(MAILBOX_RETRY).await;
         }
         let mut failure = None;
         for _ in 0..shared.fellows.len() {

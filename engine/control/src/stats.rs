@@ -5,13 +5,12 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use config::snapshot::{EndpointId, Upstream, UpstreamId};
-use proto::http1::rejected::{RequestRejected, ResponseRejected};
-use proxy::outcome::Fault;
+use config::snapshot::Upstream;
 use proxy::stats::{ChannelCounters, CoreStats, EndpointCounters, ListenerCounters};
 use serde::Serialize;
 
-use crate::catalogue::{self, ByCore, RESPONSE_CLASSES, Sums, sum};
+use crate::catalogue::{self, ByCore, Sums, sum};
+use crate::shards::responses;
 use crate::{CoreInfo, Shared};
 
 /// The answer to `/stats`.
@@ -109,13 +108,20 @@ impl<'s> Stats<'s> {
         Self {
             process: ProcessStats::of(shared),
             totals: Totals::of(shared),
-            cores: (0..).zip(&shared.process.cores).map(|(index, core)| CoreStatus::of(shared, index, core)).collect(),
+            cores: (0..)
+                .zip(&shared.process.cores)
+                .map(|(index, core)| CoreStatus::of(shared, index, core))
+                .collect(),
             listeners: (0..snapshot.listeners.len()).map(|index| ListenerStatus::of(shared, index)).collect(),
             channels: (0..snapshot.channels.len()).map(|index| ChannelStatus::of(shared, index)).collect(),
-            upstreams: snapshot.upstreams.iter().map(|upstream| UpstreamStatus::of(shared, upstream)).collect(),
-            faults: faults(shared).collect(),
-            requests_rejected: requests_rejected(shared).filter(|(_, count)| *count > 0).collect(),
-            responses_rejected: responses_rejected(shared).filter(|(_, count)| *count > 0).collect(),
+            upstreams: snapshot
+                .upstreams
+                .iter()
+                .map(|upstream| UpstreamStatus::of(shared, upstream))
+                .collect(),
+            faults: shared.faults().collect(),
+            requests_rejected: shared.requests_rejected().filter(|(_, count)| *count > 0).collect(),
+            responses_rejected: shared.responses_rejected().filter(|(_, count)| *count > 0).collect(),
         }
     }
 }
@@ -127,7 +133,7 @@ impl<'s> ProcessStats<'s> {
             version: process.version,
             pid: std::process::id(),
             node: &shared.snapshot.node,
-            config_fingerprint: fingerprint(shared),
+            config_fingerprint: shared.fingerprint(),
             state: if shared.is_draining() { "draining" } else { "serving" },
             uptime_s: process.started.elapsed().as_secs_f64(),
             driver: &process.driver,
@@ -139,17 +145,17 @@ impl<'s> ProcessStats<'s> {
 
 impl Totals {
     fn of(shared: &Shared) -> Self {
-        let listeners = || shards(shared, |core| core.listeners.iter());
-        let channels = || shards(shared, |core| core.channels.iter());
-        let cores = || cores(shared);
+        let cores = || shared.cores();
+        let listeners = || cores().flat_map(|core| &core.listeners);
+        let channels = || cores().flat_map(|core| &core.channels);
         Self {
             connections_open: sum(cores(), |core| core.connections_open.value()),
             connections_accepted: sum(listeners(), |listener| listener.accepted.value()),
             exchanges_open: sum(cores(), |core| core.exchanges_open.value()),
             requests: sum(listeners(), |listener| listener.requests.value()),
             exchanges: sum(channels(), |channel| channel.requests.value()),
-            responses: responses(channels),
-            faults: faults(shared).map(|(_, count)| count).sum(),
+            responses: responses(channels).collect(),
+            faults: shared.faults().map(|(_, count)| count).sum(),
             retries: sum(channels(), |channel| channel.retries.value()),
             bytes_received: sum(listeners(), |listener| listener.bytes_received.value()),
             bytes_sent: sum(listeners(), |listener| listener.bytes_sent.value()),
@@ -159,7 +165,7 @@ impl Totals {
 
 impl<'s> CoreStatus<'s> {
     fn of(shared: &'s Shared, index: usize, core: &'s CoreInfo) -> Self {
-        let stats = cores(shared).skip(index).take(1).collect();
+        let stats = shared.cores().skip(index).take(1).collect();
         let counted = Sums { entries: &catalogue::CORE, shards: stats };
         Self { index, cpu: core.cpu, thread_id: core.thread_id.get().copied(), counted }
     }
@@ -167,7 +173,7 @@ impl<'s> CoreStatus<'s> {
 
 impl<'s> ListenerStatus<'s> {
     fn of(shared: &'s Shared, index: usize) -> Self {
-        let shards = listener_shards(shared, index);
+        let shards = shared.listener(index);
         Self {
             name: &shared.snapshot.listeners[index].name,
             address: shared.listener_addresses[index],
@@ -179,11 +185,11 @@ impl<'s> ListenerStatus<'s> {
 
 impl<'s> ChannelStatus<'s> {
     fn of(shared: &'s Shared, index: usize) -> Self {
-        let shards = channel_shards(shared, index);
+        let shards = shared.channel(index);
         Self {
             name: &shared.snapshot.channels[index].name,
             counted: Sums { entries: &catalogue::CHANNEL, shards: shards.clone() },
-            responses: responses(|| shards.iter().copied()),
+            responses: responses(|| shards.iter().copied()).collect(),
             per_core: ByCore { entries: &catalogue::CHANNEL, shards: shards.clone() },
         }
     }
@@ -193,18 +199,68 @@ impl<'s> UpstreamStatus<'s> {
     fn of(shared: &'s Shared, upstream: &'s Upstream) -> Self {
         let first = usize::from(upstream.endpoints_first.0);
         let endpoints = first..first + usize::from(upstream.endpoints_count);
-        Self { name: &upstream.name, endpoints: endpoints.map(|index| EndpointStatus::of(shared, index)).collect() }
+        Self {
+            name: &upstream.name,
+            endpoints: endpoints.map(|index| EndpointStatus::of(shared, index)).collect(),
+        }
     }
 }
 
 impl<'s> EndpointStatus<'s> {
     fn of(shared: &'s Shared, index: usize) -> Self {
-        let shards = endpoint_shards(shared, index);
+        let shards = shared.endpoint(index);
         Self {
             name: &shared.snapshot.endpoints[index].name,
             address: shared.endpoint_addresses[index],
             counted: Sums { entries: &catalogue::ENDPOINT, shards: shards.clone() },
             per_core: ByCore { entries: &catalogue::ENDPOINT, shards },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::testing;
+
+    #[test]
+    fn sums_equal_what_the_cores_counted_one_by_one() {
+        let (shared, _cores) = testing::shared(3);
+        for (count, fellow) in (1..).zip(shared.fellows.iter()) {
+            fellow.stats.connections_open.set(count);
+            fellow.stats.listeners[0].requests.add(10 * count);
+            fellow.stats.channels[1].requests.add(count);
+            fellow.stats.channels[1].responses[3].add(count);
+            fellow.stats.endpoints[0].reused.add(count);
+            fellow.stats.faults[8].add(count);
+            fellow.stats.responses_rejected[0].add(count);
+        }
+        shared.process.cores[2].thread_id.set(77).expect("first");
+        let stats = serde_json::to_value(Stats::of(&shared)).expect("json");
+        let check = |pointer: &str, expected: serde_json::Value| {
+            assert_eq!(stats.pointer(pointer), Some(&expected), "{pointer}");
+        };
+        check("/process/state", json!("serving"));
+        check("/process/uring_error", json!("refused by a \"sandbox\""));
+        check("/totals/connections_open", json!(6));
+        check("/totals/requests", json!(60));
+        check("/totals/exchanges", json!(6));
+        check("/totals/responses/4xx", json!(6));
+        check("/totals/faults", json!(6));
+        check("/cores/2/thread_id", json!(77));
+        check("/cores/1/connections_open", json!(2));
+        check("/listeners/0/name", json!("web"));
+        check("/listeners/0/requests", json!(60));
+        check("/listeners/0/per_core/requests", json!([10, 20, 30]));
+        check("/channels/1/name", json!("default"));
+        check("/channels/1/responses/4xx", json!(6));
+        check("/channels/1/per_core/requests", json!([1, 2, 3]));
+        check("/upstreams/0/endpoints/0/reused", json!(6));
+        check("/faults/no_channel", json!(6));
+        check("/faults/head_timeout", json!(0));
+        check("/requests_rejected", json!({}));
+        check("/responses_rejected", json!({ "bare_line_feed": 6 }));
     }
 }

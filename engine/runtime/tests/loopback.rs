@@ -144,6 +144,34 @@ fn bulk_bytes_arrive_whole_and_in_order_under_back_pressure() {
     );
 }
 
+/// One buffer at a time is enough for bulk bytes, also when the others are lent out.
+#[test]
+fn bulk_bytes_flow_while_the_kernel_holds_buffers_for_others() {
+    on_every_driver(
+        |config| config.buffers_per_lane = 4,
+        |core| async move {
+            let (listener, address) = listener();
+            let sender = std::thread::spawn(move || {
+                let mut peers: Vec<TcpStream> = (0..4).map(|_| listener.accept().expect("accept").0).collect();
+                let last = peers.last_mut().expect("four peers");
+                last.write_all(&vec![7; 4 << 20]).expect("write");
+            });
+            let mut streams = Vec::new();
+            for _ in 0..4 {
+                streams.push(core.connect(address, soon(&core)).await.expect("connect"));
+            }
+            let bulk = streams.pop().expect("four streams");
+            let mut total = 0;
+            bulk.set_deadline(soon(&core));
+            while let Some(chunk) = bulk.recv().await.expect("recv") {
+                total += chunk.len();
+            }
+            assert_eq!(total, 4 << 20);
+            sender.join().expect("sender");
+        },
+    );
+}
+
 #[test]
 fn a_peer_that_does_not_read_stops_the_sender_until_its_deadline() {
     on_every_driver(

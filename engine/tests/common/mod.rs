@@ -9,6 +9,7 @@ pub(crate) mod engine;
 pub(crate) mod message;
 pub(crate) mod origin;
 pub(crate) mod pattern;
+pub(crate) mod signal;
 
 use std::io::{self, Write};
 use std::thread;

@@ -27,7 +27,7 @@ struct Shared {
 }
 
 /// What came in so far.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Seen {
     /// Connections accepted.
     pub(crate) connections: usize,
@@ -50,7 +50,10 @@ impl Origin {
         thread::spawn(move || {
             while let Some(mut peer) = Peer::accept(&listener, &shared) {
                 let script = Arc::clone(&script);
-                thread::spawn(move || script(&mut peer));
+                thread::spawn(move || {
+                    script(&mut peer);
+                    peer.end();
+                });
             }
         });
         origin
@@ -67,7 +70,8 @@ impl Origin {
         Self::start(|peer| {
             while let Some(request) = peer.request() {
                 let target = request.head.target();
-                peer.wire.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{target}", target.len()));
+                peer.wire
+                    .send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{target}", target.len()));
             }
         })
     }
@@ -78,37 +82,37 @@ impl Origin {
         listener.local_addr().expect("bound")
     }
 
-    /// What came in so far.
-    pub(crate) fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.shared.seen()
+    /// What came in so far. A copy, so that nobody waits for a test that looks at it.
+    pub(crate) fn seen(&self) -> Seen {
+        self.shared.seen().clone()
     }
 
     /// Waits until what came in `is_enough`.
     #[track_caller]
-    pub(crate) fn wait_until(&self, is_enough: impl Fn(&Seen) -> bool) -> MutexGuard<'_, Seen> {
-        let waited = self.shared.changed.wait_timeout_while(self.seen(), PATIENCE, |seen| !is_enough(seen));
+    pub(crate) fn wait_until(&self, is_enough: impl Fn(&Seen) -> bool) {
+        let seen = self.shared.seen();
+        let waited = self.shared.changed.wait_timeout_while(seen, PATIENCE, |seen| !is_enough(seen));
         let (seen, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
         assert!(!timeout.timed_out(), "the origin saw only {seen:?}");
-        seen
     }
 
     /// The only request that came.
     #[track_caller]
     pub(crate) fn only_request(&self) -> Message {
         let seen = self.seen();
-        assert_eq!(seen.requests.len(), 1, "{seen:?}");
-        seen.requests[0].1.clone()
+        let [(_, request)] = &seen.requests[..] else { panic!("not one request: {seen:?}") };
+        request.clone()
     }
 
     /// Targets of all requests, in order.
     pub(crate) fn targets(&self) -> Vec<String> {
-        self.seen().requests.iter().map(|(_, request)| request.head.target().to_owned()).collect()
+        self.shared.seen().requests.iter().map(|(_, request)| request.head.target().to_owned()).collect()
     }
 }
 
 impl Drop for Origin {
     fn drop(&mut self) {
-        let mut seen = self.seen();
+        let mut seen = self.shared.seen();
         seen.is_over = true;
         for stream in seen.open.drain(..).filter_map(|stream| stream.upgrade()) {
             let _ = stream.shutdown(Shutdown::Both);
@@ -174,10 +178,11 @@ impl Peer {
         self.shared.note(|seen| seen.requests.push((self.number, request)));
         Some(head)
     }
-}
 
-impl Drop for Peer {
-    fn drop(&mut self) {
-        self.shared.note(|seen| seen.ended += 1);
+    /// Closes the connection and only then notes that it has ended.
+    fn end(self) {
+        let Self { wire, shared, .. } = self;
+        drop(wire);
+        shared.note(|seen| seen.ended += 1);
     }
 }

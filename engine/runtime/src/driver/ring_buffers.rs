@@ -13,6 +13,8 @@ use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
 use crate::buffer::{BufferPool, Chunk};
 
+/// One in this many buffers is kept for reads by system call.
+const RESERVE_SHARE: usize = 4;
 /// No further buffer in a queue of received ones.
 const NONE: u16 = u16::MAX;
 
@@ -82,12 +84,14 @@ impl RingBuffers {
         self.provided > 0
     }
 
-    /// Gives the kernel all buffers that are free, with one store of the tail.
+    /// Gives the kernel the buffers that are free, with one store of the tail. A share stays back: bulk reads take
+    /// theirs from the pool, and would starve while the kernel sat on all of them.
     pub(crate) fn provide(&mut self) {
-        if self.pool.free_count() == 0 {
+        let reserve = usize::from(self.pool.count()).div_ceil(RESERVE_SHARE);
+        if self.pool.free_count() <= reserve {
             return;
         }
-        while self.pool.free_count() > 0 {
+        while self.pool.free_count() > reserve {
             let Some(index) = self.pool.take_index() else { break };
             let place = usize::from(self.tail & self.mask);
             // SAFETY: `place` is below the number of entries in the mapping.

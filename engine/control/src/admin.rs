@@ -1,0 +1,105 @@
+//! What can be asked of a running process? Health, statistics, latency, metrics.
+//!
+//! Never changes anything yet: every route is a read.
+
+mod latency_query;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::{Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use proto::histogram::write_hgrm;
+use serde_json::json;
+
+use self::latency_query::{Format, LatencyQuery};
+use crate::Shared;
+use crate::metrics;
+use crate::stats::Stats;
+
+/// Latencies are recorded in nanoseconds and shown to people in milliseconds.
+const NANOS_PER_MILLISECOND: f64 = 1e6;
+
+type AppState = State<Arc<Shared>>;
+
+/// Every route, and JSON for what is none.
+pub(crate) fn router(shared: Arc<Shared>) -> Router {
+    Router::new()
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+        .route("/endpoint-health", get(ready))
+        .route("/stats", get(stats))
+        .route("/stats/latency", get(latency))
+        .route("/metrics", get(metrics))
+        .fallback(async || Refusal::new(StatusCode::NOT_FOUND, "there is nothing under this path"))
+        .method_not_allowed_fallback(async || {
+            Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "this path can only be read: use GET")
+        })
+        .with_state(shared)
+}
+
+/// An error as clients see it.
+struct Refusal {
+    status: StatusCode,
+    error: String,
+}
+
+impl Refusal {
+    fn new(status: StatusCode, error: impl Into<String>) -> Self {
+        Self { status, error: error.into() }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        (self.status, Json(json!({ "error": self.error }))).into_response()
+    }
+}
+
+/// Whether new traffic is welcome: what balancers in front ask.
+async fn ready(State(shared): AppState) -> Result<&'static str, Refusal> {
+    if shared.is_draining() {
+        return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "draining"));
+    }
+    Ok("ok\n")
+}
+
+async fn stats(State(shared): AppState) -> Response {
+    Json(Stats::of(&shared)).into_response()
+}
+
+async fn latency(
+    State(shared): AppState,
+    Query(parameters): Query<Vec<(String, String)>>,
+) -> Result<Response, Refusal> {
+    let query = LatencyQuery::parse(&parameters, &shared.snapshot.channels)
+        .map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error.to_string()))?;
+    let mut aggregator = shared.aggregator.lock().await;
+    aggregator.collect().await;
+    let merged = aggregator.latency().merged(query.channel, query.phase, query.window, Instant::now());
+    drop(aggregator);
+    match query.format {
+        Format::Json => {
+            Ok(Json(latency_query::summary(&query, &shared.snapshot.channels, &merged)).into_response())
+        }
+        Format::Hgrm => {
+            let mut text = String::new();
+            write_hgrm(&merged, NANOS_PER_MILLISECOND, &mut text).map_err(|_| cannot_write())?;
+            Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response())
+        }
+    }
+}
+
+async fn metrics(State(shared): AppState) -> Result<Response, Refusal> {
+    let mut aggregator = shared.aggregator.lock().await;
+    aggregator.collect().await;
+    let text = metrics::exposition(&shared, aggregator.latency()).map_err(|_| cannot_write())?;
+    Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())
+}
+
+fn cannot_write() -> Refusal {
+    Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the text could not be written")
+}

@@ -1,0 +1,322 @@
+//! What does `/metrics` say? The same counters and the merged latencies, as OpenMetrics text.
+//!
+//! Never keeps a number of its own: the shards are read while the text is written. Labels are names of the
+//! configuration, cores and rules, so the number of series is known when the process starts.
+
+use std::fmt::{self, Write as _};
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::{Registry, Unit};
+use proto::histogram::MergedHistogram;
+use proxy::stats::Phase;
+
+use crate::Shared;
+use crate::catalogue::{self, Entry, Kind, sum};
+use crate::latency::Latency;
+use crate::shards::responses;
+
+/// What [`exposition`] is, for the `Content-Type` of its answer.
+pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Upper bounds of the latency buckets in microseconds: 1, 2.5 and 5 in each decade from 50 µs to 1 min. A value
+/// counts in the first bucket whose bound is not below it, at the histograms' precision of 0.1 %.
+const BUCKET_BOUNDS_MICROS: [u32; 19] = [
+    50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
+    2_500_000, 5_000_000, 10_000_000, 30_000_000, 60_000_000,
+];
+
+const NANOS_PER_SECOND: f64 = 1e9;
+
+type Labels = Vec<(&'static str, String)>;
+
+/// The whole text.
+pub(crate) fn exposition(shared: &Arc<Shared>, latency: &Latency) -> Result<String, fmt::Error> {
+    let mut registry = Registry::with_prefix("corelane");
+    registry.register_collector(Box::new(Scrape {
+        shared: Arc::clone(shared),
+        latency: buckets(shared, latency),
+    }));
+    let mut out = String::new();
+    text::encode(&mut out, &registry)?;
+    Ok(out)
+}
+
+/// One look at everything.
+#[derive(Debug)]
+struct Scrape {
+    shared: Arc<Shared>,
+    latency: Vec<(Labels, Buckets)>,
+}
+
+impl Collector for Scrape {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut families = Families(encoder);
+        self.encode_process(&mut families)?;
+        self.encode_shards(&mut families)?;
+        self.encode_faults(&mut families)?;
+        let histogram = MetricType::Histogram;
+        let help = "Duration of exchanges by channel and phase";
+        let mut metric = families.begin("exchange_duration", help, Some(&Unit::Seconds), histogram)?;
+        for (labels, buckets) in &self.latency {
+            let mut family = metric.encode_family(labels)?;
+            family.encode_histogram::<NoLabelSet>(
+                buckets.sum_seconds,
+                buckets.count,
+                &buckets.counts,
+                None,
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl Scrape {
+    fn encode_process(&self, families: &mut Families<'_>) -> fmt::Result {
+        let process = &self.shared.process;
+        let build = [("version", process.version), ("driver", process.driver.as_str())];
+        families.begin("build", "The program", None, MetricType::Info)?.encode_info(&build)?;
+        let fingerprint = self.shared.fingerprint();
+        let config = [("node", self.shared.snapshot.node.as_str()), ("fingerprint", fingerprint.as_str())];
+        families.begin("config", "The configuration", None, MetricType::Info)?.encode_info(&config)?;
+        let started = process.started_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        let unit = Some(&Unit::Seconds);
+        let help = "When the process started, since the Unix epoch";
+        families.begin("process_start_time", help, unit, MetricType::Gauge)?.encode_gauge(&started)?;
+        let cores = process.cores.len() as u64;
+        families
+            .begin("cores", "Executors of this process", None, MetricType::Gauge)?
+            .encode_gauge(&cores)?;
+        let draining = u64::from(self.shared.is_draining());
+        families
+            .begin("draining", "1 while the process drains", None, MetricType::Gauge)?
+            .encode_gauge(&draining)
+    }
+
+    fn encode_shards(&self, families: &mut Families<'_>) -> fmt::Result {
+        let shared = &*self.shared;
+        let snapshot = &shared.snapshot;
+        let cores: Vec<_> = shared
+            .cores()
+            .enumerate()
+            .map(|(index, core)| (vec![("core", index.to_string())], vec![core]))
+            .collect();
+        families.entries("core", &catalogue::CORE, &cores)?;
+        let listeners: Vec<_> = (snapshot.listeners.iter().enumerate())
+            .map(|(index, listener)| (vec![("listener", listener.name.clone())], shared.listener(index)))
+            .collect();
+        families.entries("listener", &catalogue::LISTENER, &listeners)?;
+        let channels: Vec<_> = (snapshot.channels.iter().enumerate())
+            .map(|(index, channel)| (vec![("channel", channel.name.clone())], shared.channel(index)))
+            .collect();
+        families.entries("channel", &catalogue::CHANNEL, &channels)?;
+        let help = "Final answers sent, by class of status";
+        let by_class = channels.iter().flat_map(|(labels, shards)| {
+            responses(|| shards.iter().copied())
+                .map(|(class, count)| ([labels.as_slice(), &[("class", class.to_owned())]].concat(), count))
+                .collect::<Vec<_>>()
+        });
+        families.counters("channel_responses", help, by_class)?;
+        let endpoints: Vec<_> = (snapshot.endpoints.iter().enumerate())
+            .map(|(index, endpoint)| {
+                let upstream = snapshot.upstreams[usize::from(endpoint.upstream.0)].name.clone();
+                (vec![("upstream", upstream), ("endpoint", endpoint.name.clone())], shared.endpoint(index))
+            })
+            .collect();
+        families.entries("endpoint", &catalogue::ENDPOINT, &endpoints)
+    }
+
+    fn encode_faults(&self, families: &mut Families<'_>) -> fmt::Result {
+        let labelled =
+            |key: &'static str| move |(name, count): (&str, u64)| (vec![(key, name.to_owned())], count);
+        let happened = |(_, count): &(&str, u64)| *count > 0;
+        let help = "Exchanges that did not end as they should";
+        families.counters("faults", help, self.shared.faults().map(labelled("fault")))?;
+        let help = "Request heads refused, by the rule they broke";
+        let rejected = self.shared.requests_rejected().filter(happened);
+        families.counters("requests_rejected", help, rejected.map(labelled("rule")))?;
+        let help = "Response heads refused, by the rule they broke";
+        let rejected = self.shared.responses_rejected().filter(happened);
+        families.counters("responses_rejected", help, rejected.map(labelled("rule")))
+    }
+}
+
+/// Writes one metric family after the other.
+struct Families<'e>(DescriptorEncoder<'e>);
+
+impl Families<'_> {
+    fn begin<'s>(
+        &'s mut self,
+        name: &'s str,
+        help: &str,
+        unit: Option<&'s Unit>,
+        kind: MetricType,
+    ) -> Result<prometheus_client::encoding::MetricEncoder<'s>, fmt::Error> {
+        self.0.encode_descriptor(name, &format!("{help}."), unit, kind)
+    }
+
+    /// A family for each entry, with a series for each object, summed over its shards.
+    fn entries<S>(
+        &mut self,
+        prefix: &str,
+        entries: &[Entry<S>],
+        objects: &[(Labels, Vec<&S>)],
+    ) -> fmt::Result {
+        let mut name = String::new();
+        for entry in entries {
+            name.clear();
+            write!(name, "{prefix}_{}", entry.metric)?;
+            let kind = match entry.kind {
+                Kind::Counter => MetricType::Counter,
+                Kind::Gauge => MetricType::Gauge,
+            };
+            let mut metric = self.begin(&name, entry.help, entry.unit.as_ref(), kind)?;
+            for (labels, shards) in objects {
+                let value = sum(shards.iter().copied(), entry.read);
+                let mut series = metric.encode_family(labels)?;
+                match entry.kind {
+                    Kind::Counter => series.encode_counter::<NoLabelSet, _, u64>(&value, None)?,
+                    Kind::Gauge => series.encode_gauge(&value)?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn counters(
+        &mut self,
+        name: &str,
+        help: &str,
+        series: impl Iterator<Item = (Labels, u64)>,
+    ) -> fmt::Result {
+        let mut metric = self.begin(name, help, None, MetricType::Counter)?;
+        for (labels, value) in series {
+            metric.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&value, None)?;
+        }
+        Ok(())
+    }
+}
+
+/// A histogram as buckets of fixed bounds.
+#[derive(Debug, PartialEq)]
+struct Buckets {
+    sum_seconds: f64,
+    count: u64,
+    /// Upper bound in seconds and how many lie in this bucket alone.
+    counts: Vec<(f64, u64)>,
+}
+
+impl Buckets {
+    fn of(histogram: &MergedHistogram) -> Self {
+        let mut counts: Vec<(f64, u64)> =
+            BUCKET_BOUNDS_MICROS.iter().map(|micros| (f64::from(*micros) / 1e6, 0)).collect();
+        counts.push((f64::INFINITY, 0));
+        let mut at = 0;
+        for step in histogram.iter_recorded() {
+            let value = histogram.lowest_equivalent(step.value_iterated_to());
+            while BUCKET_BOUNDS_MICROS.get(at).is_some_and(|micros| value > u64::from(*micros) * 1_000) {
+                at += 1;
+            }
+            counts[at].1 += step.count_at_value();
+        }
+        // The mean takes the middle of each recorded slot: the sum is exact to 0.05 %.
+        let sum_seconds = histogram.mean() * histogram.len() as f64 / NANOS_PER_SECOND;
+        Self { sum_seconds, count: histogram.len(), counts }
+    }
+}
+
+fn buckets(shared: &Shared, latency: &Latency) -> Vec<(Labels, Buckets)> {
+    let labels = |channel: usize, phase: Phase| {
+        let name = shared.snapshot.channels[channel].name.clone();
+        vec![("channel", name), ("phase", phase.name().to_owned())]
+    };
+    let series = latency.totals();
+    series.map(|(id, phase, total)| (labels(usize::from(id.0), phase), Buckets::of(total))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use config::snapshot::ChannelId;
+    use proto::histogram::{latency_histogram, merged_histogram};
+
+    use super::*;
+    use crate::testing;
+
+    /// Samples by name and labels; fails on a line that is neither sample nor comment, on a sample without a
+    /// type, and on one that comes twice.
+    fn parse(text: &str) -> BTreeMap<String, f64> {
+        let mut samples = BTreeMap::new();
+        let mut families = BTreeSet::new();
+        let body = text.strip_suffix("# EOF\n").expect("the end is marked");
+        for line in body.lines() {
+            if let Some(comment) = line.strip_prefix("# ") {
+                let mut words = comment.split(' ');
+                match words.next() {
+                    Some("TYPE") => assert!(families.insert(words.next().expect("name")), "twice: {line}"),
+                    Some("HELP" | "UNIT") => {}
+                    _ => panic!("{line}"),
+                }
+                continue;
+            }
+            let (series, value) = line.rsplit_once(' ').expect(line);
+            let name = series.split('{').next().unwrap_or(series);
+            let suffixes = ["_total", "_info", "_sum", "_count", "_bucket"];
+            let family = suffixes.iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name);
+            assert!(families.contains(family) || families.contains(name), "no type: {line}");
+            let value = value.parse().expect(line);
+            assert!(samples.insert(series.to_owned(), value).is_none(), "twice: {line}");
+        }
+        samples
+    }
+
+    #[test]
+    fn the_text_parses_and_sums_over_the_cores() {
+        let (shared, _cores) = testing::shared(2);
+        for (count, fellow) in (3..).zip(shared.fellows.iter()) {
+            fellow.stats.listeners[0].accepted.add(count);
+            fellow.stats.channels[1].responses[1].add(count);
+            fellow.stats.connections_open.set(count);
+            fellow.stats.requests_rejected[0].add(1);
+        }
+        let mut latency = Latency::new(2);
+        let mut recorded = latency_histogram();
+        recorded.saturating_record(700_000);
+        latency.add(ChannelId(1), Phase::Total, &recorded);
+        let samples = parse(&exposition(&shared, &latency).expect("text"));
+        let check =
+            |series: &str, expected: f64| assert_eq!(samples.get(series), Some(&expected), "{series}");
+        check("corelane_build_info{version=\"1.2.3\",driver=\"epoll\"}", 1.0);
+        check("corelane_cores", 2.0);
+        check("corelane_core_connections_open{core=\"1\"}", 4.0);
+        check("corelane_listener_accepted_total{listener=\"web\"}", 7.0);
+        check("corelane_listener_received_bytes_total{listener=\"web\"}", 0.0);
+        check("corelane_channel_responses_total{channel=\"default\",class=\"2xx\"}", 7.0);
+        check("corelane_faults_total{fault=\"head_timeout\"}", 0.0);
+        check("corelane_requests_rejected_total{rule=\"bare_line_feed\"}", 2.0);
+        assert!(!samples.contains_key("corelane_requests_rejected_total{rule=\"host_missing\"}"));
+        let labels = "channel=\"default\",phase=\"total\"";
+        check(&format!("corelane_exchange_duration_seconds_count{{{labels}}}"), 1.0);
+        check(&format!("corelane_exchange_duration_seconds_bucket{{le=\"0.0005\",{labels}}}"), 0.0);
+        check(&format!("corelane_exchange_duration_seconds_bucket{{le=\"0.001\",{labels}}}"), 1.0);
+        check(&format!("corelane_exchange_duration_seconds_bucket{{le=\"+Inf\",{labels}}}"), 1.0);
+    }
+
+    #[test]
+    fn every_sample_lands_in_the_first_bucket_that_holds_it() {
+        let mut histogram = merged_histogram();
+        for micros in [1, 50, 51, 100, 999, 1_000, 61_000_000, 3_600_000_000] {
+            histogram.saturating_record(micros * 1_000);
+        }
+        let buckets = Buckets::of(&histogram);
+        let filled: Vec<_> = buckets.counts.iter().filter(|(_, count)| *count > 0).copied().collect();
+        assert_eq!(filled, [(50e-6, 2), (100e-6, 2), (1e-3, 2), (f64::INFINITY, 2)]);
+        assert_eq!(buckets.count, 8);
+        let sum = 3_661.002_2;
+        assert!((buckets.sum_seconds - sum).abs() < sum * 0.001, "{}", buckets.sum_seconds);
+    }
+}

@@ -1,0 +1,73 @@
+//! What do tests of control stand on? The embedded default configuration and cores that nobody runs.
+//!
+//! Never compiled into the program.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Instant, SystemTime};
+
+use proxy::core_main::Fellow;
+use proxy::message::CoreMessage;
+use proxy::stats::CoreStats;
+use runtime::mailbox::{Receiver, mailbox};
+use runtime::{CoreConfig, DriverKind};
+
+use crate::aggregate::Aggregator;
+use crate::{CoreInfo, ProcessInfo, Shared};
+
+/// The inside of a core that is not running: its executor's set-up and its mailbox.
+pub(crate) struct IdleCore {
+    config: CoreConfig,
+    mailbox: Receiver<CoreMessage>,
+}
+
+impl IdleCore {
+    /// Runs until told to drain; every other message goes to `handle`.
+    pub(crate) fn run(self, mut handle: impl FnMut(CoreMessage) + 'static) {
+        let Self { config, mailbox } = self;
+        let run = runtime::run(config, move |core| async move {
+            loop {
+                match mailbox.recv(&core).await {
+                    CoreMessage::Drain { .. } => return,
+                    message => handle(message),
+                }
+            }
+        });
+        run.expect("epoll");
+    }
+}
+
+/// What control shares, over this many cores.
+pub(crate) fn shared(cores: usize) -> (Arc<Shared>, Vec<IdleCore>) {
+    let text = config::default_config();
+    let loaded = config::load_str("default.toml", text, config::Format::Toml, &|_| None);
+    let snapshot = Arc::new(loaded.expect("the default is fine").snapshot);
+    let (fellows, idle): (Vec<_>, Vec<_>) = (0..cores)
+        .map(|index| {
+            let config = CoreConfig::new(index, DriverKind::Epoll).expect("eventfd");
+            let (sender, mailbox) = mailbox(&config.remote, 8);
+            let stats = Arc::new(CoreStats::new(&snapshot, Arc::clone(&config.counters)));
+            (Fellow { sender, stats }, IdleCore { config, mailbox })
+        })
+        .unzip();
+    let fellows: Arc<[Fellow]> = fellows.into();
+    let address: SocketAddr = ([127, 0, 0, 1], 8080).into();
+    let shared = Shared {
+        process: Arc::new(ProcessInfo {
+            version: "1.2.3",
+            started: Instant::now(),
+            started_at: SystemTime::now(),
+            driver: "epoll".to_owned(),
+            uring_error: Some("refused by a \"sandbox\"".to_owned()),
+            cores: (0..cores).map(|cpu| CoreInfo { cpu, ..CoreInfo::default() }).collect(),
+        }),
+        listener_addresses: vec![address; snapshot.listeners.len()].into(),
+        endpoint_addresses: vec![address; snapshot.endpoints.len()].into(),
+        aggregator: tokio::sync::Mutex::new(Aggregator::new(Arc::clone(&fellows), snapshot.channels.len())),
+        draining: AtomicBool::new(false),
+        snapshot,
+        fellows,
+    };
+    (Arc::new(shared), idle)
+}

@@ -1,0 +1,159 @@
+//! Which commands and flags are there? The one table behind parser, help and messages.
+//!
+//! Never carries a flag out. What is not available is refused here, not ignored elsewhere.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use runtime::DriverChoice;
+use runtime::cores::CoreCount;
+
+/// Thread-per-core HTTP gateway.
+///
+/// Without a command it serves: the configuration of --config, a quick reverse proxy of --listen and --to, or an
+/// embedded default that answers by itself.
+#[derive(Debug, Parser)]
+#[command(name = "engine", version, max_term_width = 100)]
+#[command(args_conflicts_with_subcommands = true, after_help = SIGNALS)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+const SIGNALS: &str = "\
+Signals: SIGTERM and SIGINT drain (no new connections; exchanges in progress finish) and end with
+exit code 0. A second one ends at once.";
+
+/// How to serve.
+#[derive(Args, Debug)]
+pub(crate) struct RunArgs {
+    /// Executors, each pinned to a CPU of its own: a positive number, or 'auto' for all CPUs this process may use
+    #[arg(long, visible_alias = "cluster", value_name = "N|auto", default_value = "auto")]
+    pub(crate) cores: CoreCount,
+
+    /// Configuration file, TOML or (when its name ends in .json) JSON
+    #[arg(long, short, value_name = "FILE", conflicts_with_all = ["listen", "to"])]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Quick reverse proxy: address to listen on; may be repeated
+    #[arg(long, value_name = "ADDR", requires = "to")]
+    pub(crate) listen: Vec<String>,
+
+    /// Quick reverse proxy: addresses to forward to, in turn
+    #[arg(long, value_name = "ADDR[,ADDR...]", requires = "listen")]
+    pub(crate) to: Vec<String>,
+
+    /// What the cores ask the kernel through: 'auto', 'uring' or 'epoll'
+    ///
+    /// Where io_uring cannot be set up, epoll takes its place whatever was asked for.
+    #[arg(long, value_name = "DRIVER", default_value = "auto")]
+    pub(crate) driver: DriverChoice,
+
+    /// Move every port of this process up by N, admin's too
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) port_offset: u16,
+
+    /// Admin address instead of the configured one
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) admin: Option<SocketAddr>,
+
+    /// Check the configuration and exit: 0 if it can be used, 1 if not
+    #[arg(short = 't')]
+    pub(crate) check: bool,
+
+    /// Form of log lines
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = LogFormat::Text)]
+    pub(crate) log_format: LogFormat,
+
+    /// Least important log lines to write
+    #[arg(long, value_enum, value_name = "LEVEL", default_value_t = LogLevel::Info)]
+    pub(crate) log_level: LogLevel,
+
+    #[arg(long, hide = true, value_parser = refuse_process_id)]
+    process_id: Option<String>,
+
+    #[arg(long, hide = true, value_parser = refuse_not_available)]
+    node: Option<String>,
+
+    #[arg(long, hide = true, value_parser = refuse_not_available)]
+    store: Option<String>,
+}
+
+/// Form of log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+/// Least important log lines to write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// What to do instead of serving.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Check a configuration file: every problem with its place; exit code 0 or 1
+    Check(CheckArgs),
+    /// Show configurations
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Say whether an engine runs, and how
+    Status(AdminArgs),
+    /// Show what a running engine has counted
+    Stats(AdminArgs),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CheckArgs {
+    /// Configuration file
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+}
+
+/// Which configuration to show.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// The embedded default, to begin a file with
+    Default,
+    /// The JSON schema of the configuration
+    Schema,
+    /// A configuration with every default filled in
+    Dump(DumpArgs),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DumpArgs {
+    /// Configuration file; left out, the embedded default
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+/// Where a running engine is asked.
+#[derive(Args, Debug)]
+pub(crate) struct AdminArgs {
+    /// Admin address of the engine
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9000")]
+    pub(crate) admin: String,
+
+    /// Print the answer as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+fn refuse_process_id(_: &str) -> Result<String, &'static str> {
+    Err("process IDs are assigned automatically, so that no two are ever alike; leave the flag out")
+}
+
+fn refuse_not_available(_: &str) -> Result<String, &'static str> {
+    Err("clusters are not available yet in this version; give the configuration by --config")
+}

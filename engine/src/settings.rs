@@ -1,0 +1,132 @@
+//! Which configuration was asked for, and can it be used? File, flags or the embedded default.
+//!
+//! Never opens a socket: a check is safe beside a running process.
+
+use std::io::{self, IsTerminal};
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{anyhow, bail};
+use config::snapshot::{Admin, Snapshot};
+use config::{Format, Loaded, Problems, Severity};
+
+use crate::cli::RunArgs;
+use crate::logging::{self, stderr_has_color};
+use crate::{print, say};
+
+/// Where a configuration comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source<'a> {
+    /// `--config`.
+    File(&'a Path),
+    /// `--listen` and `--to`.
+    Flags { listen: &'a [String], to: &'a [String] },
+    /// Nothing was given.
+    Default,
+}
+
+impl<'a> Source<'a> {
+    /// What these arguments ask for.
+    pub(crate) fn of(args: &'a RunArgs) -> Self {
+        match &args.config {
+            Some(path) => Self::File(path),
+            None if args.listen.is_empty() => Self::Default,
+            None => Self::Flags { listen: &args.listen, to: &args.to },
+        }
+    }
+
+    fn name(self) -> String {
+        match self {
+            Self::File(path) => path.display().to_string(),
+            Self::Flags { .. } => "the command line".to_owned(),
+            Self::Default => "the embedded default".to_owned(),
+        }
+    }
+
+    /// Loads it and shows every problem, warnings too.
+    fn load(self) -> anyhow::Result<Loaded> {
+        let loaded = match self {
+            Self::File(path) => config::load_file(path),
+            Self::Flags { listen, to } => config::quick_proxy(listen, to),
+            Self::Default => {
+                config::load_str("default.toml", config::default_config(), Format::Toml, &|_| None)
+            }
+        };
+        match loaded {
+            Ok(loaded) => {
+                show(&loaded.warnings);
+                Ok(loaded)
+            }
+            Err(problems) => {
+                show(&problems);
+                let errors = problems.iter().filter(|problem| problem.severity == Severity::Error);
+                let errors = count(errors.count(), "error");
+                bail!("{} cannot be used: {errors}", self.name())
+            }
+        }
+    }
+}
+
+/// The snapshot to run: as configured, then moved as the flags say.
+pub(crate) fn load(args: &RunArgs) -> anyhow::Result<Snapshot> {
+    let mut snapshot = Source::of(args).load()?.snapshot;
+    if let Some(bind) = args.admin {
+        snapshot.admin = Some(Admin { bind });
+    }
+    config::apply_port_offset(&mut snapshot, args.port_offset)
+        .map_err(|error| anyhow!("--port-offset: {error}"))?;
+    Ok(snapshot)
+}
+
+/// `engine -t`: whether what would be started can be.
+pub(crate) fn check(args: &RunArgs) -> anyhow::Result<ExitCode> {
+    let snapshot = load(args)?;
+    print(&fine(&Source::of(args).name(), &snapshot))
+}
+
+/// `engine check`: whether a file can be used.
+pub(crate) fn check_file(path: &Path) -> anyhow::Result<ExitCode> {
+    let source = Source::File(path);
+    print(&fine(&source.name(), &source.load()?.snapshot))
+}
+
+/// `engine config dump`: a configuration with every default filled in.
+pub(crate) fn dump(path: Option<&Path>) -> anyhow::Result<ExitCode> {
+    let loaded = path.map_or(Source::Default, Source::File).load()?;
+    print(&config::dump(&loaded.schema))
+}
+
+fn fine(name: &str, snapshot: &Snapshot) -> String {
+    let parts = [
+        count(snapshot.listeners.len(), "listener"),
+        count(snapshot.channels.len(), "channel"),
+        count(snapshot.upstreams.len(), "upstream"),
+        count(snapshot.endpoints.len(), "endpoint"),
+    ];
+    format!("{name}: configuration is fine: {}\n", parts.join(", "))
+}
+
+/// People get the lines that the problems are about; scripts one line for each problem; a log in JSON its events.
+fn show(problems: &Problems) {
+    if problems.is_empty() {
+        return;
+    }
+    if logging::is_json() {
+        for problem in problems {
+            match problem.severity {
+                Severity::Error => tracing::error!("{problem}"),
+                Severity::Warning => tracing::warn!("{problem}"),
+            }
+        }
+    } else if io::stderr().is_terminal() {
+        say(&format!("{}\n\n", problems.render(stderr_has_color())));
+    } else {
+        say(&format!("{problems}\n"));
+    }
+}
+
+/// A number with its noun: "1 listener", "2 listeners".
+pub(crate) fn count(number: usize, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {noun}{plural}")
+}

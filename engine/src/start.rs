@@ -1,0 +1,154 @@
+//! How does a process begin to serve? Configuration, sockets, driver, cores, control, in this order.
+//!
+//! Never half-started: whatever can fail for the operator's reasons fails before the first thread runs.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::{Arc, OnceLock};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context as _, anyhow};
+use config::snapshot::Snapshot;
+use control::{Control, ControlSetup, CoreInfo, CoreWatch, ProcessInfo};
+use proxy::core_main::{CoreSetup, Fellow, serve};
+use proxy::message::MAILBOX_CAPACITY;
+use proxy::stats::CoreStats;
+use runtime::cores::CoreId;
+use runtime::mailbox::mailbox;
+use runtime::{CoreConfig, DriverKind};
+use rustix::process::{Resource, getrlimit, setrlimit};
+
+use crate::announce::Serving;
+use crate::bind::{self, Bound};
+use crate::cli::RunArgs;
+use crate::logging;
+use crate::settings::{self, Source};
+
+/// How long the cores may take to get their loops going before the process says so.
+const CORES_START_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Serves until the process is to end.
+pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
+    let started = (Instant::now(), SystemTime::now());
+    logging::begin(args.log_format, args.log_level);
+    let snapshot = Arc::new(settings::load(args)?);
+    let placement = args.cores.placement();
+    raise_descriptor_limit();
+    let bound = bind::bind(&snapshot, placement.len())?;
+    let endpoint_addresses = bind::endpoint_addresses(&snapshot, &bound.addresses);
+    let driver = args.driver.settle();
+
+    let Bound { per_core, addresses, admin } = bound;
+    let (admin, admin_address) = admin.unzip();
+    let process = Arc::new(ProcessInfo {
+        version: env!("CARGO_PKG_VERSION"),
+        started: started.0,
+        started_at: started.1,
+        driver: driver.kind.to_string(),
+        uring_error: driver.uring_error.as_ref().map(ToString::to_string),
+        cores: placement.iter().map(|cpu| CoreInfo { cpu: cpu.id, thread_id: OnceLock::new() }).collect(),
+    });
+    let cores = prepare(&snapshot, &placement, driver.kind, per_core, &endpoint_addresses)?;
+    let fellows = Arc::clone(&cores[0].fellows);
+    let (control, watches) = control::spawn(ControlSetup {
+        process: Arc::clone(&process),
+        snapshot: Arc::clone(&snapshot),
+        fellows: Arc::clone(&fellows),
+        listener_addresses: addresses.clone(),
+        endpoint_addresses,
+        admin,
+    })
+    .context("cannot start the control thread")?;
+    for (core, watch) in cores.into_iter().zip(watches) {
+        spawn_core(core, watch, Arc::clone(&process)).context("cannot start a thread for a core")?;
+    }
+    if wait_until_running(&fellows, &control)? {
+        let source = Source::of(args);
+        let cores = placement.len();
+        let admin = admin_address;
+        Serving { snapshot: &snapshot, source, listeners: &addresses, admin, driver: &driver, cores }
+            .announce();
+    }
+    let exit = control.wait();
+    exit.error.map_or(Ok(ExitCode::from(exit.code)), |error| Err(anyhow!(error)))
+}
+
+/// Everything each core is given, by index.
+fn prepare(
+    snapshot: &Arc<Snapshot>,
+    placement: &[CoreId],
+    driver: DriverKind,
+    per_core: Vec<Vec<(config::snapshot::ListenerId, std::net::TcpListener)>>,
+    endpoint_addresses: &Arc<[SocketAddr]>,
+) -> anyhow::Result<Vec<CoreSetup>> {
+    let mut configs = Vec::new();
+    let mut mailboxes = Vec::new();
+    let mut fellows = Vec::new();
+    for (index, cpu) in placement.iter().enumerate() {
+        let defaults = CoreConfig::new(index, driver).context("cannot prepare a core")?;
+        let settings = &snapshot.process;
+        let config = CoreConfig {
+            cpu: Some(*cpu),
+            // Half for clients, half for endpoints.
+            buffers_per_lane: settings.buffers_per_core / 2,
+            buffer_bytes: settings.buffer_bytes,
+            spin_max: settings.spin_max,
+            ..defaults
+        };
+        let (sender, receiver) = mailbox(&config.remote, MAILBOX_CAPACITY);
+        let stats = Arc::new(CoreStats::new(snapshot, Arc::clone(&config.counters)));
+        fellows.push(Fellow { sender, stats });
+        mailboxes.push(receiver);
+        configs.push(config);
+    }
+    let fellows: Arc<[Fellow]> = fellows.into();
+    let parts = configs.into_iter().zip(mailboxes).zip(per_core).zip(fellows.iter());
+    let setups = parts.map(|(((config, mailbox), listeners), fellow)| CoreSetup {
+        config,
+        snapshot: Arc::clone(snapshot),
+        listeners,
+        endpoint_addresses: Arc::clone(endpoint_addresses),
+        stats: Arc::clone(&fellow.stats),
+        mailbox,
+        fellows: Arc::clone(&fellows),
+    });
+    Ok(setups.collect())
+}
+
+fn spawn_core(setup: CoreSetup, watch: CoreWatch, process: Arc<ProcessInfo>) -> std::io::Result<()> {
+    let index = setup.config.index;
+    thread::Builder::new().name(format!("core-{index}")).spawn(move || {
+        let thread_id = rustix::thread::gettid().as_raw_nonzero().get();
+        // Set once: this thread is the only one that knows.
+        let _ = process.cores[index].thread_id.set(thread_id);
+        watch.ended(serve(setup));
+    })?;
+    Ok(())
+}
+
+/// Waits until every core's loop turns; false when the process is to end already.
+fn wait_until_running(fellows: &[Fellow], control: &Control) -> anyhow::Result<bool> {
+    let deadline = Instant::now() + CORES_START_TIMEOUT;
+    while !fellows.iter().all(|fellow| fellow.stats.runtime.turns.value() > 0) {
+        if control.is_finished() {
+            return Ok(false);
+        }
+        if Instant::now() > deadline {
+            return Err(anyhow!("the cores did not start within {} s", CORES_START_TIMEOUT.as_secs()));
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    Ok(true)
+}
+
+/// A connection is a descriptor; the soft limit is set for programs that use select(2).
+fn raise_descriptor_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        limit.current = limit.maximum;
+        if let Err(error) = setrlimit(Resource::Nofile, limit) {
+            tracing::warn!("cannot raise the limit of open files: {error}");
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! How do a test and a script wait for each other? A count of permits, given by one and taken by the other.
+//!
+//! Never waits longer than [`PATIENCE`]: a test that fails must not leave a thread behind.
+
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+use super::PATIENCE;
+
+/// Permits; each `take` waits for a `give`.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Signal(Arc<(Mutex<usize>, Condvar)>);
+
+impl Signal {
+    pub(crate) fn give(&self) {
+        let (permits, changed) = &*self.0;
+        *permits.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        changed.notify_one();
+    }
+
+    #[track_caller]
+    pub(crate) fn take(&self) {
+        let (permits, changed) = &*self.0;
+        let guard = permits.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = changed.wait_timeout_while(guard, PATIENCE, |permits| *permits == 0);
+        let (mut permits, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+        assert!(!timeout.timed_out(), "nobody gave the signal");
+        *permits -= 1;
+    }
+}
