@@ -7,7 +7,9 @@ use std::net::SocketAddr;
 
 use crate::document::key::Key;
 use crate::report::Report;
+use crate::schema::text::Target;
 use crate::schema::{Channel, Config};
+use crate::value::address::LISTENER_PREFIX;
 
 /// Reports what the tables say against each other.
 pub(crate) fn check(config: &Config, report: &Report<'_>) {
@@ -15,7 +17,9 @@ pub(crate) fn check(config: &Config, report: &Report<'_>) {
     let complete = !report.has_errors();
     check_addresses(config, report);
     check_admin(config, report);
+    check_internal(config, report);
     if complete {
+        check_served(config, report);
         check_reach(config, report);
         check_upstreams(config, report);
     }
@@ -59,12 +63,39 @@ fn covers(wide: SocketAddr, narrow: SocketAddr) -> bool {
     wide.ip().is_unspecified() && (wide.is_ipv6() || narrow.is_ipv4()) && wide != narrow
 }
 
+fn is_loopback(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
+}
+
 fn check_admin(config: &Config, report: &Report<'_>) {
     let admin = &config.admin;
-    if admin.enabled && !admin.bind.ip().to_canonical().is_loopback() {
+    if admin.enabled && !is_loopback(admin.bind) {
         let cause = "the admin listener asks no one for a password and can be reached from the network";
         let suggestion = Some(format!("bind it to \"127.0.0.1:{}\"", admin.bind.port()));
         report.warn(&Key::of(["admin", "bind"]), cause, suggestion);
+    }
+}
+
+/// What is for this process alone must not be there for others.
+fn check_internal(config: &Config, report: &Report<'_>) {
+    let internal = config.listener.iter().filter(|(_, listener)| listener.internal);
+    for (name, listener) in internal.filter(|(_, listener)| !is_loopback(listener.bind)) {
+        let cause = format!("an internal listener is bound to loopback, and {} is not", listener.bind.ip());
+        let suggestion =
+            Some(format!("bind it to \"127.0.0.1:{}\", or leave internal out", listener.bind.port()));
+        report.error(&Key::of(["listener", name, "bind"]), cause, suggestion);
+    }
+}
+
+/// Nobody but our own upstreams is to use an internal listener, so one that they do not name serves no one.
+fn check_served(config: &Config, report: &Report<'_>) {
+    let targets = config.upstream.iter().flat_map(|(_, upstream)| &upstream.endpoints);
+    let named: HashSet<&str> = targets.filter_map(Target::listener).collect();
+    let internal = config.listener.iter().filter(|(_, listener)| listener.internal);
+    for (name, _) in internal.filter(|(name, _)| !named.contains(name)) {
+        let cause = "an internal listener serves this process's own upstreams, and no endpoint refers to it";
+        let suggestion = Some(format!("for example endpoints = [\"{LISTENER_PREFIX}{name}\"]"));
+        report.warn(&Key::of(["listener", name]), cause, suggestion);
     }
 }
 

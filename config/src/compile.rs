@@ -5,7 +5,7 @@
 mod fingerprint;
 mod rules;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{Ipv4Addr, SocketAddr};
 
 use crate::document::key::Key;
@@ -45,6 +45,7 @@ pub(crate) fn compile(config: &Config, report: &Report<'_>) -> Option<Snapshot> 
 /// What the names in the configuration stand for.
 struct Names<'c> {
     listeners: HashMap<&'c str, u16>,
+    listeners_internal: HashSet<&'c str>,
     upstreams: HashMap<&'c str, u16>,
     report: &'c Report<'c>,
 }
@@ -55,7 +56,21 @@ impl<'c> Names<'c> {
             // The reader bounds the number of tables far below what an id can hold.
             (0..u16::MAX).zip(table.iter()).map(|(id, (name, _))| (name, id)).collect()
         }
-        Self { listeners: ids(&config.listener), upstreams: ids(&config.upstream), report }
+        let internal = config.listener.iter().filter(|(_, listener)| listener.internal);
+        Self {
+            listeners: ids(&config.listener),
+            listeners_internal: internal.map(|(name, _)| name).collect(),
+            upstreams: ids(&config.upstream),
+            report,
+        }
+    }
+
+    /// Whether the listeners that a channel takes requests from, all of them if it names none, are internal.
+    fn are_internal(&self, named: &[String]) -> bool {
+        match named {
+            [] => self.listeners_internal.len() == self.listeners.len(),
+            named => named.iter().all(|name| self.listeners_internal.contains(name.as_str())),
+        }
     }
 
     fn listener(&self, name: &str, key: &Key) -> Option<ListenerId> {
@@ -99,6 +114,7 @@ fn compile_listener(name: &str, listener: &schema::Listener) -> Listener {
         protocol: match listener.protocol {
             schema::Protocol::Http => Protocol::Http,
         },
+        internal: listener.internal,
         backlog: u32::from(listener.backlog),
         limits: compile_limits(listener.limits),
         timeouts: ListenerTimeouts {
@@ -135,7 +151,8 @@ fn compile_channel(name: &str, channel: &schema::Channel, names: &Names<'_>) -> 
         (None, None) => return None,
     };
     let total_timeout = channel.timeouts.total.map(|total| total.duration());
-    Some(Channel { name: name.to_owned(), action, total_timeout })
+    let internal = names.are_internal(&channel.matching.listener);
+    Some(Channel { name: name.to_owned(), action, total_timeout, internal })
 }
 
 fn compile_upstreams(config: &Config) -> Option<Box<[Upstream]>> {

@@ -25,6 +25,9 @@ const ITEMS_MAX: usize = 10_000;
 /// Smallest useful bound of a head: a request line and a handful of fields.
 const HEAD_BYTES_MIN: ByteSize = ByteSize::from_bytes(512);
 
+/// Positions in a head are kept in 16 bits.
+const HEAD_BYTES_MAX: ByteSize = ByteSize::from_kib(64);
+
 /// Deadlines on a peer: below a millisecond no timer fires in time, above a day none is meant.
 const TIMEOUT_MIN: Timespan = Timespan::from_millis(1);
 const TIMEOUT_MAX: Timespan = Timespan::from_secs(24 * 3600);
@@ -54,7 +57,7 @@ pub(crate) fn read(document: &Document, report: &Report<'_>) -> Config {
 /// A head must fit the buffer it is received in.
 fn read_head_limits(fields: &mut Fields<'_>, buffer_size: ByteSize) -> HeadLimits {
     let default = head_limits_default(buffer_size);
-    let head_bytes = fields.size("head_bytes", HEAD_BYTES_MIN..=ByteSize::from_kib(1024), default.head_bytes);
+    let head_bytes = fields.size("head_bytes", HEAD_BYTES_MIN..=HEAD_BYTES_MAX, default.head_bytes);
     if head_bytes > buffer_size {
         let suggestion = Some(format!("at most \"{buffer_size}\", or a larger process.buffer_size"));
         fields.error("head_bytes", "a head does not fit a buffer (process.buffer_size)", suggestion);

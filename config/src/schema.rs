@@ -26,9 +26,10 @@ pub struct Config {
     /// What one process takes for itself; read once, when it starts.
     #[schemars(default)]
     pub process: Process,
-    /// Addresses that accept traffic, `[listener.NAME]`. At least one.
+    /// Addresses that accept traffic, `[listener.NAME]`, at least one.
     pub listener: Table<Listener>,
-    /// What happens to which traffic, `[channel.NAME]`. The first match by priority takes the request.
+    /// What happens to which traffic, `[channel.NAME]`: the first match by priority takes the request. A channel has
+    /// either an `upstream` or a `respond` table.
     #[schemars(default)]
     pub channel: Table<Channel>,
     /// Groups of endpoints that answer alike, `[upstream.NAME]`.
@@ -43,8 +44,8 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields, default)]
 pub struct Node {
-    /// Node ID: 1 to 30 of `A-Z a-z 0-9 _ - .`. Default `"gateway"`.
-    #[schemars(regex(pattern = r"^[A-Za-z0-9_.-]{1,30}$|\$\{"))]
+    /// Node ID: 1 to 30 of `A-Z a-z 0-9 _ - .`.
+    #[schemars(regex(pattern = r"^[A-Za-z0-9_.-]{1,30}$|\$\{"), example = &"edge")]
     pub id: String,
 }
 
@@ -52,16 +53,20 @@ pub struct Node {
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields, default)]
 pub struct Process {
-    /// Buffers per core; bounds the body bytes in flight on one core. 16 to 65535, default 512.
-    #[schemars(range(min = 16, max = 65_535))]
+    /// Buffers per core, half for clients and half for endpoints: the bound of the bytes in flight. 16 to 65535.
+    #[schemars(range(min = 16, max = 65_535), example = 1024)]
     pub buffers_per_core: u16,
-    /// Size of one buffer, also the largest head that can be received. 4KiB to 1MiB, default `"64KiB"`.
+    /// Size of one buffer; a head must fit into one. 4KiB to 1MiB.
+    #[schemars(example = &"128KiB")]
     pub buffer_size: ByteSize,
-    /// Longest busy wait before an idle core sleeps. 0s to 10ms, 0s turns it off, default `"50us"`.
+    /// Longest busy wait before an idle core sleeps; 0s turns it off. 0s to 10ms.
+    #[schemars(example = &"0s")]
     pub spin: Timespan,
-    /// Whether a core may hand a new connection to a clearly idler one. Default true.
+    /// Whether a core may hand a new connection to a clearly idler one.
+    #[schemars(example = false)]
     pub accept_handoff: bool,
-    /// How long exchanges in flight may take to finish after SIGTERM. 0s to 1h, default `"30s"`.
+    /// How long exchanges in flight may take to finish after SIGTERM. 0s to 1h.
+    #[schemars(example = &"2m")]
     pub drain_timeout: Timespan,
 }
 
@@ -70,13 +75,16 @@ pub struct Process {
 #[schemars(deny_unknown_fields)]
 pub struct Listener {
     /// Address to listen on, `IP:PORT` or `localhost:PORT`; port 0 lets the kernel choose.
-    #[schemars(with = "String", example = "0.0.0.0:8080")]
+    #[schemars(with = "String", example = &"0.0.0.0:8080")]
     pub bind: SocketAddr,
-    /// What is spoken here. Default `"http"`.
-    #[schemars(default)]
+    /// What is spoken here.
+    #[schemars(default, example = &"http")]
     pub protocol: Protocol,
-    /// Connections that may wait to be accepted, per core. 1 to 65535, default 1024.
-    #[schemars(default = "backlog_default", range(min = 1, max = 65_535))]
+    /// Whether it is for this process's own upstreams alone: bound to loopback, and left out of totals.
+    #[schemars(default, example = true)]
+    pub internal: bool,
+    /// Connections that may wait to be accepted, per core. 1 to 65535.
+    #[schemars(default = "backlog_default", range(min = 1, max = 65_535), example = 4096)]
     pub backlog: u16,
     /// Bounds of a request head.
     #[schemars(default)]
@@ -102,10 +110,11 @@ pub enum Protocol {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields, default)]
 pub struct HeadLimits {
-    /// Bytes of the whole head. 512B to `process.buffer_size`, default `"32KiB"` or the buffer if smaller.
+    /// Bytes of the whole head, at most `process.buffer_size`; a smaller buffer is the default. 512B to 64KiB.
+    #[schemars(example = &"16KiB")]
     pub head_bytes: ByteSize,
-    /// Field lines. 1 to 128, default 100.
-    #[schemars(range(min = 1, max = 128))]
+    /// Field lines. 1 to 128.
+    #[schemars(range(min = 1, max = 128), example = 64)]
     pub fields: u16,
 }
 
@@ -113,13 +122,17 @@ pub struct HeadLimits {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields, default)]
 pub struct ListenerTimeouts {
-    /// From the first byte of a request head to its last; then 408. Default `"10s"`.
+    /// From the first byte of a request head to its last; then 408.
+    #[schemars(example = &"5s")]
     pub head: Timespan,
-    /// Between two requests, and from accept to the first byte; then closed. Default `"1m"`.
+    /// Between two requests, and from accept to the first byte; then closed.
+    #[schemars(example = &"2m")]
     pub idle: Timespan,
-    /// Between two reads of a request body; then 408. Default `"30s"`.
+    /// Between two reads of a request body; then 408.
+    #[schemars(example = &"1m")]
     pub body: Timespan,
-    /// Between two writes to a client that does not read; then closed. Default `"30s"`.
+    /// Between two writes to a client that does not read; then closed.
+    #[schemars(example = &"10s")]
     pub send: Timespan,
 }
 
@@ -127,19 +140,26 @@ pub struct ListenerTimeouts {
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields, default)]
 pub struct Forwarding {
-    /// Add the client's address to `X-Forwarded-For`. Default true.
+    /// Add the client's address to `X-Forwarded-For`.
+    #[schemars(example = false)]
     pub x_forwarded_for: bool,
-    /// Set `X-Forwarded-Proto`. Default true.
+    /// Set `X-Forwarded-Proto`.
+    #[schemars(example = false)]
     pub x_forwarded_proto: bool,
-    /// Set `X-Forwarded-Host`. Default true.
+    /// Set `X-Forwarded-Host`.
+    #[schemars(example = false)]
     pub x_forwarded_host: bool,
-    /// Add an element to `Forwarded` (RFC 7239). Default false.
+    /// Add an element to `Forwarded` (RFC 7239).
+    #[schemars(example = true)]
     pub forwarded: bool,
-    /// Our name in `Via` (RFC 9110 §7.6.3), or false for none. Default `"corelane"`.
+    /// Our name in `Via` (RFC 9110 §7.6.3), or false for none.
+    #[schemars(example = &"edge-1")]
     pub via: Via,
-    /// Give each request an `X-Request-ID` unless a trusted peer sent one. Default true.
+    /// Give each request an `X-Request-ID` unless a trusted peer sent one.
+    #[schemars(example = false)]
     pub request_id: bool,
-    /// Networks whose forwarding fields are believed and extended; others' are replaced. Default none.
+    /// Networks whose forwarding fields are believed and extended; others' are replaced.
+    #[schemars(extend("examples" = [["10.0.0.0/8", "fd00::/8"]]))]
     pub trusted: Vec<Network>,
 }
 
@@ -147,16 +167,16 @@ pub struct Forwarding {
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields, transform = text::exactly_one_action)]
 pub struct Channel {
-    /// A channel that is not enabled is left out. Default true.
-    #[schemars(default = "enabled_default")]
+    /// A channel that is not enabled is left out.
+    #[schemars(default = "enabled_default", example = false)]
     pub enabled: bool,
     /// 1 is tried first, channels without priority last; ties in the order written. 1 to 65535.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(default, with = "u16", range(min = 1, max = 65_535))]
+    #[schemars(default, with = "u16", range(min = 1, max = 65_535), example = 10)]
     pub priority: Option<u16>,
     /// Name of the upstream that answers. Exactly one of `upstream` and `respond`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(default, with = "String")]
+    #[schemars(default, with = "String", example = &"fhir")]
     pub upstream: Option<String>,
     /// Which requests it takes; without it, all.
     #[serde(rename = "match", skip_serializing_if = "Matching::is_empty")]
@@ -172,46 +192,48 @@ pub struct Channel {
     pub timeouts: ChannelTimeouts,
 }
 
-/// Which requests a channel takes: all given keys must match. At most one of the three paths.
+/// Which requests a channel takes; without it, all. Every key given must match; at most one of the three paths is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields, default, transform = text::at_most_one_path)]
 pub struct Matching {
     /// Regular expression found anywhere in the path; `^` and `$` anchor it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
+    #[schemars(with = "String", example = &"^/fhir/(Patient|Encounter)(/|$)")]
     pub path: Option<String>,
     /// The path starts with this, byte by byte: `/fhir` also takes `/fhirx`, `/fhir/` does not.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
+    #[schemars(with = "String", example = &"/fhir/")]
     pub path_prefix: Option<String>,
     /// The whole path.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
+    #[schemars(with = "String", example = &"/healthz")]
     pub path_exact: Option<String>,
     /// Request methods, as sent: case matters.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(min = 1))]
+    #[schemars(length(min = 1), extend("examples" = [["GET", "HEAD"]]))]
     pub methods: Vec<String>,
     /// Host names without port; `*.example` takes every name below `example`. One or a list.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(schema_with = "text::one_or_many")]
+    #[schemars(schema_with = "text::one_or_many", extend("examples" = [["example.org", "*.example.org"]]))]
     pub host: Vec<String>,
     /// Names of listeners the request came in by. One or a list.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(schema_with = "text::one_or_many")]
+    #[schemars(schema_with = "text::one_or_many", example = &"web")]
     pub listener: Vec<String>,
 }
 
-/// A fixed answer.
+/// A fixed answer, in place of an upstream's.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields, default)]
 pub struct Respond {
-    /// Status code, 200 to 599. Default 200.
-    #[schemars(range(min = 200, max = 599))]
+    /// Status code. 200 to 599.
+    #[schemars(range(min = 200, max = 599), example = 503)]
     pub status: u16,
-    /// Value of `Content-Type`. Default `"text/plain; charset=utf-8"`.
+    /// Value of `Content-Type`.
+    #[schemars(example = &"application/json")]
     pub content_type: String,
-    /// The body, at most 64KiB. Default empty.
+    /// The body, at most 64KiB.
+    #[schemars(example = &"Back in a minute.")]
     pub body: String,
 }
 
@@ -219,9 +241,9 @@ pub struct Respond {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields, default)]
 pub struct ChannelTimeouts {
-    /// From the complete request head to the last byte of the answer; then 504. 1ms to 24h, default none.
+    /// From the complete request head to the last byte of the answer; then 504. 1ms to 24h.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Timespan")]
+    #[schemars(with = "Timespan", example = &"1m")]
     pub total: Option<Timespan>,
 }
 
@@ -229,17 +251,17 @@ pub struct ChannelTimeouts {
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Upstream {
-    /// How an endpoint is chosen. Default `"round_robin"`.
-    #[schemars(default)]
+    /// How an endpoint is chosen.
+    #[schemars(default, example = &"round_robin")]
     pub balance: Balance,
-    /// The servers, at least one: `"IP:PORT"`, `"localhost:PORT"` or `"listener:NAME"`.
-    #[schemars(length(min = 1))]
+    /// The servers, at least one: `"IP:PORT"`, `"localhost:PORT"` or, for a listener of our own, `"listener:NAME"`.
+    #[schemars(length(min = 1), extend("examples" = [["10.0.0.1:8000", "10.0.0.2:8000"]]))]
     pub endpoints: Vec<Target>,
-    /// Idle connections kept for reuse, per core and endpoint. 0 to 65535, default 256.
-    #[schemars(default = "idle_connections_default")]
+    /// Idle connections kept for reuse, per core and endpoint. 0 to 65535.
+    #[schemars(default = "idle_connections_default", example = 64)]
     pub idle_connections: u16,
-    /// How long an idle connection is kept. 1ms to 24h, default `"30s"`.
-    #[schemars(default = "idle_timeout_default")]
+    /// How long an idle connection is kept. 1ms to 24h.
+    #[schemars(default = "idle_timeout_default", example = &"10s")]
     pub idle_timeout: Timespan,
     /// Deadlines towards the endpoint.
     #[schemars(default)]
@@ -262,13 +284,17 @@ pub enum Balance {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields, default)]
 pub struct UpstreamTimeouts {
-    /// Establishing a connection. Default `"2s"`.
+    /// Establishing a connection.
+    #[schemars(example = &"500ms")]
     pub connect: Timespan,
-    /// From the end of the request to the first byte of the answer. Default `"30s"`.
+    /// From the end of the request to the first byte of the answer.
+    #[schemars(example = &"10s")]
     pub first_byte: Timespan,
-    /// Between two reads of the answer. Default `"30s"`.
+    /// Between two reads of the answer.
+    #[schemars(example = &"1m")]
     pub body: Timespan,
-    /// Between two writes to an endpoint that does not read. Default `"30s"`.
+    /// Between two writes to an endpoint that does not read.
+    #[schemars(example = &"10s")]
     pub send: Timespan,
 }
 
@@ -276,10 +302,11 @@ pub struct UpstreamTimeouts {
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields, default)]
 pub struct Admin {
-    /// Whether there is one. Default true.
+    /// Whether there is one.
+    #[schemars(example = false)]
     pub enabled: bool,
-    /// Address to listen on. Default `"127.0.0.1:9000"`.
-    #[schemars(with = "String")]
+    /// Address to listen on, once for the process.
+    #[schemars(with = "String", example = &"127.0.0.1:9100")]
     pub bind: SocketAddr,
 }
 

@@ -71,6 +71,8 @@ pub struct Listener {
     pub bind: SocketAddr,
     /// What is spoken here.
     pub protocol: Protocol,
+    /// For this process's own upstreams alone; its requests are left out of totals.
+    pub internal: bool,
     /// Length of the kernel's accept queue per core.
     pub backlog: u32,
     /// Bounds of a request head.
@@ -165,6 +167,8 @@ pub struct Channel {
     pub action: Action,
     /// From the complete request head to the last byte of the answer: 504 if nothing was sent yet.
     pub total_timeout: Option<Duration>,
+    /// Only internal listeners can reach it; its exchanges are left out of totals.
+    pub internal: bool,
 }
 
 /// What a channel does with a request.

@@ -99,6 +99,11 @@ fn the_default_is_a_listener_an_origin_behind_it_and_admin() {
     let [endpoint] = &*snapshot.endpoints else { panic!("{:?}", snapshot.endpoints) };
     assert!(matches!(endpoint.address, EndpointAddress::Listener(id) if id.0 == 1));
     let [origin, default] = &*snapshot.channels else { panic!("{:?}", snapshot.channels) };
+    assert_eq!(
+        snapshot.listeners.iter().map(|listener| listener.internal).collect::<Vec<_>>(),
+        [false, true]
+    );
+    assert_eq!((origin.internal, default.internal), (true, false));
     assert!(matches!(&origin.action, Action::Respond(response) if response.status == 200));
     assert!(matches!(default.action, Action::Forward(upstream) if upstream.0 == 0));
 }
@@ -124,6 +129,27 @@ fn disabled_channels_are_left_out_and_do_not_shift_the_others() {
     assert_eq!(find("/app/x", "any.example", 0), Some("rest"));
     assert_eq!(find("/maintenance/x", "any.example", 0), Some("rest"));
     assert_eq!(find("/maintenance/x", "any.example", 1), Some("maintenance"));
+}
+
+#[test]
+fn a_channel_is_internal_when_only_internal_listeners_reach_it() {
+    let check = |matching: &str, expected: bool| {
+        let text = format!(
+            "listener.web.bind = '127.0.0.1:1'\n\
+             listener.a = {{ bind = '127.0.0.1:2', internal = true }}\n\
+             listener.b = {{ bind = '[::1]:3', internal = true }}\n\
+             upstream.own.endpoints = ['listener:a', {{ address = 'listener:b' }}]\n\
+             channel.off = {{ enabled = false, respond = {{}} }}\n\
+             channel.c = {{ upstream = 'own', match = {{ {matching} }} }}"
+        );
+        let snapshot = load(&text).snapshot;
+        assert_eq!(snapshot.channels[0].internal, expected, "{matching}");
+    };
+    check("listener = 'a'", true);
+    check("listener = ['a', 'b'], path_prefix = '/x'", true);
+    check("listener = ['a', 'web']", false);
+    check("path_prefix = '/x'", false);
+    check("", false);
 }
 
 #[test]
@@ -203,7 +229,7 @@ fn the_schema_names_every_key_of_a_dump() {
         object.unwrap_or_else(|| panic!("{pointer} in {schema:#}")).keys().cloned().collect()
     };
     assert_eq!(names("/properties"), ["admin", "channel", "listener", "node", "process", "upstream"]);
-    let listener = ["backlog", "bind", "forwarding", "limits", "protocol", "timeouts"];
+    let listener = ["backlog", "bind", "forwarding", "internal", "limits", "protocol", "timeouts"];
     assert_eq!(names("/$defs/Listener/properties"), listener);
     let matching = ["host", "listener", "methods", "path", "path_exact", "path_prefix"];
     assert_eq!(names("/$defs/Matching/properties"), matching);

@@ -210,14 +210,14 @@ backlog = 10"#,
     wrong_below_web(
         r#"listener.web.limits = { head_bytes = "128KiB", fields = 129 }"#,
         &[
-            r#"2:38: listener.web.limits.head_bytes: a head does not fit a buffer (process.buffer_size) (at most "64KiB", or a larger process.buffer_size)"#,
+            "2:38: listener.web.limits.head_bytes: must be 512B to 64KiB, found 128KiB",
             "2:57: listener.web.limits.fields: must be 1 to 128, found 129",
         ],
     );
     wrong_below_web(
         r#"listener.web.limits = { head_bytes = "1B", fields = 0 }"#,
         &[
-            "2:38: listener.web.limits.head_bytes: must be 512B to 1MiB, found 1B",
+            "2:38: listener.web.limits.head_bytes: must be 512B to 64KiB, found 1B",
             "2:53: listener.web.limits.fields: must be 1 to 128, found 0",
         ],
     );
@@ -243,6 +243,18 @@ backlog = 10"#,
         r#"listener.api.bind = "127.0.0.1:80""#,
         &[
             "2:21: listener.api.bind: 127.0.0.1:80 is already bound by listener.web.bind (choose another port)",
+        ],
+    );
+    wrong_below_web(
+        r#"listener.own = { bind = "0.0.0.0:81", internal = "yes" }"#,
+        &["2:50: listener.own.internal: expected true or false, found a string"],
+    );
+    wrong_below_web(
+        r#"listener.own = { bind = "0.0.0.0:81", internal = true }
+listener.v6 = { bind = "[2001:db8::1]:82", internal = true }"#,
+        &[
+            r#"2:25: listener.own.bind: an internal listener is bound to loopback, and 0.0.0.0 is not (bind it to "127.0.0.1:81", or leave internal out)"#,
+            r#"3:24: listener.v6.bind: an internal listener is bound to loopback, and 2001:db8::1 is not (bind it to "127.0.0.1:82", or leave internal out)"#,
         ],
     );
     wrong(
@@ -443,7 +455,7 @@ upstream.u = { endpoints = ["10.0.0.1:80"], idle_connections = 65536, idle_timeo
 upstream.u = { endpoints = ["0.0.0.0:80"], limits = { head_bytes = "65KiB" } }"#,
         &[
             r#"3:29: upstream.u.endpoints[0]: 0.0.0.0:80 stands for every address of this host and cannot be connected to (did you mean "127.0.0.1:80"?)"#,
-            r#"3:68: upstream.u.limits.head_bytes: a head does not fit a buffer (process.buffer_size) (at most "64KiB", or a larger process.buffer_size)"#,
+            "3:68: upstream.u.limits.head_bytes: must be 512B to 64KiB, found 65KiB",
         ],
     );
 }
@@ -574,6 +586,14 @@ channel.a = { respond = {}, priority = 7 }"#,
 channel.c.respond = {}"#,
         &[
             "2:21: warning: listener.any.bind: 0.0.0.0:80 overlaps 127.0.0.1:80 of listener.web.bind: the narrower one takes its connections",
+        ],
+    );
+    warned(
+        r#"listener.own = { bind = "127.0.0.1:81", internal = true }
+channel.c.upstream = "u"
+upstream.u.endpoints = ["localhost:81"]"#,
+        &[
+            r#"2:10: warning: listener.own: an internal listener serves this process's own upstreams, and no endpoint refers to it (for example endpoints = ["listener:own"])"#,
         ],
     );
     warned(

@@ -40,7 +40,9 @@ impl Serving<'_> {
         let cores = count(self.cores, "core");
         let mut text = String::new();
         for (listener, address) in self.snapshot.listeners.iter().zip(self.listeners) {
-            push_line(&mut text, &format!("listener {:width$} http://{address} ({cores})", listener.name));
+            let internal = if listener.internal { ", internal" } else { "" };
+            let line = format!("listener {:width$} http://{address} ({cores}{internal})", listener.name);
+            push_line(&mut text, &line);
         }
         if let Some(address) = self.admin {
             push_line(&mut text, &format!("{:label_width$} http://{address}", "admin"));
@@ -54,7 +56,9 @@ impl Serving<'_> {
 
     /// For whoever started it without knowing what to do with it.
     fn push_hints(&self, text: &mut String) {
-        let Some(web) = self.listeners.first().copied().map(reachable) else { return };
+        let mut listeners = self.snapshot.listeners.iter().zip(self.listeners);
+        let Some((_, web)) = listeners.find(|(listener, _)| !listener.internal) else { return };
+        let web = reachable(*web);
         push_line(text, "\ntry next");
         push_line(text, &format!("  curl http://{web}/"));
         push_line(text, &format!("  loadgen http://{web}/ -c 64 -d 10s"));
@@ -66,7 +70,9 @@ impl Serving<'_> {
 
     fn log(&self) {
         for (listener, address) in self.snapshot.listeners.iter().zip(self.listeners) {
-            tracing::info!(listener = listener.name, url = %format_args!("http://{address}"), cores = self.cores, "listening");
+            let url = format_args!("http://{address}");
+            let internal = listener.internal;
+            tracing::info!(listener = listener.name, %url, cores = self.cores, internal, "listening");
         }
         if let Some(address) = self.admin {
             tracing::info!(url = %format_args!("http://{address}"), "admin");
@@ -119,7 +125,7 @@ mod tests {
         };
         let expected = "\
 listener web     http://127.0.0.1:8080 (2 cores)
-listener origin  http://127.0.0.1:40123 (2 cores)
+listener origin  http://127.0.0.1:40123 (2 cores, internal)
 admin            http://127.0.0.1:9000
 driver           epoll (io_uring refused: Operation not permitted (os error 1))
 ";

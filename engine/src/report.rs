@@ -68,6 +68,7 @@ fn stats_text(stats: &Value) -> String {
     table.add_row(row);
     push_table(&mut out, "totals", &table);
     push_table(&mut out, "cores", &cores(stats));
+    push_table(&mut out, "listeners", &listeners(stats));
     push_table(&mut out, "channels", &channels(stats));
     push_table(&mut out, "endpoints", &endpoints(stats));
     out
@@ -78,12 +79,26 @@ fn cores(stats: &Value) -> Table {
         new_table(&["core", "cpu", "open", "accepted", "requests", "handed over", "taken over", "sleeps"], 0);
     for (index, core) in rows(&stats["cores"]).enumerate() {
         let over_listeners = |key: &str| -> u64 {
-            rows(&stats["listeners"]).filter_map(|listener| listener["per_core"][key][index].as_u64()).sum()
+            let listeners = rows(&stats["listeners"]).filter(|listener| !is_internal(listener));
+            listeners.filter_map(|listener| listener["per_core"][key][index].as_u64()).sum()
         };
         let mut row: Vec<_> =
             ["index", "cpu", "connections_open"].iter().map(|key| number(&core[key])).collect();
         row.extend(["accepted", "requests"].map(|key| over_listeners(key).to_string()));
         row.extend(["handed_over", "taken_over", "sleeps"].map(|key| number(&core[key])));
+        table.add_row(row);
+    }
+    table
+}
+
+fn listeners(stats: &Value) -> Table {
+    let mut table = new_table(&["listener", "address", "accepted", "requests", "received", "sent"], 2);
+    for listener in rows(&stats["listeners"]) {
+        let mut row = vec![name(listener), text(listener, "address").to_owned()];
+        row.extend(["accepted", "requests"].map(|key| number(&listener[key])));
+        row.extend(
+            ["bytes_received", "bytes_sent"].map(|key| bytes(listener[key].as_u64().unwrap_or_default())),
+        );
         table.add_row(row);
     }
     table
@@ -96,7 +111,7 @@ fn channels(stats: &Value) -> Table {
     let mut table = new_table(&header, 1);
     for channel in rows(&stats["channels"]) {
         let latency = &channel["latency"];
-        let mut row = vec![text(channel, "name").to_owned(), number(&channel["requests"])];
+        let mut row = vec![name(channel), number(&channel["requests"])];
         row.extend(["2xx", "3xx", "4xx", "5xx"].map(|class| number(&channel["responses"][class])));
         row.push(number(&channel["faults"]));
         row.extend(PERCENTILES.map(|(_, key)| latency_text(latency, &latency["percentiles"][key])));
@@ -152,6 +167,16 @@ fn push_table(out: &mut String, title: &str, table: &Table) {
 
 fn rows(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
+}
+
+/// What the row of a listener or channel begins with; totals leave the internal ones out.
+fn name(row: &Value) -> String {
+    let internal = if is_internal(row) { " (internal)" } else { "" };
+    format!("{}{internal}", text(row, "name"))
+}
+
+fn is_internal(row: &Value) -> bool {
+    row["internal"] == true
 }
 
 fn text<'v>(value: &'v Value, key: &str) -> &'v str {

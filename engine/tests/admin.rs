@@ -134,6 +134,51 @@ fn the_commands_show_what_was_served() {
     assert_eq!(json["channels"][0]["latency"]["count"], 3);
 }
 
+/// The embedded default, on ports of the kernel's choice; the harness adds admin.
+fn default_configuration() -> String {
+    let output = Engine::command().args(["config", "default"]).output().expect("the engine can be run");
+    let text = String::from_utf8(output.stdout).expect("text");
+    let (text, admin) = text.split_once("[admin]").expect("the last table");
+    assert!(text.contains("127.0.0.1:8080") && admin.contains("127.0.0.1:9000"), "{text}[admin]{admin}");
+    text.replace("127.0.0.1:8080", "127.0.0.1:0")
+}
+
+#[test]
+fn by_default_totals_are_what_clients_sent_although_the_origin_is_inside() {
+    const CLIENTS: usize = 8;
+    const PER_CLIENT: usize = 50;
+    const SENT: u64 = (CLIENTS * PER_CLIENT) as u64;
+    on_both_drivers(|driver| {
+        let engine = Engine::start_on_cores(driver, 2, default_configuration());
+        assert!(engine.log().contains(", internal)"), "{}", engine.log());
+        let mut clients: Vec<_> = (0..CLIENTS).map(|_| engine.connect()).collect();
+        for _ in 0..PER_CLIENT {
+            clients.iter_mut().for_each(|client| client.get("/").assert_is(200, "Hello from Corelane.\n"));
+        }
+        for total in ["requests", "exchanges", "responses/2xx"] {
+            engine.assert_counter(&format!("/totals/{total}"), SENT);
+        }
+        for total in ["connections_accepted", "connections_open"] {
+            engine.assert_counter(&format!("/totals/{total}"), CLIENTS as u64);
+        }
+        engine.assert_counter("/totals/faults", 0);
+        let admin = engine.admin();
+        assert_eq!(ask_json(admin, "/stats/latency")["count"], SENT);
+
+        // Shown all the same, in rows of their own.
+        engine.assert_counter("/listeners/1/requests", SENT);
+        engine.assert_counter("/channels/0/requests", SENT);
+        assert_eq!(ask_json(admin, "/stats/latency?channel=origin")["count"], SENT);
+        let stats = command(admin, &["stats"]);
+        let totals = stats.lines().skip_while(|line| *line != "totals").nth(2).expect("a row of totals");
+        assert_eq!(totals.split_whitespace().nth(2), Some(SENT.to_string().as_str()), "{stats}");
+        assert_eq!(stats.lines().filter(|line| line.starts_with("origin (internal) ")).count(), 2, "{stats}");
+
+        drop(clients);
+        engine.assert_counter("/totals/connections_open", 0);
+    });
+}
+
 #[test]
 fn sighup_is_survived_and_answered() {
     let origin = Origin::answering(OK);

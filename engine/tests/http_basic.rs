@@ -9,7 +9,6 @@ use common::engine::{Config, Driver, Engine};
 use common::message::Message;
 use common::on_both_drivers;
 use common::origin::{OK, Origin};
-use common::signal::Signal;
 
 /// What an origin received when a client sent `request`, and what the client received when the origin answered
 /// `answer`.
@@ -88,7 +87,10 @@ fn pipelined_requests_are_answered_in_order_however_they_are_split() {
         .map(|number| match number % 3 {
             0 => format!("GET /{number} HTTP/1.1\r\nHost: test\r\n\r\n"),
             1 => format!("POST /{number} HTTP/1.1\r\nHost: test\r\nContent-Length: 4\r\n\r\nbody"),
-            _ => format!("POST /{number} HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nbo\r\n2\r\ndy\r\n0\r\n\r\n"),
+            _ => format!(
+                "POST /{number} HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n\
+                2\r\nbo\r\n2\r\ndy\r\n0\r\n\r\n"
+            ),
         })
         .collect();
     on_both_drivers(|driver| {
@@ -276,7 +278,8 @@ fn fields_of_one_hop_stay_on_it() {
 #[test]
 fn framing_fields_named_in_connection_keep_their_meaning() {
     on_both_drivers(|driver| {
-        let request = "POST / HTTP/1.1\r\nHost: test\r\nConnection: content-length, host\r\nContent-Length: 4\r\n\r\nbody";
+        let request = "POST / HTTP/1.1\r\nHost: test\r\nConnection: content-length, host\r\n\
+            Content-Length: 4\r\n\r\nbody";
         let answer = "HTTP/1.1 200 OK\r\nConnection: Content-Length\r\nContent-Length: 2\r\n\r\nok";
         let (received, response) = pass_through(driver, "", request, answer);
         assert_eq!((received.text(), received.head.value("Host")), ("body", Some("test")));
@@ -331,8 +334,8 @@ fn forwarding_fields_of_trusted_proxies_are_extended() {
 
 #[test]
 fn forwarding_fields_can_be_turned_off() {
-    let listener = "forwarding = { x_forwarded_for = false, x_forwarded_proto = false, x_forwarded_host = false, \
-        via = false, request_id = false }";
+    let listener = "forwarding = { x_forwarded_for = false, x_forwarded_proto = false, \
+        x_forwarded_host = false, via = false, request_id = false }";
     on_both_drivers(|driver| {
         let request = format!("GET / HTTP/1.1\r\nHost: test\r\n{CLAIMED}\r\n");
         let (received, response) = pass_through(driver, listener, &request, OK);
@@ -530,28 +533,6 @@ fn pipelined_bytes_after_close_are_not_a_request() {
             client.assert_closed();
         }
         assert_eq!(origin.targets(), ["/", "/"]);
-    });
-}
-
-#[test]
-fn a_client_that_leaves_takes_its_exchange_with_it() {
-    on_both_drivers(|driver| {
-        let asked = Signal::default();
-        let is_asked = asked.clone();
-        let origin = Origin::start(move |peer| {
-            peer.request();
-            is_asked.give();
-            // Ends when the engine gives the connection up.
-            peer.wire.rest();
-        });
-        let engine = Engine::before(driver, origin.address);
-        let client = engine.connect();
-        client.send("GET /slow HTTP/1.1\r\nHost: test\r\n\r\n");
-        asked.take();
-        client.reset_when_dropped();
-        drop(client);
-        origin.wait_until(|seen| seen.ended == 1);
-        engine.assert_counter("/totals/connections_open", 0);
     });
 }
 

@@ -268,6 +268,50 @@ fn assert_nothing_completed(engine: &Engine, origin: &Origin) {
     assert!(completed.len() == 1 && completed[0].head.target() == "/good", "{completed:?}");
 }
 
+/// Bodies made of requests, from one to more than the engine reads for nothing; each with the fields before it.
+fn baited_bodies() -> Vec<String> {
+    let mut bodies = Vec::new();
+    for times in [1, 100, 1_700, 1_800, 100_000] {
+        let bait = SMUGGLED.repeat(times);
+        let length = bait.len();
+        for expect in ["", "Expect: 100-continue\r\n"] {
+            bodies.push(format!("{expect}Content-Length: {length}\r\n\r\n{bait}"));
+            bodies
+                .push(format!("{expect}Transfer-Encoding: chunked\r\n\r\n{length:x}\r\n{bait}\r\n0\r\n\r\n"));
+        }
+    }
+    bodies
+}
+
+#[test]
+fn a_body_that_nobody_reads_is_never_a_request() {
+    let config = format!(
+        "[listener.web]\nbind = \"127.0.0.1:0\"\n\
+        [channel.bait]\nmatch = {{ path_exact = \"/smuggled\" }}\nrespond = {{ body = \"smuggled\" }}\n\
+        [channel.fixed]\nmatch = {{ path_exact = \"/fixed\" }}\nrespond = {{ status = 403 }}\n\
+        [channel.dead]\nmatch = {{ path_exact = \"/dead\" }}\nupstream = \"dead\"\n\
+        [upstream.dead]\nendpoints = [\"{}\"]\n",
+        Origin::nowhere()
+    );
+    on_both_drivers(|driver| {
+        let engine = Engine::start(driver, &config);
+        for (target, status) in [("/fixed", 403), ("/dead", 502), ("/missed", 404)] {
+            for body in baited_bodies() {
+                let shown = &body[..body.len().min(100)];
+                let mut client = engine.connect();
+                // Fails once the engine has given up on the body.
+                client.send(format!("POST {target} HTTP/1.1\r\nHost: test\r\n{body}"));
+                client.send("GET /fixed HTTP/1.1\r\nHost: test\r\n\r\n");
+                client.finish();
+                assert_eq!(client.response().status(), status, "{target} {shown}");
+                let rest = String::from_utf8(client.rest()).expect("text");
+                let is_next = rest.starts_with("HTTP/1.1 403") && rest.matches("HTTP/1.1").count() == 1;
+                assert!(rest.is_empty() || is_next, "{target} {shown}: {rest}");
+            }
+        }
+    });
+}
+
 #[test]
 fn a_request_cut_short_never_completes() {
     const CUT: &[&str] = &[
@@ -424,6 +468,16 @@ fn an_answer_cut_short_is_visibly_incomplete() {
             assert_incomplete(&mut client, row, answer);
         }
         engine.assert_only_fault("response_truncated", CUT.len() as u64);
+        // With a reset, part of what was sent may be lost on its way.
+        let resetting = Origin::start(|peer| {
+            let request = peer.request().expect("a request");
+            peer.wire.send(CUT[request.head.target()[1..].parse::<usize>().expect("a row")]);
+            peer.wire.reset_when_dropped();
+        });
+        let engine = engine_before(driver, &resetting);
+        for (row, answer) in CUT.iter().enumerate() {
+            assert_incomplete(&mut engine.connect(), row, answer);
+        }
     });
 }
 
@@ -469,7 +523,8 @@ fn an_upgrade_nobody_asked_for_is_never_a_tunnel() {
         "GET / HTTP/1.1\r\nHost: test\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: test\r\nUpgrade: other\r\n\r\n",
         "GET / HTTP/1.0\r\nHost: test\r\nConnection: upgrade\r\nUpgrade: other\r\n\r\n",
-        "GET / HTTP/1.1\r\nHost: test\r\nConnection: upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AA\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: test\r\nConnection: upgrade, HTTP2-Settings\r\n\
+            Upgrade: h2c\r\nHTTP2-Settings: AA\r\n\r\n",
     ];
     on_both_drivers(|driver| {
         let origin = Origin::answering(SWITCH);
@@ -533,7 +588,10 @@ fn bytes_on_an_idle_connection_are_never_an_answer() {
                 client.get(&format!("/{number}")).assert_is(200, &format!("/{number}"));
                 speak.give();
                 spoken.take();
+                // Bytes that arrive after the next request look like its answer to anybody.
+                engine.assert_counter("/upstreams/0/endpoints/0/idle", 0);
             }
+            assert_eq!(origin.seen().connections, 10, "none is used twice");
         }
     });
 }

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use common::connection::Connection;
 use common::engine::{Config, Driver, Engine};
 use common::origin::{OK, Origin};
+use common::pattern::{self, Check};
 use common::signal::Signal;
 use common::{eventually, on_both_drivers};
 use rustix::process::Signal as ProcessSignal;
@@ -149,6 +150,29 @@ fn sigterm_lets_exchanges_finish_and_closes_the_rest() {
 }
 
 #[test]
+fn sigterm_lets_a_download_finish() {
+    const LENGTH: u64 = 32 * 1024 * 1024;
+    on_both_drivers(|driver| {
+        let origin = Origin::start(|peer| {
+            peer.request();
+            peer.wire.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {LENGTH}\r\n\r\n"));
+            pattern::send(LENGTH, &[64 * 1024], |piece| peer.wire.send(piece));
+        });
+        let mut engine = Engine::before(driver, origin.address);
+        let mut idle = engine.connect();
+        let mut client = engine.connect();
+        client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
+        let framing = client.head().expect("an answer").response_framing("GET");
+        engine.signal(ProcessSignal::TERM);
+        idle.assert_closed();
+        let mut check = Check::default();
+        assert!(client.body(framing, |bytes| check.take(bytes)).is_complete);
+        client.assert_closed();
+        assert!(engine.wait().success(), "{}", engine.log());
+    });
+}
+
+#[test]
 fn sigterm_without_work_ends_at_once() {
     on_both_drivers(|driver| {
         let mut engine = Engine::start_on_cores(driver, 2, ANSWER);
@@ -245,5 +269,30 @@ fn the_address_family_does_not_matter() {
         let mut client = engine.connect();
         client.ask(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).assert_is(200, "here");
         client.ask(&format!("GET http://{host}/ HTTP/1.1\r\nHost: {host}\r\n\r\n")).assert_is(200, "here");
+    });
+}
+
+#[test]
+fn running_out_of_descriptors_is_survived() {
+    const DESCRIPTORS: usize = 64;
+    const PERIOD: Duration = Duration::from_millis(500);
+    on_both_drivers(|driver| {
+        let mut command = Command::new("prlimit");
+        command.args([&format!("--nofile={DESCRIPTORS}"), env!("CARGO_BIN_EXE_engine")]);
+        let engine = Engine::spawn(&mut command, &arguments(&format!("--cores 1 --driver {driver}")), ANSWER);
+        engine.wait_until_ready();
+        let mut clients: Vec<Connection> = (0..4 * DESCRIPTORS).map(|_| engine.connect()).collect();
+        // The first of them is served all the same.
+        clients[0].get("/").assert_is(200, "here");
+        let (before, lines_before) = (engine.cpu_time(), engine.log().lines().count());
+        // What the engine burns while it cannot accept.
+        thread::sleep(PERIOD);
+        let (burnt, lines) = (engine.cpu_time() - before, engine.log().lines().count() - lines_before);
+        assert!(burnt < PERIOD / 5, "{burnt:?} in {PERIOD:?}");
+        assert!(lines <= 1, "{}", engine.log());
+        drop(clients);
+        for _ in 0..DESCRIPTORS {
+            engine.connect().get("/").assert_is(200, "here");
+        }
     });
 }

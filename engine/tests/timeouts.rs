@@ -54,7 +54,7 @@ fn a_head_that_stalls_or_trickles_is_answered_408() {
         // More bytes do not buy more time.
         let mut trickle = engine.connect();
         let since = Instant::now();
-        let line = "GET / HTTP/1.1\r\nHost: test\r\nX: yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy";
+        let line = format!("GET / HTTP/1.1\r\nHost: test\r\nX: {}", "y".repeat(100));
         for byte in line.bytes() {
             if !trickle.send([byte]) || since.elapsed() > 2 * SHORT {
                 break;
@@ -71,6 +71,22 @@ fn a_head_that_stalls_or_trickles_is_answered_408() {
         second.send("G");
         assert_eq!(second.response().status(), 408);
         engine.assert_only_fault("head_timeout", 3);
+    });
+}
+
+#[test]
+fn an_empty_line_does_not_begin_a_request() {
+    let config = "[listener.web]\nbind = \"127.0.0.1:0\"\ntimeouts = { head = \"50ms\", idle = \"250ms\" }\n\
+        [channel.a]\nrespond = {}";
+    on_both_drivers(|driver| {
+        let engine = Engine::start(driver, config);
+        let mut client = engine.connect();
+        // Some old clients send a line end after a body, and then nothing: RFC 9112 §2.2.
+        let request = "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 1\r\n\r\nx\r\n";
+        let since = Instant::now();
+        assert_eq!(client.ask(request).status(), 200);
+        client.assert_closed();
+        assert_not_early(since);
     });
 }
 

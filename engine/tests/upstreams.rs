@@ -139,8 +139,9 @@ fn when_all_endpoints_refuse_the_answer_is_502() {
             let mut client = engine.connect();
             assert_eq!(client.get("/").status(), 502);
             assert_eq!(client.ask(POST).status(), 502);
+            assert_eq!(client.ask("HEAD / HTTP/1.1\r\nHost: test\r\n\r\n").status(), 502);
             client.assert_open();
-            engine.assert_only_fault("connect_failed", 2);
+            engine.assert_only_fault("connect_failed", 3);
         }
     });
 }
@@ -165,7 +166,11 @@ fn a_kept_connection_that_the_endpoint_closes_is_not_used() {
                 // The one that closes is the one that would be used next.
                 match number % 2 {
                     0 => client.get("/").assert_is(200, "ok"),
-                    _ => client.ask(POST).assert_is(200, "ok"),
+                    _ => {
+                        // A POST that meets the end of its connection on the way is lost, whoever sends it.
+                        engine.assert_counter("/upstreams/0/endpoints/0/idle", 0);
+                        client.ask(POST).assert_is(200, "ok");
+                    }
                 }
                 close.give();
                 origin.wait_until(|seen| seen.ended == number + 1);

@@ -242,11 +242,12 @@ impl Client {
                 if chunk.is_empty() {
                     break;
                 }
-                // A head or a chunk's size line came in parts: what is there of it stays where it is.
-                received = stream.recv_into(&mut chunk).await?;
-                if received == 0 {
-                    return Ok(reader.end()?);
-                }
+                // A head or a chunk's size line came in parts.
+                let begun = chunk.to_vec();
+                drop(chunk);
+                let Some(whole) = stream.recv_behind(&begun).await? else { return Ok(reader.end()?) };
+                chunk = whole;
+                received = chunk.len() - begun.len();
             }
         }
         Ok(reader.end()?)

@@ -199,9 +199,10 @@ impl Connection {
             }
             examined = chunk.len();
             self.stream.set_deadline(self.core.now() + IDLE_MAX);
-            if self.stream.recv_into(&mut chunk).await? == 0 {
-                return Ok(None);
-            }
+            let begun = chunk.to_vec();
+            drop(chunk);
+            let Some(whole) = self.stream.recv_behind(&begun).await? else { return Ok(None) };
+            chunk = whole;
         }
     }
 

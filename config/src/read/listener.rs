@@ -15,12 +15,13 @@ pub(super) fn read(fields: &mut Fields<'_>, buffer_size: ByteSize) -> Option<Lis
     fields.require("bind", "\"0.0.0.0:8080\"");
     let bind = fields.parsed("bind", address::parse_bind);
     let protocol = read_protocol(fields);
+    let internal = fields.boolean("internal", false);
     let backlog = fields.integer("backlog", 1..=u16::MAX, backlog_default());
     let limits = fields.table("limits", |fields| read_head_limits(fields, buffer_size));
     let timeouts = fields.table("timeouts", read_timeouts).unwrap_or_default();
     let forwarding = fields.table("forwarding", read_forwarding).unwrap_or_default();
     let limits = limits.unwrap_or_else(|| head_limits_default(buffer_size));
-    Some(Listener { bind: bind?, protocol, backlog, limits, timeouts, forwarding })
+    Some(Listener { bind: bind?, protocol, internal, backlog, limits, timeouts, forwarding })
 }
 
 pub(super) fn read_admin(fields: &mut Fields<'_>) -> Admin {

@@ -22,6 +22,16 @@ pub enum Target {
     Listener(String),
 }
 
+impl Target {
+    /// The name of the listener, if it is one of this process's own.
+    pub(crate) fn listener(&self) -> Option<&str> {
+        match self {
+            Self::Listener(name) => Some(name),
+            Self::Tcp(_) | Self::Localhost(_) => None,
+        }
+    }
+}
+
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

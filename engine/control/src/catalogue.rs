@@ -79,7 +79,7 @@ pub(crate) static LISTENER: [Entry<ListenerCounters>; 6] = [
     counter("idle_timeouts", "Connections closed because they were idle too long", |listener| {
         listener.idle_timeouts.value()
     }),
-    counter("requests", "Requests whose head was complete, refused or not", |listener| {
+    counter("requests", "Requests whose head kept every rule, taken by a channel or not", |listener| {
         listener.requests.value()
     }),
     bytes("bytes_received", "received", "Bytes received from clients", |listener| {

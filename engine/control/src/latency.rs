@@ -109,19 +109,18 @@ impl Latency {
         }
     }
 
-    /// One phase of one channel, or of all channels together. A window holds at least its length, and what came
+    /// One phase of the channels that are wanted, together. A window holds at least its length, and what came
     /// in since the last seal besides.
     pub(crate) fn merged(
         &self,
-        channel: Option<ChannelId>,
+        is_wanted: impl Fn(ChannelId) -> bool,
         phase: Phase,
         window: Window,
         now: Instant,
     ) -> MergedHistogram {
-        let wanted = |id: ChannelId| channel.is_none_or(|channel| channel == id);
         let mut merged = merged_histogram();
         let Some(length) = window.length() else {
-            for (_, _, total) in self.totals().filter(|(id, of, _)| wanted(*id) && *of == phase) {
+            for (_, _, total) in self.totals().filter(|(id, of, _)| is_wanted(*id) && *of == phase) {
                 merge(
                     &mut merged,
                     total.iter_recorded().map(|step| (step.value_iterated_to(), step.count_at_value())),
@@ -132,7 +131,7 @@ impl Latency {
         let recent =
             self.sealed.iter().rev().take_while(|(at, _)| now.saturating_duration_since(*at) < length);
         for slice in recent.map(|(_, slice)| slice).chain([&self.open]) {
-            for (_, counts) in slice.iter().filter(|((id, of), _)| wanted(*id) && *of == phase as usize) {
+            for (_, counts) in slice.iter().filter(|((id, of), _)| is_wanted(*id) && *of == phase as usize) {
                 merge(&mut merged, counts.iter().map(|(value, count)| (*value, *count)));
             }
         }
@@ -198,22 +197,24 @@ mod tests {
             latency.add(WEB, Phase::Total, &histogram_of(of_core));
         }
         for window in Window::ALL {
-            assert_eq!(latency.merged(Some(WEB), Phase::Total, window, now), all, "{}", window.name());
-            assert_eq!(latency.merged(None, Phase::Total, window, now), all, "{}", window.name());
-            assert!(latency.merged(Some(API), Phase::Total, window, now).is_empty());
-            assert!(latency.merged(Some(WEB), Phase::Body, window, now).is_empty());
+            assert_eq!(latency.merged(|id| id == WEB, Phase::Total, window, now), all, "{}", window.name());
+            assert_eq!(latency.merged(|_| true, Phase::Total, window, now), all, "{}", window.name());
+            assert!(latency.merged(|id| id == API, Phase::Total, window, now).is_empty());
+            assert!(latency.merged(|_| true, Phase::Body, window, now).is_empty());
         }
         assert_eq!(latency.totals().count(), 1);
     }
 
     #[test]
-    fn without_a_channel_all_channels_are_merged() {
+    fn the_wanted_channels_are_merged() {
         let mut latency = Latency::new(2);
         latency.add(WEB, Phase::Wait, &histogram_of([5_000]));
         latency.add(API, Phase::Wait, &histogram_of([7_000_000, 9_000_000]));
         for window in Window::ALL {
-            let merged = latency.merged(None, Phase::Wait, window, Instant::now());
+            let merged = latency.merged(|_| true, Phase::Wait, window, Instant::now());
             assert_eq!((merged.len(), merged.count_at(5_000), merged.count_at(9_000_000)), (3, 1, 1));
+            let merged = latency.merged(|id| id != WEB, Phase::Wait, window, Instant::now());
+            assert_eq!((merged.len(), merged.count_at(5_000)), (2, 0));
         }
     }
 
@@ -226,7 +227,7 @@ mod tests {
             latency.seal(begin + Duration::from_secs(second));
         }
         let now = begin + Duration::from_secs(90);
-        let held = |window, now| latency.merged(None, Phase::Total, window, now).len();
+        let held = |window, now| latency.merged(|_| true, Phase::Total, window, now).len();
         assert_eq!(Window::ALL.map(|window| held(window, now)), [90, 60, 10, 1]);
         let later = now + Duration::from_secs(5);
         assert_eq!(Window::ALL.map(|window| held(window, later)), [90, 55, 5, 0]);

@@ -2,6 +2,7 @@
 //!
 //! Never copies a counter: what is handed out is read in place.
 
+use config::snapshot::EndpointAddress;
 use proto::http1::rejected::{RequestRejected, ResponseRejected};
 use proxy::outcome::Fault;
 use proxy::stats::{ChannelCounters, CoreStats, EndpointCounters, ListenerCounters};
@@ -28,6 +29,37 @@ impl Shared {
     /// The shards of an endpoint, by core.
     pub(crate) fn endpoint(&self, index: usize) -> Vec<&EndpointCounters> {
         self.cores().map(|core| &core.endpoints[index]).collect()
+    }
+
+    /// The shards of all listeners that are internal, or of all that are not.
+    pub(crate) fn listeners(&self, internal: bool) -> impl Iterator<Item = &ListenerCounters> {
+        let settings = &self.snapshot.listeners;
+        self.cores().flat_map(move |core| {
+            let shards = settings.iter().zip(&core.listeners);
+            shards.filter(move |(listener, _)| listener.internal == internal).map(|(_, shard)| shard)
+        })
+    }
+
+    /// The shards of all channels that are internal, or of all that are not.
+    pub(crate) fn channels(&self, internal: bool) -> impl Iterator<Item = &ChannelCounters> {
+        let settings = &self.snapshot.channels;
+        self.cores().flat_map(move |core| {
+            let shards = settings.iter().zip(&core.channels);
+            shards.filter(move |(channel, _)| channel.internal == internal).map(|(_, shard)| shard)
+        })
+    }
+
+    /// The shards of all endpoints that are internal listeners.
+    pub(crate) fn endpoints_internal(&self) -> impl Iterator<Item = &EndpointCounters> {
+        let snapshot = &self.snapshot;
+        let is_internal = |address| match address {
+            EndpointAddress::Listener(id) => snapshot.listeners[usize::from(id.0)].internal,
+            EndpointAddress::Tcp(_) => false,
+        };
+        self.cores().flat_map(move |core| {
+            let shards = snapshot.endpoints.iter().zip(&core.endpoints);
+            shards.filter(move |(endpoint, _)| is_internal(endpoint.address)).map(|(_, shard)| shard)
+        })
     }
 
     /// Faults of all kinds by name.

@@ -43,12 +43,13 @@ struct ProcessStats<'s> {
     cores: usize,
 }
 
-/// The figures asked for first. A request through a listener of this process that is also an endpoint of it
-/// counts on both.
+/// The figures asked for first: what others asked of this process, each request once. What came in by an internal
+/// listener is the second half of a request that is counted already.
 #[derive(Serialize)]
 struct Totals {
     connections_open: u64,
     connections_accepted: u64,
+    /// The cores' own number: for the time it takes, an internal exchange counts besides the one it serves.
     exchanges_open: u64,
     requests: u64,
     exchanges: u64,
@@ -72,6 +73,7 @@ struct CoreStatus<'s> {
 struct ListenerStatus<'s> {
     name: &'s str,
     address: SocketAddr,
+    internal: bool,
     #[serde(flatten)]
     counted: Sums<'s, ListenerCounters>,
     per_core: ByCore<'s, ListenerCounters>,
@@ -80,6 +82,7 @@ struct ListenerStatus<'s> {
 #[derive(Serialize)]
 struct ChannelStatus<'s> {
     name: &'s str,
+    internal: bool,
     #[serde(flatten)]
     counted: Sums<'s, ChannelCounters>,
     responses: BTreeMap<&'static str, u64>,
@@ -146,21 +149,33 @@ impl<'s> ProcessStats<'s> {
 impl Totals {
     fn of(shared: &Shared) -> Self {
         let cores = || shared.cores();
-        let listeners = || cores().flat_map(|core| &core.listeners);
-        let channels = || cores().flat_map(|core| &core.channels);
+        let listeners = || shared.listeners(false);
+        let channels = || shared.channels(false);
+        // A core counts a fault before its channel does: read in the opposite order, the channels are never ahead.
+        let faults_internal = sum(shared.channels(true), |channel| channel.faults.value());
+        let faults: u64 = shared.faults().map(|(_, count)| count).sum();
         Self {
-            connections_open: sum(cores(), |core| core.connections_open.value()),
+            connections_open: connections_open(shared),
             connections_accepted: sum(listeners(), |listener| listener.accepted.value()),
             exchanges_open: sum(cores(), |core| core.exchanges_open.value()),
             requests: sum(listeners(), |listener| listener.requests.value()),
             exchanges: sum(channels(), |channel| channel.requests.value()),
             responses: responses(channels).collect(),
-            faults: shared.faults().map(|(_, count)| count).sum(),
+            faults: faults.saturating_sub(faults_internal),
             retries: sum(channels(), |channel| channel.retries.value()),
             bytes_received: sum(listeners(), |listener| listener.bytes_received.value()),
             bytes_sent: sum(listeners(), |listener| listener.bytes_sent.value()),
         }
     }
+}
+
+/// Client connections open now. Both ends of an internal one are in this process, and the other end is an endpoint's.
+fn connections_open(shared: &Shared) -> u64 {
+    let open = sum(shared.cores(), |core| core.connections_open.value());
+    let internal =
+        sum(shared.endpoints_internal(), |endpoint| endpoint.idle.value() + endpoint.active.value());
+    // The two ends are opened and closed one after the other.
+    open.saturating_sub(internal)
 }
 
 impl<'s> CoreStatus<'s> {
@@ -174,9 +189,11 @@ impl<'s> CoreStatus<'s> {
 impl<'s> ListenerStatus<'s> {
     fn of(shared: &'s Shared, index: usize) -> Self {
         let shards = shared.listener(index);
+        let listener = &shared.snapshot.listeners[index];
         Self {
-            name: &shared.snapshot.listeners[index].name,
+            name: &listener.name,
             address: shared.listener_addresses[index],
+            internal: listener.internal,
             counted: Sums { entries: &catalogue::LISTENER, shards: shards.clone() },
             per_core: ByCore { entries: &catalogue::LISTENER, shards },
         }
@@ -186,8 +203,10 @@ impl<'s> ListenerStatus<'s> {
 impl<'s> ChannelStatus<'s> {
     fn of(shared: &'s Shared, index: usize) -> Self {
         let shards = shared.channel(index);
+        let channel = &shared.snapshot.channels[index];
         Self {
-            name: &shared.snapshot.channels[index].name,
+            name: &channel.name,
+            internal: channel.internal,
             counted: Sums { entries: &catalogue::CHANNEL, shards: shards.clone() },
             responses: responses(|| shards.iter().copied()).collect(),
             per_core: ByCore { entries: &catalogue::CHANNEL, shards: shards.clone() },
@@ -252,6 +271,7 @@ mod tests {
         check("/cores/2/thread_id", json!(77));
         check("/cores/1/connections_open", json!(2));
         check("/listeners/0/name", json!("web"));
+        check("/listeners/0/internal", json!(false));
         check("/listeners/0/requests", json!(60));
         check("/listeners/0/per_core/requests", json!([10, 20, 30]));
         check("/channels/1/name", json!("default"));
@@ -262,5 +282,53 @@ mod tests {
         check("/faults/head_timeout", json!(0));
         check("/requests_rejected", json!({}));
         check("/responses_rejected", json!({ "bare_line_feed": 6 }));
+    }
+
+    #[test]
+    fn totals_leave_out_what_is_internal_and_its_row_does_not() {
+        let (shared, _cores) = testing::shared(2);
+        for fellow in shared.fellows.iter() {
+            let stats = &fellow.stats;
+            // As many on `origin` (listener 1, channel 0) as on `web` and `default`, which it serves.
+            for listener in &stats.listeners {
+                listener.accepted.add(1);
+                listener.requests.add(10);
+                listener.bytes_received.add(100);
+                listener.bytes_sent.add(200);
+            }
+            for channel in &stats.channels {
+                channel.requests.add(10);
+                channel.responses[1].add(9);
+                channel.faults.add(1);
+                channel.retries.add(2);
+                stats.faults[0].add(1);
+            }
+            stats.connections_open.set(7);
+            stats.endpoints[0].active.set(1);
+            stats.endpoints[0].idle.set(2);
+        }
+        let stats = serde_json::to_value(Stats::of(&shared)).expect("json");
+        let totals = json!({
+            "connections_open": 8,
+            "connections_accepted": 2,
+            "exchanges_open": 0,
+            "requests": 20,
+            "exchanges": 20,
+            "responses": { "1xx": 0, "2xx": 18, "3xx": 0, "4xx": 0, "5xx": 0 },
+            "faults": 2,
+            "retries": 4,
+            "bytes_received": 200,
+            "bytes_sent": 400,
+        });
+        assert_eq!(stats["totals"], totals);
+        let check = |pointer: &str, expected: serde_json::Value| {
+            assert_eq!(stats.pointer(pointer), Some(&expected), "{pointer}");
+        };
+        check("/listeners/1/internal", json!(true));
+        check("/listeners/1/requests", json!(20));
+        check("/channels/0/internal", json!(true));
+        check("/channels/0/requests", json!(20));
+        check("/channels/1/internal", json!(false));
+        check("/faults/request_rejected", json!(4));
     }
 }

@@ -17,6 +17,7 @@ use crate::exchange::Route;
 use crate::outcome::Fault;
 use crate::relay::Coding;
 use crate::response::count_answer;
+use crate::stats::Phase;
 use crate::workspace::Workspace;
 
 /// Largest rest of a body that is read and dropped to keep the connection. Beyond, a new connection is cheaper for
@@ -65,8 +66,8 @@ pub(crate) async fn refuse(
     };
     let mut answer = ArrayVec::<u8, ANSWER_BYTES_MAX>::new();
     error_answer(status, &plan, &mut answer);
-    work.text.clear();
-    work.text.extend_from_slice(&answer);
+    work.answer_text.clear();
+    work.answer_text.extend_from_slice(&answer);
     if send(state, client, work).await.is_err() {
         return Next::Close;
     }
@@ -88,14 +89,16 @@ pub(crate) async fn respond(
     let mut head = ArrayVec::<u8, ANSWER_BYTES_MAX>::new();
     let written = answer_head(response.status, &response.content_type, response.body.len(), &plan, &mut head);
     written.expect("the configuration bounds the content type");
-    work.text.clear();
-    work.text.extend_from_slice(&head);
+    work.answer_text.clear();
+    work.answer_text.extend_from_slice(&head);
     if has_body(response.status, &plan) {
-        work.text.extend_from_slice(&response.body);
+        work.answer_text.extend_from_slice(&response.body);
         route.counters.body_bytes_sent.add(response.body.len() as u64);
     }
     count_answer(route.counters, Some(response.status));
-    match send(state, client, work).await {
+    let sent = send(state, client, work).await;
+    state.record(route, Phase::Total, state.core.now().since(route.began));
+    match sent {
         Ok(()) => finish(state, client, rest).await,
         Err(_) => Next::Close,
     }
@@ -115,9 +118,9 @@ fn keeps(state: &CoreState, request: &RequestHead, rest: &Rest) -> bool {
 
 async fn send(state: &CoreState, client: &Client, work: &Workspace) -> std::io::Result<()> {
     let timeout = client.settings(state).timeouts.send;
-    client.stream.set_send_deadline(state.core.now() + timeout);
-    client.stream.send_all(&work.text).await?;
-    state.stats.listeners[usize::from(client.listener.0)].bytes_sent.add(work.text.len() as u64);
+    client.stream.set_send_deadline(state.core.turn_time() + timeout);
+    client.stream.send_all(&work.answer_text).await?;
+    state.stats.listeners[usize::from(client.listener.0)].bytes_sent.add(work.answer_text.len() as u64);
     Ok(())
 }
 
@@ -130,7 +133,7 @@ async fn finish(state: &CoreState, client: &mut Client, rest: Option<Rest>) -> N
         let mut chunk = match at_hand.take() {
             Some(chunk) => chunk,
             None => {
-                client.stream.set_recv_deadline(state.core.now() + timeout);
+                client.stream.set_recv_deadline(state.core.turn_time() + timeout);
                 match client.stream.recv().await {
                     Ok(Some(chunk)) => chunk,
                     Ok(None) | Err(_) => return Next::Close,

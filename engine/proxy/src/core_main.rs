@@ -16,9 +16,11 @@ use runtime::mailbox::{Receiver, Sender};
 use runtime::{Core, CoreConfig, Instant};
 
 use crate::client::Clients;
+use crate::exchange::Route;
 use crate::listener;
 use crate::message::CoreMessage;
-use crate::stats::{Collected, CoreStats, HistogramSet};
+use crate::relay::SetAside;
+use crate::stats::{Collected, CoreStats, HistogramSet, Phase};
 use crate::upstream::Upstreams;
 use crate::workspace::Workspaces;
 
@@ -67,12 +69,21 @@ pub(crate) struct CoreState {
     pub(crate) match_caches: RefCell<MatchCaches>,
     pub(crate) histograms: RefCell<Box<HistogramSet>>,
     pub(crate) drain: Drain,
+    /// Bytes of messages whose receivers do not take them.
+    pub(crate) set_aside: SetAside,
+    /// Tasks that wait for another request of their client; see [`crate::client`].
+    pub(crate) lingering: Cell<u32>,
 }
 
 impl CoreState {
     /// Whether connections end with the exchange they carry.
     pub(crate) fn is_draining(&self) -> bool {
         self.drain.has_begun.get()
+    }
+
+    /// Records how long a phase of an exchange took.
+    pub(crate) fn record(&self, route: &Route<'_>, phase: Phase, duration: Duration) {
+        self.histograms.borrow_mut().channel(route.id).record(phase, duration);
     }
 }
 
@@ -94,6 +105,8 @@ pub fn serve(setup: CoreSetup) -> io::Result<()> {
             upstreams,
             workspaces: Workspaces::default(),
             drain: Drain::default(),
+            set_aside: SetAside::default(),
+            lingering: Cell::new(0),
             core,
             snapshot,
             stats,
@@ -183,5 +196,5 @@ impl Drain {
 
 /// The earlier of `timeout` from now and the end of the exchange.
 pub(crate) fn deadline(core: &Core, timeout: Duration, total: Instant) -> Instant {
-    (core.now() + timeout).min(total)
+    (core.turn_time() + timeout).min(total)
 }

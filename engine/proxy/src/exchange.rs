@@ -19,9 +19,9 @@ use crate::body::Body;
 use crate::client::{Client, Next};
 use crate::core_main::CoreState;
 use crate::outcome::Fault;
-use crate::relay::{Broken, Coding, Way};
+use crate::relay::{Broken, Coding, Parcel};
 use crate::request;
-use crate::response::{self, Answered, Progress};
+use crate::response::{self, Answered, Progress, Upload};
 use crate::stats::{ChannelCounters, Phase};
 use crate::upstream::Connection;
 use crate::workspace::Workspace;
@@ -38,12 +38,12 @@ pub(crate) struct Route<'a> {
     pub(crate) total: Instant,
 }
 
-/// Serves one request of `client`.
+/// Serves one request of `client`, whose first bytes are in [`Client::unread`].
 pub(crate) async fn exchange(state: &CoreState, client: &mut Client, work: &mut Workspace) -> Next {
     // 1. The head.
-    let chunk = match request::receive_head(state, client, &mut work.request).await {
-        Ok(Some(chunk)) => chunk,
-        Ok(None) => return Next::Close,
+    let Some(first_bytes) = client.unread.take() else { return Next::Close };
+    let chunk = match request::receive_head(state, client, first_bytes, &mut work.request).await {
+        Ok(chunk) => chunk,
         Err(fault) => {
             state.stats.count_fault(fault);
             return answer::refuse(state, client, None, fault, work).await;
@@ -81,6 +81,7 @@ pub(crate) async fn exchange(state: &CoreState, client: &mut Client, work: &mut 
         Err(Failed { fault, rest }) => {
             state.stats.count_fault(fault);
             counters.faults.add(1);
+            state.record(&route, Phase::Total, state.core.now().since(began));
             match rest {
                 Answerable::Yes(rest) => {
                     response::count_answer(counters, fault.status());
@@ -92,8 +93,6 @@ pub(crate) async fn exchange(state: &CoreState, client: &mut Client, work: &mut 
         }
     };
     counters.requests.add(1);
-    let duration = state.core.now().since(began);
-    state.histograms.borrow_mut().channel(id).record(Phase::Total, duration);
     next
 }
 
@@ -138,7 +137,7 @@ async fn forward(
     client: &mut Client,
     route: &Route<'_>,
     upstream: UpstreamId,
-    mut chunk: Chunk,
+    chunk: Chunk,
     work: &mut Workspace,
 ) -> Result<Next, Failed> {
     let settings = &state.snapshot.upstreams[usize::from(upstream.0)];
@@ -146,25 +145,24 @@ async fn forward(
     // 1. The rewritten head, and what is at hand of the body, over a connection.
     request::rewrite(state, client, settings, &chunk, work);
     let mut body = Body::of_request(work.request.framing);
-    let sent = send_request(state, route, upstream, &mut body, &mut chunk, work).await;
-    let (mut connection, connected_at) = match sent {
+    let sent = send_request(state, client, route, upstream, &mut body, chunk, work).await;
+    let SentRequest { mut connection, connected_at, mut rest } = match sent {
         Ok(sent) => sent,
-        Err(fault) => {
-            let rest = Rest::after_head(&work.request, chunk);
-            return Err(Failed { fault, rest: Answerable::Yes(Some(rest)) });
+        Err(Unsent { fault, chunk }) => {
+            let rest = chunk.map(|chunk| Rest::after_head(&work.request, chunk));
+            return Err(Failed { fault, rest: Answerable::Yes(rest) });
         }
     };
-    let mut beyond = (!chunk.is_empty()).then_some(chunk);
 
     // 2. The rest of the body up, and the answer down: at the same time, since an endpoint may answer early.
-    let progress = Progress::new(connected_at);
-    let outcome = if body.is_done() {
-        progress.is_request_sent.set(true);
+    let upload = if body.is_done() { Upload::Done } else { Upload::Underway };
+    let progress = Progress::new(upload, connected_at);
+    let outcome = if upload == Upload::Done {
         loop {
             let outcome =
                 response::relay_answer(state, client, route, settings, &connection, &progress, work).await;
-            if !(matches!(outcome, Err(Fault::UpstreamGone)) && may_send_again(&connection, &progress, work))
-            {
+            let is_dead = matches!(outcome, Err(Fault::UpstreamGone));
+            if !(is_dead && may_send_again(&connection, &progress, work)) {
                 break outcome;
             }
             match send_again(state, route, upstream, &connection, work).await {
@@ -173,11 +171,11 @@ async fn forward(
             }
         }
     } else {
-        duplex(state, client, route, settings, &connection, &mut body, &mut beyond, &progress, work).await
+        duplex(state, client, route, settings, &connection, &mut body, &mut rest, &progress, work).await
     };
-    let is_request_over = body.is_done();
+    let is_request_over = progress.upload.get() == Upload::Done;
     if is_request_over {
-        client.unread = beyond.take();
+        client.unread = rest;
     }
 
     // 3. What follows for both connections.
@@ -194,57 +192,90 @@ async fn forward(
         }
         Err(fault) if progress.is_answer_begun.get() => Err(Failed { fault, rest: Answerable::No }),
         Err(fault) => {
-            let rest = is_request_over.then(|| Rest { body, at_hand: client.unread.take() });
+            let rest = is_request_over.then(|| Rest { body: Body::Done, at_hand: client.unread.take() });
             Err(Failed { fault, rest: Answerable::Yes(rest) })
         }
     }
 }
 
-/// Finds a connection and sends the request's head over it, with what is at hand of the body. What was sent is
-/// taken off `chunk` and `body`.
+/// A request that is on its way.
+struct SentRequest {
+    connection: Connection,
+    connected_at: Instant,
+    /// What was received beyond the bytes sent.
+    rest: Option<Chunk>,
+}
+
+/// A request that did not get away.
+struct Unsent {
+    fault: Fault,
+    /// The request as it was received, as long as nothing of it was sent.
+    chunk: Option<Chunk>,
+}
+
+/// Finds a connection and sends the request's head over it, with what is at hand of the body.
 async fn send_request(
     state: &CoreState,
+    client: &Client,
     route: &Route<'_>,
     upstream: UpstreamId,
     body: &mut Body,
-    chunk: &mut Chunk,
+    chunk: Chunk,
     work: &mut Workspace,
-) -> Result<(Connection, Instant), Fault> {
+) -> Result<SentRequest, Unsent> {
     let settings = &state.snapshot.upstreams[usize::from(upstream.0)];
     let (mut connection, mut connected_at) = match state.upstreams.reuse(upstream) {
         Ok(connection) => (connection, route.began),
-        Err(endpoint) => {
-            let connection = state.upstreams.connect(upstream, endpoint, route.total).await?;
-            (connection, record_connect(state, route))
-        }
+        Err(endpoint) => match state.upstreams.connect(upstream, endpoint, route.total).await {
+            Ok(connection) => (connection, record_connect(state, route)),
+            Err(fault) => return Err(Unsent { fault, chunk: Some(chunk) }),
+        },
     };
-    let at_hand = request::take_body_at_hand(body, chunk, work)?;
-    let mut outcome = request::send(state, route, settings, &connection, chunk, work).await;
-    if let Err(unsent) = &outcome
-        && connection.is_reused
-        && unsent.is_untouched
-    {
+    let at_hand = match request::take_body_at_hand(body, &chunk, work) {
+        Ok(at_hand) => at_hand,
+        Err(fault) => return Err(Unsent { fault, chunk: None }),
+    };
+    let mut parcel = Parcel {
+        text: &work.request_text,
+        head_bytes: 0,
+        chunk: Some(chunk),
+        body_start: work.request.head_bytes as usize,
+        ranges: &work.ranges,
+        coding: Coding::AsReceived,
+        consumed: at_hand.consumed,
+    };
+    let mut sent = 0;
+    let mut attempt = parcel.try_send(&connection.stream, &mut sent);
+    if attempt.is_err() && connection.is_reused {
         // A kept connection that its peer has closed took nothing, so this is no repetition, whatever the method.
         route.counters.retries.add(1);
-        connection = state.upstreams.connect(upstream, connection.endpoint, route.total).await?;
+        connection = match state.upstreams.connect(upstream, connection.endpoint, route.total).await {
+            Ok(connection) => connection,
+            Err(fault) => return Err(Unsent { fault, chunk: None }),
+        };
         connected_at = record_connect(state, route);
-        outcome = request::send(state, route, settings, &connection, chunk, work).await;
+        attempt = parcel.try_send(&connection.stream, &mut sent);
     }
-    outcome.map_err(|unsent| unsent.fault)?;
-    if connection.is_reused && body.is_done() && work.request.method.is_idempotent() {
-        request::remember(chunk, work);
-    } else {
-        work.text.clear();
-    }
+    let outcome = match attempt {
+        Ok(true) => Ok(()),
+        Ok(false) => {
+            request::way_up(state, client, route, settings, &connection).send(&mut parcel, sent).await
+        }
+        Err(error) => Err(error),
+    };
+    let rest = parcel.into_rest();
+    outcome.map_err(|error| Unsent { fault: request::send_fault(&error), chunk: None })?;
     request::count_sent(state, route, &connection, at_hand.body_bytes);
-    chunk.consume(at_hand.consumed);
-    Ok((connection, connected_at))
+    Ok(SentRequest { connection, connected_at, rest })
 }
 
-/// Whether the request may go out a second time: it has no further effect then, the connection had been used before
-/// and died without a byte of answer (RFC 9110 §9.2.2, RFC 9112 §9.3.1).
+/// Whether the request may go out a second time: it has no further effect then, its text is whole, and the connection
+/// had been used before and died without a byte of answer (RFC 9110 §9.2.2, RFC 9112 §9.3.1).
 fn may_send_again(connection: &Connection, progress: &Progress, work: &Workspace) -> bool {
-    connection.is_reused && !progress.is_response_begun.get() && !work.text.is_empty()
+    connection.is_reused
+        && !progress.is_response_begun.get()
+        && work.request.method.is_idempotent()
+        && work.ranges.is_empty()
 }
 
 async fn send_again(
@@ -258,7 +289,7 @@ async fn send_again(
     route.counters.retries.add(1);
     let connection = state.upstreams.connect(upstream, dead.endpoint, route.total).await?;
     record_connect(state, route);
-    request::send_remembered(state, route, settings, &connection, work).await?;
+    request::send_again(state, route, settings, &connection, work).await?;
     Ok(connection)
 }
 
@@ -276,34 +307,23 @@ async fn duplex(
     progress: &Progress,
     work: &mut Workspace,
 ) -> Result<Answered, Fault> {
-    let listener = client.settings(state);
-    let received = [
-        &state.stats.listeners[usize::from(route.listener.0)].bytes_received,
-        &route.counters.body_bytes_received,
-    ];
-    let way = Way {
-        core: &state.core,
-        source: &client.stream,
-        sink: &connection.stream,
-        recv_timeout: listener.timeouts.body,
-        send_timeout: settings.timeouts.send,
-        total: route.total,
-        received: &received,
-        sent: &[],
-    };
+    let way = request::way_up(state, client, route, settings, connection);
     let mut up = pin!(way.relay(body, Coding::AsReceived, at_hand.take()));
     let mut down = pin!(response::relay_answer(state, client, route, settings, connection, progress, work));
     let mut is_up_over = false;
     poll_fn(|context| {
         if !is_up_over && let Poll::Ready(outcome) = up.as_mut().poll(context) {
             is_up_over = true;
-            match outcome {
-                Ok(beyond) => *at_hand = beyond,
+            let upload = match outcome {
+                Ok(beyond) => {
+                    *at_hand = beyond;
+                    Upload::Done
+                }
                 // An endpoint that takes no more may have answered: wait for that.
-                Err(Broken::Sink(error)) if error.kind() != io::ErrorKind::TimedOut => {}
+                Err(Broken::Sink(error)) if error.kind() != io::ErrorKind::TimedOut => Upload::Refused,
                 Err(broken) => return Poll::Ready(Err(request::upload_fault(state, route, &broken))),
-            }
-            progress.request_sent(state, route, settings, connection);
+            };
+            progress.upload_ended(upload, state, route, settings, connection);
         }
         down.as_mut().poll(context)
     })
@@ -313,8 +333,7 @@ async fn duplex(
 /// Records how long a new connection took; says when it was there.
 fn record_connect(state: &CoreState, route: &Route<'_>) -> Instant {
     let now = state.core.now();
-    let duration = now.since(route.began);
-    state.histograms.borrow_mut().channel(route.id).record(Phase::Connect, duration);
+    state.record(route, Phase::Connect, now.since(route.began));
     now
 }
 

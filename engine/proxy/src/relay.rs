@@ -2,6 +2,7 @@
 //!
 //! Never holds a body whole: a receiver that does not read stops the sender through the kernel's own windows.
 
+use std::cell::Cell;
 use std::io::{self, IoSlice};
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -12,6 +13,14 @@ use runtime::counter::Counter;
 use runtime::{Chunk, Core, Instant, Stream};
 
 use crate::body::{Body, RANGES_MAX, Ranges};
+use crate::core_main::deadline;
+
+/// A message of up to this many bytes is put together in one piece. The kernel spends more on a second slice than
+/// copying its bytes costs; docs/decisions has the figures.
+const ASSEMBLED_BYTES_MAX: usize = 2 * 1024;
+
+/// Bytes that one core may set aside for receivers that do not read; beyond, they hold buffers of the pool.
+const SET_ASIDE_BYTES_MAX: usize = 64 << 20;
 
 /// How the bytes of a body are written to the receiving side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +55,97 @@ pub(crate) enum Broken {
     Sink(io::Error),
 }
 
+/// Bytes of one core set aside now.
+#[derive(Debug, Default)]
+pub(crate) struct SetAside(Cell<usize>);
+
+/// A part of a message that its receiver does not take, in memory of its own.
+struct Aside<'a> {
+    bytes: Vec<u8>,
+    account: &'a SetAside,
+}
+
+impl<'a> Aside<'a> {
+    fn new(bytes: Vec<u8>, account: &'a SetAside) -> Self {
+        account.0.set(account.0.get() + bytes.len());
+        Self { bytes, account }
+    }
+}
+
+impl Drop for Aside<'_> {
+    fn drop(&mut self) {
+        self.account.0.set(self.account.0.get() - self.bytes.len());
+    }
+}
+
+/// What goes out in one send: a text, and stretches of a received buffer behind it.
+pub(crate) struct Parcel<'a> {
+    pub(crate) text: &'a [u8],
+    /// How much of the text is a message's head; the rest is body.
+    pub(crate) head_bytes: usize,
+    /// The received buffer; gone once it was set aside or nothing of it is left.
+    pub(crate) chunk: Option<Chunk>,
+    /// Where in the buffer the bytes begin that `ranges` speaks of.
+    pub(crate) body_start: usize,
+    pub(crate) ranges: &'a Ranges,
+    pub(crate) coding: Coding,
+    /// Bytes of the buffer that are dealt with once the parcel is sent.
+    pub(crate) consumed: usize,
+}
+
+impl Parcel<'_> {
+    /// Sends what the kernel takes at once, without the first `sent` bytes; true when all of it is gone. Slices live
+    /// on the stack, never across a wait.
+    pub(crate) fn try_send(&self, sink: &Stream, sent: &mut usize) -> io::Result<bool> {
+        let mut header = [0; CHUNK_HEADER_BYTES_MAX];
+        let mut slices = self.slices(&mut header);
+        send_slices(sink, &mut slices, sent)
+    }
+
+    fn slices<'s>(
+        &'s self,
+        header: &'s mut [u8; CHUNK_HEADER_BYTES_MAX],
+    ) -> ArrayVec<IoSlice<'s>, { RANGES_MAX + 3 }> {
+        let mut slices = ArrayVec::new();
+        if !self.text.is_empty() {
+            slices.push(IoSlice::new(self.text));
+        }
+        let Some(chunk) = &self.chunk else { return slices };
+        // An empty chunk would end the body.
+        let Some(bytes) = NonZeroUsize::new(self.body_bytes()) else { return slices };
+        if self.coding == Coding::Chunks {
+            slices.push(IoSlice::new(chunk_header(bytes, header)));
+        }
+        let body = &chunk[self.body_start..];
+        slices.extend(self.ranges.iter().map(|range| IoSlice::new(&body[range.clone()])));
+        if self.coding == Coding::Chunks {
+            slices.push(IoSlice::new(b"\r\n"));
+        }
+        slices
+    }
+
+    pub(crate) fn body_bytes(&self) -> usize {
+        self.ranges.iter().map(|range| range.len()).sum()
+    }
+
+    /// Copies what is left, if nothing of the buffer is needed beyond it, so that the buffer can go back.
+    fn set_aside(&mut self, sent: usize) -> Option<Vec<u8>> {
+        self.chunk.as_ref().filter(|chunk| chunk.len() == self.consumed)?;
+        let mut header = [0; CHUNK_HEADER_BYTES_MAX];
+        let whole: Vec<u8> =
+            self.slices(&mut header).iter().flat_map(|slice| slice.iter().copied()).skip(sent).collect();
+        self.chunk = None;
+        Some(whole)
+    }
+
+    /// What was received beyond the parcel.
+    pub(crate) fn into_rest(self) -> Option<Chunk> {
+        let mut chunk = self.chunk?;
+        chunk.consume(self.consumed);
+        (!chunk.is_empty()).then_some(chunk)
+    }
+}
+
 /// One direction of an exchange.
 pub(crate) struct Way<'a> {
     pub(crate) core: &'a Core,
@@ -57,9 +157,10 @@ pub(crate) struct Way<'a> {
     pub(crate) send_timeout: Duration,
     /// The end of the exchange, whatever happens.
     pub(crate) total: Instant,
-    /// Counters of the bytes received from the source, and of those sent to the sink.
-    pub(crate) received: &'a [&'a Counter],
-    pub(crate) sent: &'a [&'a Counter],
+    /// Counters of the bytes received from the source, and of those sent to the sink: all, and a body's alone.
+    pub(crate) received: Option<[&'a Counter; 2]>,
+    pub(crate) sent: Option<[&'a Counter; 2]>,
+    pub(crate) set_aside: &'a SetAside,
 }
 
 impl Way<'_> {
@@ -72,7 +173,7 @@ impl Way<'_> {
     ) -> Result<Option<Chunk>, Broken> {
         let mut ranges = Ranges::new();
         while !body.is_done() {
-            let mut chunk = match at_hand.take() {
+            let chunk = match at_hand.take() {
                 Some(chunk) => chunk,
                 None => match self.recv().await.map_err(Broken::Source)? {
                     Some(chunk) => chunk,
@@ -83,73 +184,84 @@ impl Way<'_> {
                 },
             };
             let consumed = body.pass(&chunk, coding.mode(), &mut ranges).map_err(Broken::Malformed)?;
-            self.send(&chunk, &ranges, coding).await.map_err(Broken::Sink)?;
-            chunk.consume(consumed);
-            if !chunk.is_empty() {
-                at_hand = Some(chunk);
-            }
+            let chunk = Some(chunk);
+            let mut parcel =
+                Parcel { text: &[], head_bytes: 0, chunk, body_start: 0, ranges: &ranges, coding, consumed };
+            self.send(&mut parcel, 0).await.map_err(Broken::Sink)?;
+            at_hand = parcel.into_rest();
         }
         if coding == Coding::Chunks {
-            self.send_bytes(LAST_CHUNK).await.map_err(Broken::Sink)?;
+            let none = Ranges::new();
+            let mut end = Parcel {
+                text: LAST_CHUNK,
+                head_bytes: 0,
+                chunk: None,
+                body_start: 0,
+                ranges: &none,
+                coding,
+                consumed: 0,
+            };
+            self.send(&mut end, 0).await.map_err(Broken::Sink)?;
         }
         Ok(at_hand)
     }
 
     async fn recv(&self) -> io::Result<Option<Chunk>> {
-        self.source.set_recv_deadline((self.core.now() + self.recv_timeout).min(self.total));
+        self.source.set_recv_deadline(deadline(self.core, self.recv_timeout, self.total));
         let chunk = self.source.recv().await?;
         let bytes = chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
-        self.received.iter().for_each(|counter| counter.add(bytes));
+        self.received.iter().flatten().for_each(|counter| counter.add(bytes));
         Ok(chunk)
     }
 
-    async fn send(&self, chunk: &[u8], ranges: &Ranges, coding: Coding) -> io::Result<()> {
-        let mut sent = 0;
-        while !self.try_send(chunk, ranges, coding, &mut sent)? {
+    /// Sends the parcel without its first `sent` bytes.
+    pub(crate) async fn send(&self, parcel: &mut Parcel<'_>, mut sent: usize) -> io::Result<()> {
+        while !parcel.try_send(self.sink, &mut sent)? {
+            // A receiver that does not read must not keep a buffer from the others.
+            if self.source.buffers_are_scarce()
+                && self.set_aside.0.get() < SET_ASIDE_BYTES_MAX
+                && let Some(rest) = parcel.set_aside(sent)
+            {
+                sent += self.send_aside(&Aside::new(rest, self.set_aside)).await?;
+                break;
+            }
             self.writable().await?;
+        }
+        if let Some([all, body]) = self.sent {
+            all.add(sent as u64);
+            body.add((sent - parcel.head_bytes) as u64);
         }
         Ok(())
     }
 
-    /// Sends what goes at once; true when all of it is gone.
-    fn try_send(&self, chunk: &[u8], ranges: &Ranges, coding: Coding, sent: &mut usize) -> io::Result<bool> {
-        let mut header = [0; CHUNK_HEADER_BYTES_MAX];
-        let mut slices = ArrayVec::<IoSlice<'_>, { RANGES_MAX + 2 }>::new();
-        push_ranges(chunk, ranges, coding, &mut header, &mut slices);
-        if slices.is_empty() {
-            return Ok(true);
-        }
-        self.try_send_slices(&mut slices, sent)
-    }
-
-    fn try_send_slices(&self, slices: &mut [IoSlice<'_>], sent: &mut usize) -> io::Result<bool> {
-        let before = *sent;
-        let is_gone = send_slices(self.sink, slices, sent)?;
-        self.sent.iter().for_each(|counter| counter.add((*sent - before) as u64));
-        Ok(is_gone)
-    }
-
-    async fn send_bytes(&self, bytes: &[u8]) -> io::Result<()> {
+    async fn send_aside(&self, aside: &Aside<'_>) -> io::Result<usize> {
         let mut sent = 0;
-        while !self.try_send_slices(&mut [IoSlice::new(bytes)], &mut sent)? {
+        while !send_slices(self.sink, &mut [IoSlice::new(&aside.bytes)], &mut sent)? {
             self.writable().await?;
         }
-        Ok(())
+        Ok(sent)
     }
 
     async fn writable(&self) -> io::Result<()> {
-        self.sink.set_send_deadline((self.core.now() + self.send_timeout).min(self.total));
+        self.sink.set_send_deadline(deadline(self.core, self.send_timeout, self.total));
         self.sink.writable().await
     }
 }
 
+/// Appends the stretches of `body` to the head in `text` if all of it is small; they are listed no more then.
+pub(crate) fn assemble(body: &[u8], ranges: &mut Ranges, text: &mut Vec<u8>) {
+    let body_bytes: usize = ranges.iter().map(|range| range.len()).sum();
+    if text.len() + body_bytes <= ASSEMBLED_BYTES_MAX {
+        ranges.drain(..).for_each(|range| text.extend_from_slice(&body[range]));
+    }
+}
+
 /// Sends what goes at once of `slices`, without the first `sent` bytes; true when all of it is gone.
-pub(crate) fn send_slices(
-    stream: &Stream,
-    mut slices: &mut [IoSlice<'_>],
-    sent: &mut usize,
-) -> io::Result<bool> {
+fn send_slices(stream: &Stream, mut slices: &mut [IoSlice<'_>], sent: &mut usize) -> io::Result<bool> {
     IoSlice::advance_slices(&mut slices, *sent);
+    if slices.is_empty() {
+        return Ok(true);
+    }
     let total: usize = slices.iter().map(|slice| slice.len()).sum();
     match stream.try_send(slices) {
         Ok(count) => {
@@ -158,25 +270,5 @@ pub(crate) fn send_slices(
         }
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
         Err(error) => Err(error),
-    }
-}
-
-/// Appends the slices of `chunk` that `ranges` lists, put into one chunk if `coding` says so.
-pub(crate) fn push_ranges<'a, const N: usize>(
-    chunk: &'a [u8],
-    ranges: &Ranges,
-    coding: Coding,
-    header: &'a mut [u8; CHUNK_HEADER_BYTES_MAX],
-    slices: &mut ArrayVec<IoSlice<'a>, N>,
-) {
-    let Some(bytes) = NonZeroUsize::new(ranges.iter().map(|range| range.len()).sum()) else {
-        return; // an empty chunk would end the body
-    };
-    if coding == Coding::Chunks {
-        slices.push(IoSlice::new(chunk_header(bytes, header)));
-    }
-    slices.extend(ranges.iter().map(|range| IoSlice::new(&chunk[range.clone()])));
-    if coding == Coding::Chunks {
-        slices.push(IoSlice::new(b"\r\n"));
     }
 }

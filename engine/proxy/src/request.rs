@@ -3,70 +3,53 @@
 //! Never decides where it goes or what follows a failure: [`crate::exchange`] does.
 
 use std::fmt::Write as _;
-use std::io::{self, IoSlice};
+use std::io;
 
-use arrayvec::{ArrayString, ArrayVec};
+use arrayvec::ArrayString;
 use config::snapshot::{Forwarding, HeadLimits, Upstream};
-use proto::http1::chunked::CHUNK_HEADER_BYTES_MAX;
 use proto::http1::head::{Limits, Parsed, RequestHead, parse_request};
-use proto::http1::rewrite::{PIECES_MAX, RequestPlan, rewrite_request};
+use proto::http1::rewrite::{RequestPlan, rewrite_request};
 use runtime::Chunk;
 
-use crate::body::{Body, RANGES_MAX};
+use crate::body::Body;
 use crate::client::Client;
 use crate::core_main::{CoreState, deadline};
 use crate::exchange::Route;
 use crate::outcome::{Fault, fault_of};
-use crate::relay::{Broken, Coding, push_ranges, send_slices};
+use crate::relay::{Broken, Coding, Way, assemble};
 use crate::upstream::Connection;
 use crate::workspace::Workspace;
 
-/// Slices of a head and the beginning of its body, for one vectored send.
-pub(crate) type Slices<'a> = ArrayVec<IoSlice<'a>, { PIECES_MAX + RANGES_MAX + 2 }>;
-
-/// A request larger than this is not remembered for being sent again: copying it would cost more than the rare
-/// failure it serves.
-const REMEMBERED_BYTES_MAX: usize = 8 * 1024;
-
-/// Receives a request head. `None` when the client closes, or stays idle for too long, before its first byte.
+/// Receives the rest of a request head whose first bytes are there.
 pub(crate) async fn receive_head(
     state: &CoreState,
     client: &mut Client,
+    mut chunk: Chunk,
     head: &mut RequestHead,
-) -> Result<Option<Chunk>, Fault> {
+) -> Result<Chunk, Fault> {
     let listener = client.settings(state);
     let counters = &state.stats.listeners[usize::from(client.listener.0)];
     let limits = limits(&listener.limits);
-    let mut chunk = match client.unread.take() {
-        Some(chunk) => chunk,
-        None => match client.stream.recv().await {
-            Ok(Some(chunk)) => {
-                counters.bytes_received.add(chunk.len() as u64);
-                chunk
-            }
-            Ok(None) => return Ok(None),
-            Err(error) => {
-                let is_idle = error.kind() == io::ErrorKind::TimedOut;
-                counters.idle_timeouts.add(u64::from(is_idle));
-                return Ok(None);
-            }
-        },
-    };
     let mut examined = 0;
-    while parse_request(&chunk, examined, &limits, head).map_err(Fault::RequestRejected)?
-        == Parsed::Incomplete
-    {
+    loop {
+        match parse_request(&chunk, examined, &limits, head).map_err(Fault::RequestRejected)? {
+            Parsed::Complete => return Ok(chunk),
+            Parsed::Incomplete => {}
+        }
         if examined == 0 {
-            client.stream.set_recv_deadline(state.core.now() + listener.timeouts.head);
+            client.stream.set_recv_deadline(state.core.turn_time() + listener.timeouts.head);
         }
         examined = chunk.len();
-        match client.stream.recv_into(&mut chunk).await {
-            Ok(0) => return Err(Fault::ClientGone),
-            Ok(count) => counters.bytes_received.add(count as u64),
+        // A client that takes its time must not hold a buffer: the beginning waits in memory of its own size.
+        let begun = chunk.to_vec();
+        drop(chunk);
+        chunk = match client.stream.recv_behind(&begun).await {
+            Ok(Some(chunk)) => chunk,
+            Ok(None) => return Err(Fault::ClientGone),
             Err(error) => return Err(fault_of(&error, Fault::HeadTimeout, Fault::ClientGone)),
-        }
+        };
+        counters.bytes_received.add((chunk.len() - begun.len()) as u64);
     }
-    Ok(Some(chunk))
 }
 
 /// The bounds of a head as proto takes them. A target may fill the whole head.
@@ -78,7 +61,7 @@ pub(crate) fn limits(limits: &HeadLimits) -> Limits {
     }
 }
 
-/// Lists the request that goes to the endpoint in place of the one received.
+/// Writes the request head that goes to the endpoint in place of the one received.
 pub(crate) fn rewrite(
     state: &CoreState,
     client: &Client,
@@ -104,9 +87,7 @@ pub(crate) fn rewrite(
         upgrade: false,
         expect: true,
     };
-    let rewritten = rewrite_request(head, &work.request, &plan, &mut work.rewritten);
-    // The configuration bounds the pseudonym, the other texts are ours.
-    rewritten.expect("the texts of a plan are shorter than their bound");
+    rewrite_request(head, &work.request, &plan, &mut work.request_text);
 }
 
 fn is_trusted(forwarding: &Forwarding, client: &Client) -> bool {
@@ -155,7 +136,8 @@ pub(crate) struct AtHand {
     pub(crate) body_bytes: usize,
 }
 
-/// Lists the stretches of `chunk` behind the head that go out with it, in `work.ranges`.
+/// Adds what goes out with the head of the bytes behind it in `chunk`: to the text if it is small, else as
+/// `work.ranges`.
 pub(crate) fn take_body_at_hand(
     body: &mut Body,
     chunk: &Chunk,
@@ -164,70 +146,38 @@ pub(crate) fn take_body_at_hand(
     let head_bytes = work.request.head_bytes as usize;
     let passed = body.pass(&chunk[head_bytes..], Coding::AsReceived.mode(), &mut work.ranges);
     let body_bytes = passed.map_err(Fault::RequestBodyRejected)?;
+    assemble(&chunk[head_bytes..], &mut work.ranges, &mut work.request_text);
     Ok(AtHand { consumed: head_bytes + body_bytes, body_bytes })
 }
 
-/// A request that could not be sent.
-pub(crate) struct Unsent {
-    pub(crate) fault: Fault,
-    /// Not a byte of it left.
-    pub(crate) is_untouched: bool,
-}
-
-/// Sends the rewritten head and the listed stretches of the body, in one go if the kernel takes it.
-pub(crate) async fn send(
-    state: &CoreState,
-    route: &Route<'_>,
+/// The way of a request to its endpoint.
+pub(crate) fn way_up<'a>(
+    state: &'a CoreState,
+    client: &'a Client,
+    route: &Route<'a>,
     settings: &Upstream,
-    connection: &Connection,
-    chunk: &Chunk,
-    work: &Workspace,
-) -> Result<(), Unsent> {
-    let mut sent = 0;
-    loop {
-        match try_send(connection, chunk, work, &mut sent) {
-            Ok(true) => return Ok(()),
-            Ok(false) => {}
-            Err(error) => return Err(Unsent { fault: send_fault(&error), is_untouched: sent == 0 }),
-        }
-        let limit = deadline(&state.core, settings.timeouts.send, route.total);
-        connection.stream.set_send_deadline(limit);
-        if let Err(error) = connection.stream.writable().await {
-            return Err(Unsent { fault: send_fault(&error), is_untouched: false });
-        }
+    connection: &'a Connection,
+) -> Way<'a> {
+    let listener = &state.stats.listeners[usize::from(route.listener.0)];
+    Way {
+        core: &state.core,
+        source: &client.stream,
+        sink: &connection.stream,
+        recv_timeout: client.settings(state).timeouts.body,
+        send_timeout: settings.timeouts.send,
+        total: route.total,
+        received: Some([&listener.bytes_received, &route.counters.body_bytes_received]),
+        sent: None,
+        set_aside: &state.set_aside,
     }
 }
 
-/// One attempt; true when all of it is gone. Its slices live on the stack, never across a wait.
-fn try_send(connection: &Connection, chunk: &Chunk, work: &Workspace, sent: &mut usize) -> io::Result<bool> {
-    let body = &chunk[work.request.head_bytes as usize..];
-    let mut unused = [0; CHUNK_HEADER_BYTES_MAX];
-    let mut slices = Slices::new();
-    work.rewritten.slices(chunk, 0, &mut slices);
-    push_ranges(body, &work.ranges, Coding::AsReceived, &mut unused, &mut slices);
-    send_slices(&connection.stream, &mut slices, sent)
-}
-
-fn send_fault(error: &io::Error) -> Fault {
+pub(crate) fn send_fault(error: &io::Error) -> Fault {
     fault_of(error, Fault::UpstreamSendTimeout, Fault::UpstreamGone)
 }
 
-/// Copies the whole request as it was sent, in case that the kept connection turns out to be dead.
-pub(crate) fn remember(chunk: &Chunk, work: &mut Workspace) {
-    work.text.clear();
-    let body = &chunk[work.request.head_bytes as usize..];
-    let body_bytes: usize = work.ranges.iter().map(|range| range.len()).sum();
-    if work.rewritten.len() + body_bytes > REMEMBERED_BYTES_MAX {
-        return;
-    }
-    let mut slices = Slices::new();
-    work.rewritten.slices(chunk, 0, &mut slices);
-    slices.iter().for_each(|slice| work.text.extend_from_slice(slice));
-    work.ranges.iter().for_each(|range| work.text.extend_from_slice(&body[range.clone()]));
-}
-
-/// Sends a remembered request over a new connection.
-pub(crate) async fn send_remembered(
+/// Sends a request whose text is whole once more, over a new connection.
+pub(crate) async fn send_again(
     state: &CoreState,
     route: &Route<'_>,
     settings: &Upstream,
@@ -236,7 +186,7 @@ pub(crate) async fn send_remembered(
 ) -> Result<(), Fault> {
     let limit = deadline(&state.core, settings.timeouts.send, route.total);
     connection.stream.set_send_deadline(limit);
-    connection.stream.send_all(&work.text).await.map_err(|error| send_fault(&error))?;
+    connection.stream.send_all(&work.request_text).await.map_err(|error| send_fault(&error))?;
     state.stats.endpoints[usize::from(connection.endpoint.0)].requests.add(1);
     Ok(())
 }

@@ -3,10 +3,11 @@
 //! Never sends to a client what is not framed beyond doubt; never waits without a deadline.
 
 use std::cell::Cell;
+use std::future::poll_fn;
 use std::io;
+use std::task::Poll;
 
 use config::snapshot::Upstream;
-use proto::http1::chunked::CHUNK_HEADER_BYTES_MAX;
 use proto::http1::framing::{Delivery, decide_response_framing};
 use proto::http1::head::{Parsed, RequestHead, ResponseHead, Version, parse_response};
 use proto::http1::persist::{Persistence, connection_option, decide_downstream, decide_upstream};
@@ -18,16 +19,26 @@ use crate::client::Client;
 use crate::core_main::{CoreState, deadline};
 use crate::exchange::Route;
 use crate::outcome::{Fault, fault_of};
-use crate::relay::{Broken, Coding, Way, push_ranges, send_slices};
-use crate::request::{Slices, limits};
+use crate::relay::{Broken, Coding, Parcel, Way, assemble};
+use crate::request::limits;
 use crate::stats::{ChannelCounters, Phase};
 use crate::upstream::Connection;
 use crate::workspace::Workspace;
 
+/// What has become of a request's body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Upload {
+    /// More of it is to come.
+    Underway,
+    /// The endpoint has been sent all of it.
+    Done,
+    /// The endpoint takes no more.
+    Refused,
+}
+
 /// How far an exchange has come; written by one direction, read by the other.
 pub(crate) struct Progress {
-    /// The request is with the endpoint to its last byte.
-    pub(crate) is_request_sent: Cell<bool>,
+    pub(crate) upload: Cell<Upload>,
     /// Something came back, were it half a head.
     pub(crate) is_response_begun: Cell<bool>,
     /// The client has been sent something of a final answer.
@@ -37,24 +48,25 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    pub(crate) fn new(connected_at: Instant) -> Self {
+    pub(crate) fn new(upload: Upload, connected_at: Instant) -> Self {
         Self {
-            is_request_sent: Cell::new(false),
+            upload: Cell::new(upload),
             is_response_begun: Cell::new(false),
             is_answer_begun: Cell::new(false),
             waiting_since: Cell::new(connected_at),
         }
     }
 
-    /// The body is up: from now on the endpoint has its time to answer.
-    pub(crate) fn request_sent(
+    /// No more of the body follows: from now on the endpoint has its time to answer.
+    pub(crate) fn upload_ended(
         &self,
+        upload: Upload,
         state: &CoreState,
         route: &Route<'_>,
         settings: &Upstream,
         connection: &Connection,
     ) {
-        self.is_request_sent.set(true);
+        self.upload.set(upload);
         if !self.is_response_begun.get() {
             let now = state.core.now();
             self.waiting_since.set(now);
@@ -84,17 +96,24 @@ pub(crate) async fn relay_answer(
     // 1. The final head.
     let mut first_byte_at;
     let mut at_hand = None;
-    let mut chunk = loop {
-        let mut chunk;
-        (chunk, first_byte_at) =
-            receive_head(state, route, settings, connection, progress, at_hand.take(), &mut work.response)
-                .await?;
+    let chunk = loop {
+        let chunk;
+        (chunk, first_byte_at) = receive_head(
+            state,
+            client,
+            route,
+            settings,
+            connection,
+            progress,
+            at_hand.take(),
+            &mut work.response,
+        )
+        .await?;
         if !work.response.is_interim() {
             break chunk;
         }
-        pass_interim(state, client, route, &chunk, work).await?;
-        chunk.consume(work.response.head_bytes as usize);
-        at_hand = (!chunk.is_empty()).then_some(chunk);
+        let way = way_down(state, client, route, settings, connection);
+        at_hand = pass_interim(state, client, &way, route, chunk, work).await?;
     };
     if work.response.status == 101 {
         return Err(Fault::UnaskedUpgrade); // no Upgrade is passed on, so nobody asked
@@ -110,18 +129,23 @@ pub(crate) async fn relay_answer(
 
     // 3. The rewritten head, and what is at hand of the body.
     rewrite(state, client, &chunk, delivery, Some(persistence), work);
+    let rewritten_bytes = work.answer_text.len();
     let head_bytes = work.response.head_bytes as usize;
-    let passed = body.pass(&chunk[head_bytes..], coding.mode(), &mut work.ranges);
-    let consumed = passed.map_err(Fault::ResponseBodyRejected)?;
+    let at_hand = &chunk[head_bytes..];
+    let passed = body.pass(at_hand, coding.mode(), &mut work.ranges);
+    let consumed = head_bytes + passed.map_err(Fault::ResponseBodyRejected)?;
+    if coding != Coding::Chunks {
+        assemble(at_hand, &mut work.ranges, &mut work.answer_text);
+    }
     progress.is_answer_begun.set(true);
-    send(state, client, route, &chunk, coding, work).await?;
+    let way = way_down(state, client, route, settings, connection);
+    let sent = send(&way, rewritten_bytes, chunk, coding, consumed, work).await;
+    let mut beyond = sent.map_err(|error| download_fault(state, route, &Broken::Sink(error)))?;
     count_answer(route.counters, Some(work.response.status));
-    chunk.consume(head_bytes + consumed);
 
     // 4. The rest of the body.
-    let mut beyond = (!chunk.is_empty()).then_some(chunk);
     if !body.is_done() || coding == Coding::Chunks {
-        let relayed = relay_body(state, client, route, settings, connection, &mut body, coding, beyond).await;
+        let relayed = way.relay(&mut body, coding, beyond).await;
         beyond = relayed.map_err(|broken| download_fault(state, route, &broken))?;
     }
     record_phases(state, route, progress, first_byte_at);
@@ -132,8 +156,10 @@ pub(crate) async fn relay_answer(
 }
 
 /// Receives a response head; says when its first byte was there.
+#[expect(clippy::too_many_arguments, reason = "who waits for whom, how long, and where it goes")]
 async fn receive_head(
     state: &CoreState,
+    client: &Client,
     route: &Route<'_>,
     settings: &Upstream,
     connection: &Connection,
@@ -147,13 +173,13 @@ async fn receive_head(
         Some(chunk) => chunk,
         None => {
             // While a body is on its way up, its own deadlines bound the wait.
-            let limit = if progress.is_request_sent.get() {
+            let limit = if progress.upload.get() != Upload::Underway {
                 (progress.waiting_since.get() + settings.timeouts.first_byte).min(route.total)
             } else {
                 route.total
             };
             stream.set_recv_deadline(limit);
-            match stream.recv().await {
+            match first_bytes(client, connection).await? {
                 Ok(Some(chunk)) => chunk,
                 Ok(None) => return Err(Fault::UpstreamGone),
                 Err(error) => {
@@ -165,36 +191,56 @@ async fn receive_head(
     progress.is_response_begun.set(true);
     let first_byte_at = state.core.now();
     let mut examined = 0;
-    while parse_response(&chunk, examined, &limits, head).map_err(Fault::ResponseRejected)?
-        == Parsed::Incomplete
-    {
+    loop {
+        match parse_response(&chunk, examined, &limits, head).map_err(Fault::ResponseRejected)? {
+            Parsed::Complete => return Ok((chunk, first_byte_at)),
+            Parsed::Incomplete => {}
+        }
         examined = chunk.len();
+        // As with a client: half a head holds no buffer.
+        let begun = chunk.to_vec();
+        drop(chunk);
         stream.set_recv_deadline(deadline(&state.core, settings.timeouts.body, route.total));
-        match stream.recv_into(&mut chunk).await {
-            Ok(0) => return Err(Fault::UpstreamGone),
-            Ok(_) => {}
+        chunk = match stream.recv_behind(&begun).await {
+            Ok(Some(chunk)) => chunk,
+            Ok(None) => return Err(Fault::UpstreamGone),
             Err(error) => {
                 return Err(late(state, route, &error, Fault::ResponseTimeout, Fault::UpstreamGone));
             }
-        }
+        };
     }
-    Ok((chunk, first_byte_at))
 }
 
-/// Passes on an interim answer, which a client of HTTP/1.0 would not understand (RFC 9110 §15.2).
+/// Waits for the first bytes of an answer, as long as there is a client to have it.
+async fn first_bytes(client: &Client, connection: &Connection) -> Result<io::Result<Option<Chunk>>, Fault> {
+    poll_fn(|context| {
+        if let Poll::Ready(received) = connection.stream.poll_recv(context) {
+            return Poll::Ready(Ok(received));
+        }
+        client.stream.poll_broken(context).map(|()| Err(Fault::ClientGoneInResponse))
+    })
+    .await
+}
+
+/// Passes on an interim answer, which a client of HTTP/1.0 would not understand (RFC 9110 §15.2). Gives back what
+/// follows it.
 async fn pass_interim(
     state: &CoreState,
     client: &Client,
+    way: &Way<'_>,
     route: &Route<'_>,
-    chunk: &Chunk,
+    mut chunk: Chunk,
     work: &mut Workspace,
-) -> Result<(), Fault> {
+) -> Result<Option<Chunk>, Fault> {
+    let consumed = work.response.head_bytes as usize;
     if work.request.version == Version::Http10 {
-        return Ok(());
+        chunk.consume(consumed);
+        return Ok((!chunk.is_empty()).then_some(chunk));
     }
     work.ranges.clear();
-    rewrite(state, client, chunk, Delivery::None, None, work);
-    send(state, client, route, chunk, Coding::AsReceived, work).await
+    rewrite(state, client, &chunk, Delivery::None, None, work);
+    let sent = send(way, work.answer_text.len(), chunk, Coding::AsReceived, consumed, work).await;
+    sent.map_err(|error| download_fault(state, route, &Broken::Sink(error)))
 }
 
 /// Whether the client's connection serves another request after this answer.
@@ -205,7 +251,7 @@ fn client_persistence(
     progress: &Progress,
 ) -> Persistence {
     // An answer that overtakes its request leaves bytes behind that nobody will read.
-    if state.is_draining() || !progress.is_request_sent.get() {
+    if state.is_draining() || progress.upload.get() != Upload::Done {
         return Persistence::Close;
     }
     decide_downstream(request, delivery)
@@ -234,73 +280,51 @@ fn rewrite(
         via: client.settings(state).forwarding.via.as_deref(),
         upgrade: work.response.status == 426,
     };
-    let rewritten = rewrite_response(head, &work.response, &plan, &mut work.rewritten);
-    // The configuration bounds the pseudonym, and there are no other texts.
-    rewritten.expect("the texts of a plan are shorter than their bound");
+    rewrite_response(head, &work.response, &plan, &mut work.answer_text);
 }
 
-/// Sends the rewritten head and the listed stretches of the body, in one go if the kernel takes it.
+/// Sends the rewritten head and what goes with it of the body. Gives back what was received beyond.
 async fn send(
-    state: &CoreState,
-    client: &Client,
-    route: &Route<'_>,
-    chunk: &Chunk,
+    way: &Way<'_>,
+    head_bytes: usize,
+    chunk: Chunk,
     coding: Coding,
+    consumed: usize,
     work: &Workspace,
-) -> Result<(), Fault> {
-    let gone =
-        |error: &io::Error| late(state, route, error, Fault::ClientSendTimeout, Fault::ClientGoneInResponse);
-    let mut sent = 0;
-    while !try_send(client, chunk, coding, work, &mut sent).map_err(|error| gone(&error))? {
-        let limit = deadline(&state.core, client.settings(state).timeouts.send, route.total);
-        client.stream.set_send_deadline(limit);
-        client.stream.writable().await.map_err(|error| gone(&error))?;
-    }
-    let body_bytes: usize = work.ranges.iter().map(|range| range.len()).sum();
-    route.counters.body_bytes_sent.add(body_bytes as u64);
-    state.stats.listeners[usize::from(route.listener.0)].bytes_sent.add(sent as u64);
-    Ok(())
+) -> io::Result<Option<Chunk>> {
+    let mut parcel = Parcel {
+        text: &work.answer_text,
+        head_bytes,
+        chunk: Some(chunk),
+        body_start: work.response.head_bytes as usize,
+        ranges: &work.ranges,
+        coding,
+        consumed,
+    };
+    way.send(&mut parcel, 0).await?;
+    Ok(parcel.into_rest())
 }
 
-/// One attempt; true when all of it is gone. Its slices live on the stack, never across a wait.
-fn try_send(
-    client: &Client,
-    chunk: &Chunk,
-    coding: Coding,
-    work: &Workspace,
-    sent: &mut usize,
-) -> io::Result<bool> {
-    let mut header = [0; CHUNK_HEADER_BYTES_MAX];
-    let mut slices = Slices::new();
-    work.rewritten.slices(chunk, 0, &mut slices);
-    push_ranges(&chunk[work.response.head_bytes as usize..], &work.ranges, coding, &mut header, &mut slices);
-    send_slices(&client.stream, &mut slices, sent)
-}
-
-#[expect(clippy::too_many_arguments, reason = "one direction of an exchange, and what it carries")]
-async fn relay_body(
-    state: &CoreState,
-    client: &Client,
-    route: &Route<'_>,
+/// The way of an answer to its client.
+fn way_down<'a>(
+    state: &'a CoreState,
+    client: &'a Client,
+    route: &Route<'a>,
     settings: &Upstream,
-    connection: &Connection,
-    body: &mut Body,
-    coding: Coding,
-    at_hand: Option<Chunk>,
-) -> Result<Option<Chunk>, Broken> {
-    let sent =
-        [&state.stats.listeners[usize::from(route.listener.0)].bytes_sent, &route.counters.body_bytes_sent];
-    let way = Way {
+    connection: &'a Connection,
+) -> Way<'a> {
+    let listener = &state.stats.listeners[usize::from(route.listener.0)];
+    Way {
         core: &state.core,
         source: &connection.stream,
         sink: &client.stream,
         recv_timeout: settings.timeouts.body,
         send_timeout: client.settings(state).timeouts.send,
         total: route.total,
-        received: &[],
-        sent: &sent,
-    };
-    way.relay(body, coding, at_hand).await
+        received: None,
+        sent: Some([&listener.bytes_sent, &route.counters.body_bytes_sent]),
+        set_aside: &state.set_aside,
+    }
 }
 
 /// Whose fault it was that an answer did not get down.
@@ -342,5 +366,7 @@ fn record_phases(state: &CoreState, route: &Route<'_>, progress: &Progress, firs
     let mut histograms = state.histograms.borrow_mut();
     let histograms = histograms.channel(route.id);
     histograms.record(Phase::FirstByte, first_byte_at.since(waiting_since));
-    histograms.record(Phase::Body, state.core.now().since(first_byte_at));
+    let ended = state.core.now();
+    histograms.record(Phase::Body, ended.since(first_byte_at));
+    histograms.record(Phase::Total, ended.since(route.began));
 }

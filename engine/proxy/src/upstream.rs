@@ -130,7 +130,7 @@ impl Upstreams {
         let mut endpoint = first;
         let mut tried = 1;
         loop {
-            let deadline = (self.core.now() + settings.timeouts.connect).min(total);
+            let deadline = (self.core.turn_time() + settings.timeouts.connect).min(total);
             let counters = &self.stats.endpoints[usize::from(endpoint.0)];
             match self.core.connect(self.addresses[usize::from(endpoint.0)], deadline).await {
                 Ok(stream) => {
@@ -160,7 +160,7 @@ impl Upstreams {
         if pool.by_endpoint[usize::from(endpoint.0)].len() >= usize::from(settings.idle_connections_max) {
             return;
         }
-        stream.set_recv_deadline(self.core.now() + settings.idle_timeout);
+        stream.set_recv_deadline(self.core.turn_time() + settings.idle_timeout);
         let index = pool.free.pop().unwrap_or_else(|| {
             pool.idle.push(None);
             pool.idle.len() as u32 - 1

@@ -5,22 +5,26 @@
 use std::cell::RefCell;
 
 use proto::http1::head::{RequestHead, ResponseHead};
-use proto::http1::rewrite::Rewritten;
 
 use crate::body::Ranges;
 
 /// Workspaces kept for reuse; beyond, memory goes back to the allocator.
 const KEPT_MAX: usize = 256;
 
+/// Text memory that a kept workspace holds on to; the rare larger head gives its own back.
+const TEXT_BYTES_KEPT_MAX: usize = 4 * 1024;
+
 /// Parsed heads and texts of one exchange.
 #[derive(Default)]
 pub(crate) struct Workspace {
     pub(crate) request: RequestHead,
     pub(crate) response: ResponseHead,
-    pub(crate) rewritten: Rewritten,
+    /// The request as it goes out: the head, and a small body whole.
+    pub(crate) request_text: Vec<u8>,
+    /// The same of the answer, or one of our own.
+    pub(crate) answer_text: Vec<u8>,
+    /// Stretches of a received buffer that go out behind the text.
     pub(crate) ranges: Ranges,
-    /// A whole small message: a request that may have to be sent again, or an answer of our own.
-    pub(crate) text: Vec<u8>,
 }
 
 /// The workspaces of one core that are not in use.
@@ -32,7 +36,11 @@ impl Workspaces {
         self.0.borrow_mut().pop().unwrap_or_default()
     }
 
-    pub(crate) fn give_back(&self, workspace: Box<Workspace>) {
+    pub(crate) fn give_back(&self, mut workspace: Box<Workspace>) {
+        workspace.request_text.clear();
+        workspace.request_text.shrink_to(TEXT_BYTES_KEPT_MAX);
+        workspace.answer_text.clear();
+        workspace.answer_text.shrink_to(TEXT_BYTES_KEPT_MAX);
         let mut kept = self.0.borrow_mut();
         if kept.len() < KEPT_MAX {
             kept.push(workspace);

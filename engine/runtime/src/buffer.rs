@@ -195,6 +195,20 @@ impl Chunk {
         count
     }
 
+    /// Puts `bytes` in front of what is there; false, and nothing done, when they do not fit.
+    pub(crate) fn prepend(&mut self, bytes: &[u8]) -> bool {
+        let (start, len) = (self.start as usize, self.len());
+        if bytes.len() + len > self.pool.buffer_bytes as usize {
+            return false;
+        }
+        let whole = self.whole();
+        whole.copy_within(start..start + len, bytes.len());
+        whole[..bytes.len()].copy_from_slice(bytes);
+        self.start = 0;
+        self.end = (bytes.len() + len) as u32;
+        true
+    }
+
     /// Whether more bytes fit behind what is there.
     #[must_use]
     pub fn has_room(&mut self) -> bool {
@@ -291,6 +305,11 @@ mod tests {
         chunk.consume(8);
         assert!(chunk.is_empty());
         assert_eq!(chunk.spare().len(), 8);
+        chunk.append(b"xyz");
+        chunk.consume(1);
+        assert!(chunk.prepend(b"12345"));
+        assert_eq!(&*chunk, b"12345yz");
+        assert!(!chunk.prepend(b"ab"));
     }
 
     #[test]

@@ -23,7 +23,7 @@ use crate::net::listener::Listener;
 use crate::net::stream::Stream;
 use crate::spin::Spin;
 use crate::task::{Entered, Polled, Tasks};
-use crate::time::Instant;
+use crate::time::{self, Instant};
 use crate::wheel::EntryId;
 
 /// Tasks polled in one turn before timers, mail and the driver get their share again.
@@ -88,6 +88,7 @@ struct Inner {
     counters: Arc<RuntimeCounters>,
     pools: [Rc<BufferPool>; 2],
     dice: Cell<u64>,
+    turn_time: Cell<Instant>,
 }
 
 /// Builds an executor on the calling thread, pins it and runs `main`; returns when `main` is done.
@@ -150,6 +151,7 @@ impl Core {
             counters: config.counters,
             pools: [accepted, connected],
             dice: Cell::new(u64::from_ne_bytes(seed)),
+            turn_time: Cell::new(time::monotonic()),
         })))
     }
 
@@ -170,6 +172,13 @@ impl Core {
     #[must_use]
     pub fn now(&self) -> Instant {
         self.io().clock()
+    }
+
+    /// The time at which this turn of the loop began: what deadlines are counted from, at no cost.
+    #[inline]
+    #[must_use]
+    pub fn turn_time(&self) -> Instant {
+        self.0.turn_time.get()
     }
 
     /// Wall-clock time, for what people and other hosts read. Never for deadlines.
@@ -300,6 +309,7 @@ impl Core {
             let mut io = self.io();
             let now = io.clock();
             io.advance(now);
+            inner.turn_time.set(now);
         }
         inner.pools.iter().for_each(|pool| pool.wake_waiting());
         self.hand_back_parked();

@@ -152,7 +152,8 @@ fn bulk_bytes_flow_while_the_kernel_holds_buffers_for_others() {
         |core| async move {
             let (listener, address) = listener();
             let sender = std::thread::spawn(move || {
-                let mut peers: Vec<TcpStream> = (0..4).map(|_| listener.accept().expect("accept").0).collect();
+                let mut peers: Vec<TcpStream> =
+                    (0..4).map(|_| listener.accept().expect("accept").0).collect();
                 let last = peers.last_mut().expect("four peers");
                 last.write_all(&vec![7; 4 << 20]).expect("write");
             });
@@ -339,22 +340,60 @@ fn exhausted_buffers_delay_reads_and_nothing_else() {
 }
 
 #[test]
-fn a_split_message_grows_in_one_buffer() {
+fn a_split_message_is_put_together_in_one_buffer() {
     on_every_driver(
-        |_| {},
+        |config| config.buffer_bytes = 64,
         |core| async move {
             let (listener, address) = listener();
             let stream = core.connect(address, soon(&core)).await.expect("connect");
             let (mut peer, _) = listener.accept().expect("accept");
             peer.write_all(b"GET / ").expect("write");
-            let mut chunk = stream.recv().await.expect("recv").expect("bytes");
-            peer.write_all(b"HTTP/1.1\r\n").expect("write");
-            while chunk.len() < 16 {
-                assert!(stream.recv_into(&mut chunk).await.expect("recv") > 0);
+            let begun = stream.recv().await.expect("recv").expect("bytes").to_vec();
+            // More than fits behind the beginning: the rest waits.
+            let rest = [b'x'; 100];
+            peer.write_all(&rest).expect("write");
+            core.sleep(Duration::from_millis(20)).await;
+            let whole = stream.recv_behind(&begun).await.expect("recv").expect("bytes");
+            assert!(whole.starts_with(b"GET / x") && whole.len() <= 64);
+            let mut left = 106 - whole.len();
+            drop(whole);
+            while left > 0 {
+                left -= stream.recv().await.expect("recv").expect("bytes").len();
             }
-            assert_eq!(&*chunk, b"GET / HTTP/1.1\r\n");
             drop(peer);
-            assert_eq!(stream.recv_into(&mut chunk).await.expect("recv"), 0);
+            assert!(stream.recv_behind(b"half").await.expect("recv").is_none());
+            assert_eq!(
+                stream.recv_behind(&[0; 64]).await.expect_err("no room").kind(),
+                ErrorKind::StorageFull
+            );
+        },
+    );
+}
+
+#[test]
+fn a_reset_is_noticed_while_waiting_for_something_else_and_a_half_close_is_not_one() {
+    on_every_driver(
+        |_| {},
+        |core| async move {
+            let (listener, address) = listener();
+            for resets in [false, true] {
+                let stream = core.connect(address, soon(&core)).await.expect("connect");
+                let (mut peer, _) = listener.accept().expect("accept");
+                peer.write_all(b"x").expect("write");
+                drop(stream.recv().await.expect("recv"));
+                if resets {
+                    socket2::SockRef::from(&peer).set_linger(Some(Duration::ZERO)).expect("linger");
+                    drop(peer);
+                    std::future::poll_fn(|context| stream.poll_broken(context)).await;
+                } else {
+                    peer.shutdown(std::net::Shutdown::Write).expect("shutdown");
+                    core.sleep(Duration::from_millis(20)).await;
+                    let broken = std::future::poll_fn(|context| {
+                        std::task::Poll::Ready(stream.poll_broken(context).is_ready())
+                    });
+                    assert!(!broken.await);
+                }
+            }
         },
     );
 }

@@ -39,10 +39,6 @@ impl Connection {
         Sender(Arc::clone(&self.stream))
     }
 
-    pub(crate) fn local_address(&self) -> SocketAddr {
-        self.stream.local_addr().expect("a connected socket")
-    }
-
     /// Sends in one write. False when the other end is gone.
     pub(crate) fn send(&self, bytes: impl AsRef<[u8]>) -> bool {
         (&*self.stream).write_all(bytes.as_ref()).is_ok()

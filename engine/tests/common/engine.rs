@@ -80,13 +80,10 @@ struct Lines {
 }
 
 impl Lines {
-    /// What follows `word` at the start of a line.
+    /// What follows `word` at the start of each line that begins so.
     fn after(&self, word: &str) -> impl Iterator<Item = &str> {
-        let rest = move |line: &'_ String| {
-            let rest = line.strip_prefix(word)?;
-            rest.starts_with(char::is_whitespace).then_some(())
-        };
-        self.lines.iter().filter(move |line| rest(line).is_some()).map(move |line| line[word.len()..].trim())
+        let rests = self.lines.iter().filter_map(move |line| line.strip_prefix(word));
+        rests.filter(|rest| rest.starts_with(char::is_whitespace)).map(str::trim)
     }
 }
 
@@ -147,7 +144,7 @@ impl Engine {
     pub(crate) fn wait_until_ready(&self) {
         let text = fs::read_to_string(&self.config).expect("the file just written");
         let listeners = text.lines().filter(|line| line.starts_with("[listener.")).count();
-        self.log.wait_until("ready", |lines| {
+        self.log.wait_until(|lines| {
             lines.after("driver").count() == 1
                 && lines.after("admin").count() == 1
                 && lines.after("listener").count() == listeners
@@ -262,7 +259,7 @@ impl Engine {
             status = self.child.try_wait().expect("our child");
             status.is_some()
         });
-        self.log.wait_until("the end", |_| false);
+        self.log.wait_until(|lines| lines.is_closed);
         status.expect("it has ended")
     }
 
@@ -272,6 +269,14 @@ impl Engine {
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a live process");
         let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number of kB");
         kib * 1024
+    }
+
+    /// Time its threads have spent on a CPU.
+    pub(crate) fn cpu_time(&self) -> Duration {
+        let tasks = fs::read_dir(self.proc_path("task")).expect("a live process");
+        let spent = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("schedstat")).ok());
+        let nanos = |text: String| text.split(' ').next().and_then(|nanos| nanos.parse::<u64>().ok());
+        Duration::from_nanos(spent.filter_map(nanos).sum())
     }
 
     /// The names of its threads, each with the CPUs it may run on.
@@ -325,14 +330,13 @@ impl Log {
         self.changed.notify_all();
     }
 
-    /// Waits until `is_enough`, or the end of standard error, which must then be what was waited for.
+    /// Waits until `is_enough`; the end of standard error before that is a failure.
     #[track_caller]
-    fn wait_until(&self, what: &str, is_enough: impl Fn(&Lines) -> bool) {
-        let is_waiting = |lines: &mut Lines| !lines.is_closed && !is_enough(lines);
+    fn wait_until(&self, is_enough: impl Fn(&Lines) -> bool) {
+        let is_waiting = |lines: &mut Lines| !is_enough(lines) && !lines.is_closed;
         let waited = self.changed.wait_timeout_while(self.lines(), PATIENCE, is_waiting);
-        let (lines, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
-        let is_met = is_enough(&lines) || (lines.is_closed && what == "the end");
-        assert!(!timeout.timed_out() && is_met, "not {what}:\n{}", lines.lines.join("\n"));
+        let (lines, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        assert!(is_enough(&lines), "the engine only said:\n{}", lines.lines.join("\n"));
     }
 }
 

@@ -42,7 +42,14 @@ pub(crate) struct Seen {
 impl Origin {
     /// Runs `script` for each connection, in a thread of its own. The connection closes when it returns.
     pub(crate) fn start(script: impl Fn(&mut Peer) + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        Self::start_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port"), script)
+    }
+
+    /// The same, on a socket of the test's own making.
+    pub(crate) fn start_on(
+        listener: TcpListener,
+        script: impl Fn(&mut Peer) + Send + Sync + 'static,
+    ) -> Self {
         let origin =
             Self { address: listener.local_addr().expect("bound"), shared: Arc::new(Shared::default()) };
         let shared = Arc::clone(&origin.shared);

@@ -141,6 +141,7 @@ fn a_stall_shows_in_the_latency_of_every_request_it_delayed() {
             while read_request(&mut stream) {
                 answered += 1;
                 if answered == 30 {
+                    // The stall itself.
                     thread::sleep(Duration::from_millis(200));
                 }
                 if stream.write_all(RIGHT.as_bytes()).is_err() {

@@ -22,7 +22,7 @@ const PERCENTILES: [(&str, f64); 7] = [
     ("p99_99", 0.9999),
 ];
 
-/// What is asked for. Left out: all channels, phase `total`, window `total`, format `json`.
+/// What is asked for. Left out: all channels but internal ones, phase `total`, window `total`, format `json`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct LatencyQuery {
     pub(super) channel: Option<ChannelId>,
@@ -99,6 +99,12 @@ impl LatencyQuery {
                 .unwrap_or(Format::Json),
         })
     }
+
+    /// Whether this channel is asked for. What took an internal channel is part of what took the one before it, and
+    /// would count twice among all.
+    pub(super) fn covers(&self, id: ChannelId, channels: &[Channel]) -> bool {
+        self.channel.map_or(!channels[usize::from(id.0)].internal, |channel| channel == id)
+    }
 }
 
 fn one_of<T: Copy>(
@@ -149,8 +155,9 @@ mod tests {
             name: name.to_owned(),
             action: Action::Respond(respond.clone()),
             total_timeout: None,
+            internal: name == "own",
         };
-        vec![channel("web"), channel("api")]
+        vec![channel("web"), channel("api"), channel("own")]
     }
 
     fn parse(text: &str) -> Result<LatencyQuery, String> {
@@ -177,9 +184,21 @@ mod tests {
     }
 
     #[test]
+    fn an_internal_channel_is_only_covered_by_its_name() {
+        let channels = channels();
+        let covered = |text: &str| {
+            let query = parse(text).expect("query");
+            [0, 1, 2].map(|id| query.covers(ChannelId(id), &channels))
+        };
+        assert_eq!(covered(""), [true, true, false]);
+        assert_eq!(covered("channel=api"), [false, true, false]);
+        assert_eq!(covered("channel=own"), [false, false, true]);
+    }
+
+    #[test]
     fn every_refusal_says_what_is_allowed() {
         let check = |text: &str, expected: &str| assert_eq!(parse(text).unwrap_err(), expected, "{text}");
-        check("channel=nope", "channel cannot be \"nope\": use one of web, api");
+        check("channel=nope", "channel cannot be \"nope\": use one of web, api, own");
         check("phase=", "phase cannot be \"\": use one of wait, connect, first_byte, body, total");
         check("window=5s", "window cannot be \"5s\": use one of total, 60s, 10s, 1s");
         check("format=xml", "format cannot be \"xml\": use one of json, hgrm");

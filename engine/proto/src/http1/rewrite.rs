@@ -1,30 +1,15 @@
 //! Which bytes go out in place of a head that came in?
 //!
-//! Lists slices of the received head and of a small scratch text for one vectored write; never copies a field
-//! that stays as it is, never allocates, and never lets through a field that belongs to one hop.
+//! Copies runs of the received head and the texts between them into one piece; never looks into a field that stays
+//! as it is, and never lets through a field that belongs to one hop.
 
-use std::io::IoSlice;
 use std::ops::Range;
-
-use arrayvec::ArrayVec;
 
 use super::field::{Field, KnownField, Span};
 use super::framing::{Delivery, RequestFraming};
-use super::head::{FIELDS_MAX, Method, RequestHead, ResponseHead, Version};
+use super::head::{Method, RequestHead, ResponseHead, Version};
 use super::persist::ConnectionOption;
 use super::target::TargetForm;
-
-/// Most slices of a rewritten head.
-///
-/// Fields alternately kept and dropped make `FIELDS_MAX / 2` runs. A field re-emitted or extended in place adds
-/// two pieces; of those there are at most five. The start line and what is appended take fewer than 16.
-pub const PIECES_MAX: usize = FIELDS_MAX / 2 + 32;
-
-/// Most bytes of a plan's texts together; a pseudonym and a request id are far shorter.
-pub const PLAN_TEXT_BYTES_MAX: usize = 512;
-
-/// Room for inserted text: field names and punctuation stay below 512 bytes, the client's address goes out twice.
-const SCRATCH_BYTES: usize = 2 * PLAN_TEXT_BYTES_MAX + 512;
 
 /// What a gateway adds to a request.
 #[derive(Clone, Copy, Debug)]
@@ -68,12 +53,7 @@ pub struct ResponsePlan<'a> {
     pub upgrade: bool,
 }
 
-/// A plan's texts are longer than [`PLAN_TEXT_BYTES_MAX`] together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("texts to insert are longer than {PLAN_TEXT_BYTES_MAX} bytes")]
-pub struct PlanTooLong;
-
-/// Longest name in `Via`: generous for any host name, and a small share of [`PLAN_TEXT_BYTES_MAX`].
+/// Longest name in `Via`: generous for any host name.
 pub const PSEUDONYM_BYTES_MAX: usize = 128;
 
 /// Whether `text` may be our name in `Via`: a token or an authority of bounded length (RFC 9110 §7.6.3).
@@ -83,98 +63,51 @@ pub fn is_pseudonym(text: &str) -> bool {
     (1..=PSEUDONYM_BYTES_MAX).contains(&text.len()) && text.bytes().all(is_valid)
 }
 
-/// A rewritten head. Made once, used for many.
-#[derive(Clone, Debug, Default)]
-pub struct Rewritten {
-    pieces: ArrayVec<Piece, PIECES_MAX>,
-    scratch: ArrayVec<u8, SCRATCH_BYTES>,
-    bytes: usize,
+/// A head being written anew. Neighbouring runs of the received one are copied together.
+struct Writer<'a> {
+    received: &'a [u8],
+    run: Range<usize>,
+    out: &'a mut Vec<u8>,
 }
 
-/// Bytes of one place; neighbours in the same place are one piece.
-#[derive(Clone, Copy, Debug)]
-struct Piece {
-    source: Source,
-    span: Span,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Source {
-    Head,
-    Scratch,
-}
-
-impl Rewritten {
-    /// Nothing yet.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
+impl<'a> Writer<'a> {
+    fn new(received: &'a [u8], out: &'a mut Vec<u8>) -> Self {
+        out.clear();
+        Self { received, run: 0..0, out }
     }
 
-    /// Bytes of the whole head.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.bytes
-    }
-
-    /// Whether nothing has been rewritten into it.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.bytes == 0
-    }
-
-    /// Appends the head's slices to `out`, without the first `sent` bytes. `buf` is what the head was parsed from.
-    pub fn slices<'a, const N: usize>(
-        &'a self,
-        buf: &'a [u8],
-        sent: usize,
-        out: &mut ArrayVec<IoSlice<'a>, N>,
-    ) {
-        const { assert!(N >= PIECES_MAX, "room for every piece") }
-        let mut skip = sent;
-        for piece in &self.pieces {
-            let bytes = match piece.source {
-                Source::Head => piece.span.of(buf),
-                Source::Scratch => piece.span.of(&self.scratch),
-            };
-            if skip < bytes.len() {
-                out.push(IoSlice::new(&bytes[skip..]));
-            }
-            skip = skip.saturating_sub(bytes.len());
-        }
-    }
-
-    fn clear(&mut self) {
-        self.pieces.clear();
-        self.scratch.clear();
-        self.bytes = 0;
-    }
-
+    /// Bytes of the received head.
     fn head(&mut self, range: Range<usize>) {
-        self.piece(Source::Head, range);
+        if range.start == self.run.end {
+            self.run.end = range.end;
+        } else {
+            self.flush();
+            self.run = range;
+        }
     }
 
     fn span(&mut self, span: Span) {
         self.head(span.start()..span.end());
     }
 
-    /// # Panics
-    /// Never: the plan's texts have been measured, the rest is literals.
+    /// Bytes that were not received.
+    #[inline]
     fn text(&mut self, text: &str) {
-        let start = self.scratch.len();
-        self.scratch.try_extend_from_slice(text.as_bytes()).expect("SCRATCH_BYTES covers plan and literals");
-        self.piece(Source::Scratch, start..self.scratch.len());
+        self.flush();
+        self.out.extend_from_slice(text.as_bytes());
     }
 
-    fn piece(&mut self, source: Source, range: Range<usize>) {
-        self.bytes += range.len();
-        match self.pieces.last_mut() {
-            _ if range.is_empty() => {}
-            Some(last) if last.source == source && last.span.end() == range.start => {
-                last.span = Span::new(last.span.start(), range.end);
-            }
-            _ => self.pieces.push(Piece { source, span: Span::new(range.start, range.end) }),
+    #[inline]
+    fn flush(&mut self) {
+        if !self.run.is_empty() {
+            self.out.extend_from_slice(&self.received[self.run.clone()]);
+            self.run = 0..0;
         }
+    }
+
+    /// The empty line.
+    fn end(mut self) {
+        self.text("\r\n");
     }
 }
 
@@ -203,25 +136,13 @@ enum Fate {
     Extend,
 }
 
-/// Lists the request that goes to the upstream in place of `head`.
+/// Replaces `out` by the request head that goes to the upstream in place of `head`, parsed from `buf`.
 ///
 /// The request line is in origin-form with our version; `Host` is the effective authority; fields of this hop
 /// are gone; what frames the body is there once, spelled to the letter.
-///
-/// # Errors
-/// [`PlanTooLong`], which only a plan can cause.
-pub fn rewrite_request(
-    buf: &[u8],
-    head: &RequestHead,
-    plan: &RequestPlan<'_>,
-    out: &mut Rewritten,
-) -> Result<(), PlanTooLong> {
-    let texts =
-        [plan.client, plan.scheme, plan.host_fallback, plan.via.unwrap_or(""), plan.request_id.unwrap_or("")];
-    if texts.iter().map(|text| text.len()).sum::<usize>() > PLAN_TEXT_BYTES_MAX {
-        return Err(PlanTooLong);
-    }
-    out.clear();
+pub fn rewrite_request(buf: &[u8], head: &RequestHead, plan: &RequestPlan<'_>, out: &mut Vec<u8>) {
+    let mut writer = Writer::new(buf, out);
+    let out = &mut writer;
     request_line(buf, head, out);
     if !keeps_host(head) {
         out.text("Host: ");
@@ -244,11 +165,10 @@ pub fn rewrite_request(
         }
     }
     append_request_fields(head, plan, &ends, out);
-    out.text("\r\n");
-    Ok(())
+    writer.end();
 }
 
-fn request_line(buf: &[u8], head: &RequestHead, out: &mut Rewritten) {
+fn request_line(buf: &[u8], head: &RequestHead, out: &mut Writer<'_>) {
     let line_end = usize::from(head.fields_start);
     let is_unchanged =
         head.target_form != TargetForm::Absolute && buf[..line_end].ends_with(b" HTTP/1.1\r\n");
@@ -276,7 +196,7 @@ fn keeps_host(head: &RequestHead) -> bool {
     matches!(head.target_form, TargetForm::Origin | TargetForm::Asterisk) && !head.authority.is_empty()
 }
 
-fn authority(head: &RequestHead, plan: &RequestPlan<'_>, out: &mut Rewritten) {
+fn authority(head: &RequestHead, plan: &RequestPlan<'_>, out: &mut Writer<'_>) {
     if head.authority.is_empty() { out.text(plan.host_fallback) } else { out.span(head.authority) }
 }
 
@@ -347,7 +267,7 @@ fn request_field_fate(
     }
 }
 
-fn request_framing(buf: &[u8], head: &RequestHead, field: &Field, line: Range<usize>, out: &mut Rewritten) {
+fn request_framing(buf: &[u8], head: &RequestHead, field: &Field, line: Range<usize>, out: &mut Writer<'_>) {
     match head.framing {
         RequestFraming::Length(bytes) => content_length(buf, field, line, bytes, out),
         RequestFraming::Chunked => transfer_encoding(buf, field, line, out),
@@ -356,7 +276,7 @@ fn request_framing(buf: &[u8], head: &RequestHead, field: &Field, line: Range<us
     }
 }
 
-fn content_length(buf: &[u8], field: &Field, line: Range<usize>, bytes: u64, out: &mut Rewritten) {
+fn content_length(buf: &[u8], field: &Field, line: Range<usize>, bytes: u64, out: &mut Writer<'_>) {
     let mut digits = itoa::Buffer::new();
     let digits = digits.format(bytes);
     if is_canonical(buf, field, &line, digits) {
@@ -368,7 +288,7 @@ fn content_length(buf: &[u8], field: &Field, line: Range<usize>, bytes: u64, out
     }
 }
 
-fn transfer_encoding(buf: &[u8], field: &Field, line: Range<usize>, out: &mut Rewritten) {
+fn transfer_encoding(buf: &[u8], field: &Field, line: Range<usize>, out: &mut Writer<'_>) {
     if is_canonical(buf, field, &line, "chunked") {
         out.head(line);
     } else {
@@ -378,7 +298,7 @@ fn transfer_encoding(buf: &[u8], field: &Field, line: Range<usize>, out: &mut Re
 
 const TRANSFER_ENCODING_CHUNKED: &str = "Transfer-Encoding: chunked\r\n";
 
-fn append_request_fields(head: &RequestHead, plan: &RequestPlan<'_>, ends: &ListEnds, out: &mut Rewritten) {
+fn append_request_fields(head: &RequestHead, plan: &RequestPlan<'_>, ends: &ListEnds, out: &mut Writer<'_>) {
     let has = |known: KnownField| plan.is_trusted && head.fields.iter().any(|field| field.known == known);
     let lists = [
         (
@@ -414,14 +334,14 @@ fn append_request_fields(head: &RequestHead, plan: &RequestPlan<'_>, ends: &List
     }
 }
 
-fn line(out: &mut Rewritten, name: &str, value: &str) {
+fn line(out: &mut Writer<'_>, name: &str, value: &str) {
     out.text(name);
     out.text(value);
     out.text("\r\n");
 }
 
 /// Our element of a forwarding list.
-fn list_element(known: KnownField, head: &RequestHead, plan: &RequestPlan<'_>, out: &mut Rewritten) {
+fn list_element(known: KnownField, head: &RequestHead, plan: &RequestPlan<'_>, out: &mut Writer<'_>) {
     match known {
         KnownField::Forwarded => forwarded_element(head, plan, out),
         KnownField::Via => via_element(head.version, plan.via.unwrap_or(""), out),
@@ -430,7 +350,7 @@ fn list_element(known: KnownField, head: &RequestHead, plan: &RequestPlan<'_>, o
 }
 
 /// RFC 7239 §4 and §6: an IPv6 address stands in brackets and quotes, a host may need quotes and has them always.
-fn forwarded_element(head: &RequestHead, plan: &RequestPlan<'_>, out: &mut Rewritten) {
+fn forwarded_element(head: &RequestHead, plan: &RequestPlan<'_>, out: &mut Writer<'_>) {
     let is_ipv6 = plan.client.contains(':');
     out.text(if is_ipv6 { "for=\"[" } else { "for=" });
     out.text(plan.client);
@@ -445,7 +365,7 @@ fn forwarded_element(head: &RequestHead, plan: &RequestPlan<'_>, out: &mut Rewri
 }
 
 /// RFC 9110 §7.6.3: the version is the one the message was received with.
-fn via_element(version: Version, pseudonym: &str, out: &mut Rewritten) {
+fn via_element(version: Version, pseudonym: &str, out: &mut Writer<'_>) {
     out.text(match version {
         Version::Http10 => "1.0 ",
         Version::Http11 => "1.1 ",
@@ -453,20 +373,10 @@ fn via_element(version: Version, pseudonym: &str, out: &mut Rewritten) {
     out.text(pseudonym);
 }
 
-/// Lists the response that goes to the client in place of `head`.
-///
-/// # Errors
-/// [`PlanTooLong`], which only a plan can cause.
-pub fn rewrite_response(
-    buf: &[u8],
-    head: &ResponseHead,
-    plan: &ResponsePlan<'_>,
-    out: &mut Rewritten,
-) -> Result<(), PlanTooLong> {
-    if plan.via.is_some_and(|via| via.len() > PLAN_TEXT_BYTES_MAX) {
-        return Err(PlanTooLong);
-    }
-    out.clear();
+/// Replaces `out` by the response head that goes to the client in place of `head`, parsed from `buf`.
+pub fn rewrite_response(buf: &[u8], head: &ResponseHead, plan: &ResponsePlan<'_>, out: &mut Vec<u8>) {
+    let mut writer = Writer::new(buf, out);
+    let out = &mut writer;
     status_line(buf, head, out);
     let via_end = if plan.via.is_some() { last_list_line(&head.fields, KnownField::Via) } else { None };
     for (index, field) in head.fields.iter().enumerate() {
@@ -484,11 +394,10 @@ pub fn rewrite_response(
         }
     }
     append_response_fields(head, plan, via_end, out);
-    out.text("\r\n");
-    Ok(())
+    writer.end();
 }
 
-fn status_line(buf: &[u8], head: &ResponseHead, out: &mut Rewritten) {
+fn status_line(buf: &[u8], head: &ResponseHead, out: &mut Writer<'_>) {
     const VERSION_BYTES: usize = "HTTP/1.1".len();
     const CODE_END: usize = "HTTP/1.1 200".len();
     let line_end = usize::from(head.fields_start);
@@ -553,7 +462,7 @@ fn response_framing(
     head: &ResponseHead,
     delivery: Delivery,
     line: Range<usize>,
-    out: &mut Rewritten,
+    out: &mut Writer<'_>,
 ) {
     match (field.known, delivery) {
         (KnownField::ContentLength, Delivery::Length(bytes)) => content_length(buf, field, line, bytes, out),
@@ -571,7 +480,7 @@ fn append_response_fields(
     head: &ResponseHead,
     plan: &ResponsePlan<'_>,
     via_end: Option<usize>,
-    out: &mut Rewritten,
+    out: &mut Writer<'_>,
 ) {
     if let Some(via) = plan.via.filter(|_| via_end.is_none()) {
         out.text("Via: ");

@@ -73,6 +73,9 @@ impl Epoll {
             let (index, events) = (data as u32, event.flags);
             let socket = &mut sockets[index];
             let broken = events.intersects(epoll::EventFlags::HUP | epoll::EventFlags::ERR);
+            if broken {
+                socket.flags.set(Flags::BROKEN);
+            }
             if broken || events.contains(epoll::EventFlags::RDHUP) {
                 socket.flags.set(Flags::READ_CLOSED);
             }

@@ -33,6 +33,8 @@ use crate::wheel::Wheel;
 
 /// Nanoseconds in a tick of the timer wheel.
 const TICK_NANOS: u64 = 1_000_000;
+/// Buffers are scarce when fewer than one in this many is free.
+const SCARCE_SHARE: usize = 2;
 /// Marks a key of the wheel as a sleeper's; others are socket slots.
 const SLEEPER: u32 = 1 << 31;
 
@@ -217,7 +219,7 @@ impl Io {
         let socket = &mut self.sockets[index];
         if let Some(timer) = socket.timer() {
             self.wheel.cancel(timer);
-            socket.set_timer(None);
+            socket.clear_timer();
         }
         socket.reader = None;
         socket.writer = None;
@@ -261,18 +263,15 @@ impl Io {
     /// A later deadline keeps the entry: it comes up early, finds the new tick and moves on. Restarting a deadline is
     /// so a single store in all but the first case.
     fn arm_timer(&mut self, index: u32, tick: u64) {
-        if tick == NO_DEADLINE {
-            return; // an entry left in the wheel finds no deadline and goes
-        }
         let socket = &mut self.sockets[index];
+        if socket.timer_due() <= tick {
+            return; // no deadline at all counts as the latest: an entry left in the wheel finds none and goes
+        }
         if let Some(timer) = socket.timer() {
-            if self.wheel.due(timer) <= tick {
-                return;
-            }
             self.wheel.cancel(timer);
         }
         let timer = self.wheel.insert(tick, index);
-        socket.set_timer(Some(timer));
+        socket.set_timer(timer, tick);
     }
 
     pub(crate) fn poll_recv(&mut self, index: u32, waker: &Waker) -> Poll<io::Result<Option<Chunk>>> {
@@ -306,43 +305,85 @@ impl Io {
         }
     }
 
-    /// Receives behind the bytes already in `chunk`; 0 is the end of the stream.
-    pub(crate) fn poll_recv_into(
+    /// Receives behind a copy of `prefix`, in one buffer that is taken only once there are bytes. `None` is the end of
+    /// the stream.
+    pub(crate) fn poll_recv_behind(
         &mut self,
         index: u32,
-        chunk: &mut Chunk,
+        prefix: &[u8],
         waker: &Waker,
-    ) -> Poll<io::Result<usize>> {
-        if !chunk.has_room() {
-            return Poll::Ready(Err(io::Error::from(io::ErrorKind::StorageFull)));
-        }
+    ) -> Poll<io::Result<Option<Chunk>>> {
         let socket = &mut self.sockets[index];
         let now = self.now_tick;
+        let pool = match socket.lane() {
+            Lane::Accepted => &self.accepted,
+            Lane::Connected => &self.connected,
+        };
+        if prefix.len() >= pool.buffer_bytes() as usize {
+            return Poll::Ready(Err(io::Error::from(io::ErrorKind::StorageFull)));
+        }
         if let Backend::Uring(uring) = &mut self.backend
             && let Some(outcome) = uring.poll_received(socket, index, waker)
         {
-            let outcome = outcome.map_ok(|received| {
-                let Some(mut received) = received else { return 0 };
-                let count = chunk.append(&received);
-                received.consume(count);
-                if !received.is_empty() {
-                    uring.unread(socket, received);
-                }
-                count
-            });
-            return unless_late(outcome, socket, now);
+            let Poll::Ready(Ok(Some(mut chunk))) = outcome else { return unless_late(outcome, socket, now) };
+            if chunk.prepend(prefix) {
+                return Poll::Ready(Ok(Some(chunk)));
+            }
+            let Some(mut whole) = pool.take() else {
+                uring.unread(socket, chunk);
+                pool.wait(waker);
+                return unless_late(Poll::Pending, socket, now);
+            };
+            whole.append(prefix);
+            let count = whole.append(&chunk);
+            chunk.consume(count);
+            if !chunk.is_empty() {
+                uring.unread(socket, chunk);
+            }
+            return Poll::Ready(Ok(Some(whole)));
         }
         if !socket.flags.has(Flags::READABLE) {
             return unless_late(wait_read(&mut self.backend, socket, index, waker), socket, now);
         }
+        let Some(mut chunk) = pool.take() else {
+            pool.wait(waker);
+            socket.wait_read(waker);
+            return unless_late(Poll::Pending, socket, now);
+        };
+        chunk.append(prefix);
         match recv_direct(socket, chunk.spare()) {
+            Ok(0) => Poll::Ready(Ok(None)),
             Ok(count) => {
                 chunk.filled(count);
-                Poll::Ready(Ok(count))
+                Poll::Ready(Ok(Some(chunk)))
             }
             Err(Errno::AGAIN) => unless_late(wait_read(&mut self.backend, socket, index, waker), socket, now),
             Err(error) => Poll::Ready(Err(error.into())),
         }
+    }
+
+    /// Whether the connection is broken both ways: reset, or closed by both sides. Wakes as a read does otherwise.
+    pub(crate) fn poll_broken(&mut self, index: u32, waker: &Waker) -> Poll<()> {
+        let socket = &mut self.sockets[index];
+        if socket.flags.has(Flags::BROKEN) || socket.error != 0 {
+            return Poll::Ready(());
+        }
+        socket.wait_read(waker);
+        Poll::Pending
+    }
+
+    /// Whether most buffers of the socket's lane are in use.
+    pub(crate) fn is_scarce(&self, index: u32) -> bool {
+        let lane = self.sockets[index].lane();
+        let pool = match lane {
+            Lane::Accepted => &self.accepted,
+            Lane::Connected => &self.connected,
+        };
+        let with_kernel = match &self.backend {
+            Backend::Epoll(_) => 0,
+            Backend::Uring(uring) => uring.provided(lane),
+        };
+        (pool.free_count() + with_kernel) * SCARCE_SHARE < usize::from(pool.count())
     }
 
     /// Whether an idle connection shows no sign of bytes, end or error.
@@ -546,7 +587,7 @@ impl Io {
                 return;
             }
             let socket = &mut sockets[key];
-            socket.set_timer(None);
+            socket.clear_timer();
             if socket.recv_deadline <= tick && socket.flags.has(Flags::PARKED) {
                 note_parked(sockets, parked_events, key, ParkEvent::Deadline);
                 return;
@@ -562,8 +603,9 @@ impl Io {
             }
         });
         for index in postponed.drain(..) {
-            let timer = wheel.insert(next_deadline(&sockets[index], tick), index);
-            sockets[index].set_timer(Some(timer));
+            let due = next_deadline(&sockets[index], tick);
+            let timer = wheel.insert(due, index);
+            sockets[index].set_timer(timer, due);
         }
         *sockets.postponed() = postponed;
     }

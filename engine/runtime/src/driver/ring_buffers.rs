@@ -79,9 +79,9 @@ impl RingBuffers {
         &self.pool
     }
 
-    /// Whether the kernel has at least one buffer to fill.
-    pub(crate) fn has_provided(&self) -> bool {
-        self.provided > 0
+    /// Buffers the kernel may fill now.
+    pub(crate) fn provided(&self) -> usize {
+        self.provided.into()
     }
 
     /// Gives the kernel the buffers that are free, with one store of the tail. A share stays back: bulk reads take

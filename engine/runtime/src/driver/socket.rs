@@ -43,6 +43,8 @@ impl Flags {
     const CONNECTED: Self = Self(1 << 11);
     /// A parked event of this socket is queued for the core already.
     pub(crate) const EVENT_QUEUED: Self = Self(1 << 12);
+    /// Both directions are closed or the connection was reset (epoll).
+    pub(crate) const BROKEN: Self = Self(1 << 13);
 
     #[inline]
     pub(crate) const fn has(self, other: Self) -> bool {
@@ -79,6 +81,8 @@ pub(crate) struct Socket {
     /// What the owner of a parked socket calls it.
     pub(crate) tag: u32,
     timer: u32,
+    /// When that timer comes up, to spare a look at the wheel.
+    timer_due: u64,
     /// When a wait for reading, or parking, is over; and one for writing.
     pub(crate) recv_deadline: u64,
     pub(crate) send_deadline: u64,
@@ -101,6 +105,7 @@ impl Socket {
             received_count: 0,
             tag: 0,
             timer: NO_TIMER,
+            timer_due: NO_DEADLINE,
             recv_deadline: NO_DEADLINE,
             send_deadline: NO_DEADLINE,
             queued_turn: 0,
@@ -113,8 +118,20 @@ impl Socket {
         (self.timer != NO_TIMER).then(|| EntryId::from_raw(self.timer))
     }
 
-    pub(crate) fn set_timer(&mut self, timer: Option<EntryId>) {
-        self.timer = timer.map_or(NO_TIMER, EntryId::raw);
+    /// When the socket's timer comes up; never without one.
+    #[inline]
+    pub(crate) fn timer_due(&self) -> u64 {
+        self.timer_due
+    }
+
+    pub(crate) fn set_timer(&mut self, timer: EntryId, due: u64) {
+        self.timer = timer.raw();
+        self.timer_due = due;
+    }
+
+    pub(crate) fn clear_timer(&mut self) {
+        self.timer = NO_TIMER;
+        self.timer_due = NO_DEADLINE;
     }
 
     pub(crate) fn lane(&self) -> Lane {
@@ -221,7 +238,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slot_costs_less_than_a_hundred_bytes() {
-        assert!(size_of::<Socket>() <= 96, "{}", size_of::<Socket>());
+    fn a_slot_stays_small() {
+        assert!(size_of::<Socket>() <= 112, "{}", size_of::<Socket>());
     }
 }

@@ -240,6 +240,14 @@ impl Uring {
         Some(Poll::Pending)
     }
 
+    /// Buffers of a lane that the kernel may still fill.
+    pub(crate) fn provided(&self, lane: Lane) -> usize {
+        match lane {
+            Lane::Accepted => self.accepted.provided(),
+            Lane::Connected => self.connected.provided(),
+        }
+    }
+
     /// Puts back what a reader could not use yet.
     pub(crate) fn unread(&mut self, socket: &mut Socket, chunk: Chunk) {
         let lane = socket.lane();
@@ -346,7 +354,7 @@ impl Uring {
             if !socket.flags.has(Flags::STARVED) {
                 continue; // closed meanwhile, perhaps another socket by now
             }
-            if self.buffers(socket.lane()).has_provided() {
+            if self.buffers(socket.lane()).provided() > 0 {
                 socket.flags.clear(Flags::STARVED);
                 self.arm_receive(socket, index);
             } else {

@@ -74,12 +74,26 @@ impl Stream {
         self.core.io().poll_recv(self.index, context.waker())
     }
 
-    /// Receives behind the bytes already in `chunk`; 0 is the end of the stream.
+    /// Receives behind a copy of `prefix`: what came earlier of a message that has to be in one piece. Whoever waits
+    /// for the rest of one so holds no buffer meanwhile. `None` is the end of the stream.
     ///
     /// # Errors
-    /// `StorageFull` when the chunk has no room, otherwise as [`Self::recv`].
-    pub async fn recv_into(&self, chunk: &mut Chunk) -> io::Result<usize> {
-        poll_fn(|context| self.core.io().poll_recv_into(self.index, chunk, context.waker())).await
+    /// `StorageFull` when a buffer has no room behind the prefix, otherwise as [`Self::recv`].
+    pub async fn recv_behind(&self, prefix: &[u8]) -> io::Result<Option<Chunk>> {
+        poll_fn(|context| self.core.io().poll_recv_behind(self.index, prefix, context.waker())).await
+    }
+
+    /// Whether the connection is broken both ways, reset for example; a peer that only stopped sending has not broken
+    /// it. For callers that wait for something else on behalf of this peer.
+    #[inline]
+    pub fn poll_broken(&self, context: &mut Context<'_>) -> Poll<()> {
+        self.core.io().poll_broken(self.index, context.waker())
+    }
+
+    /// Whether most buffers for sockets like this one are in use, so that holding one keeps others waiting.
+    #[must_use]
+    pub fn buffers_are_scarce(&self) -> bool {
+        self.core.io().is_scarce(self.index)
     }
 
     /// Sends what the kernel takes at once.

@@ -1,0 +1,302 @@
+//! Is docs/configuration.md what the schema says, and does the reader do what both say?
+//!
+//! Never describes a key itself: every word about one stands at its field in `schema.rs`.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use config::{Format, load_str};
+use serde_json::{Value, json};
+
+/// The top-level tables in the order in which one would write them.
+const TABLES: [&str; 6] = ["node", "process", "listener", "channel", "upstream", "admin"];
+
+/// What NAME stands for in examples.
+const NAMES: [(&str, &str); 3] = [("listener", "web"), ("channel", "patients"), ("upstream", "fhir")];
+
+/// What the document says before the first table.
+const INTRODUCTION: &str = "\
+<!-- Generated from config/src/schema.rs. To rewrite: CORELANE_BLESS=1 cargo test -p corelane-config --test reference -->
+
+# Configuration reference
+
+A configuration is TOML, or JSON with the same tables and keys when the file's name ends in `.json`. `engine check --config FILE`
+names every problem in one, with line, column and key; `engine config dump --config FILE` shows it with every default filled in;
+`engine config schema` prints a JSON schema for editors. To begin with: [quickstart.toml](../config/examples/quickstart.toml),
+[channels.toml](../config/examples/channels.toml).
+
+- A **duration** is a whole number with `us`, `ms`, `s`, `m` or `h`; a **size** one with `B`, `KB`, `KiB`, `MB`, `MiB`, `GB` or
+  `GiB`.
+- `\"${NAME}\"` in a string is taken from the environment, `\"${NAME:-default}\"` has a default; `\"$${\"` is a plain `${`.
+- The NAME of a table is yours to choose: 1 to 30 of `A-Z a-z 0-9 _ - .`.
+- A key that is not listed here is an error. A dash for a default means that nothing is set.
+";
+
+/// One table of the configuration.
+struct Table {
+    /// Such as `listener.NAME.limits`.
+    path: String,
+    description: String,
+    keys: Vec<Key>,
+}
+
+/// One key that holds a value.
+struct Key {
+    /// Such as `/listener/web/limits/fields`.
+    pointer: String,
+    name: String,
+    kind: String,
+    /// Least and greatest value, as one writes them.
+    range: Option<(String, String)>,
+    default: Option<Value>,
+    example: Value,
+    description: String,
+    is_required: bool,
+}
+
+impl Key {
+    fn default_text(&self) -> String {
+        match &self.default {
+            _ if self.is_required => "required".to_owned(),
+            Some(default) => format!("`{}`", toml_of(default)),
+            None => "–".to_owned(),
+        }
+    }
+}
+
+fn schema() -> Value {
+    serde_json::from_str(&config::json_schema()).expect("JSON")
+}
+
+/// What a `$ref` stands for, or the schema itself.
+fn resolve<'s>(root: &'s Value, schema: &'s Value) -> &'s Value {
+    let reference = schema["$ref"].as_str().and_then(|reference| root.pointer(reference.strip_prefix('#')?));
+    reference.unwrap_or(schema)
+}
+
+/// Every table that has keys, in the order of the document.
+fn tables(root: &Value) -> Vec<Table> {
+    let known: Vec<&str> =
+        root["properties"].as_object().expect("tables").keys().map(String::as_str).collect();
+    let mut listed = TABLES;
+    listed.sort_unstable();
+    assert_eq!(known, listed, "a table without a place in TABLES");
+    let mut tables = Vec::new();
+    for name in TABLES {
+        let property = &root["properties"][name];
+        match resolve(root, property).get("additionalProperties") {
+            Some(each) if each.is_object() => {
+                let (_, example) =
+                    NAMES.into_iter().find(|(of, _)| *of == name).expect("a name for examples");
+                let pointer = format!("/{name}/{example}");
+                push_tables(root, each, Some(property), &format!("{name}.NAME"), &pointer, &mut tables);
+            }
+            _ => push_tables(root, property, Some(property), name, &format!("/{name}"), &mut tables),
+        }
+    }
+    tables
+}
+
+/// Adds the table behind `schema`, and those below it. A table of the root is described at its key.
+fn push_tables(
+    root: &Value,
+    schema: &Value,
+    key: Option<&Value>,
+    path: &str,
+    pointer: &str,
+    tables: &mut Vec<Table>,
+) {
+    let definition = resolve(root, schema);
+    let properties = definition["properties"].as_object().unwrap_or_else(|| panic!("{path} has no keys"));
+    let (below, plain): (Vec<_>, Vec<_>) =
+        properties.iter().partition(|(_, schema)| resolve(root, schema)["properties"].is_object());
+    let mut keys: Vec<_> =
+        plain.into_iter().map(|(name, schema)| read_key(root, definition, pointer, name, schema)).collect();
+    keys.sort_by_key(|key| !key.is_required);
+    tables.push(Table { path: path.to_owned(), description: description(key.unwrap_or(definition)), keys });
+    for (name, schema) in below {
+        push_tables(root, schema, None, &format!("{path}.{name}"), &format!("{pointer}/{name}"), tables);
+    }
+}
+
+fn read_key(root: &Value, table: &Value, pointer: &str, name: &str, schema: &Value) -> Key {
+    let pointer = format!("{pointer}/{name}");
+    let (description, range) = split_range(&description(schema));
+    let example = schema["examples"].get(0).unwrap_or_else(|| panic!("{pointer} has no example")).clone();
+    let required = table["required"].as_array();
+    Key {
+        name: name.to_owned(),
+        kind: kind(root, schema),
+        range: range.or_else(|| range_of_all(table)),
+        default: schema.get("default").cloned(),
+        example,
+        description,
+        is_required: required.is_some_and(|names| names.contains(&json!(name))),
+        pointer,
+    }
+}
+
+fn description(schema: &Value) -> String {
+    schema["description"].as_str().unwrap_or_default().to_owned()
+}
+
+/// The kind of value that a key takes.
+fn kind(root: &Value, schema: &Value) -> String {
+    let resolved = resolve(root, schema);
+    if let Some(words) = resolved["oneOf"].as_array() {
+        let words: Vec<_> = words.iter().map(|word| format!("`{}`", toml_of(&word["const"]))).collect();
+        return words.join(", ");
+    }
+    let other = resolved["anyOf"].get(1).and_then(|other| other["type"].as_str());
+    let kind = match (schema["$ref"].as_str(), resolved["type"].as_str(), other) {
+        (Some("#/$defs/Timespan"), _, _) => "duration",
+        (Some("#/$defs/ByteSize"), _, _) => "size",
+        (_, Some("array"), _) => "list",
+        (_, Some(kind @ ("integer" | "boolean" | "string")), _) => kind,
+        (_, _, Some("array")) => "string or list",
+        (_, _, Some("boolean")) => "string or boolean",
+        _ => panic!("a kind of value without a name: {schema:#}"),
+    };
+    kind.to_owned()
+}
+
+/// Parts a description from the range that is its last sentence.
+fn split_range(description: &str) -> (String, Option<(String, String)>) {
+    let Some((before, last)) = description.rsplit_once(". ") else { return (description.to_owned(), None) };
+    match last.strip_suffix('.').and_then(|last| last.split_once(" to ")) {
+        Some((least, greatest)) if !format!("{least}{greatest}").contains(' ') => {
+            (format!("{before}."), Some((least.to_owned(), greatest.to_owned())))
+        }
+        _ => (description.to_owned(), None),
+    }
+}
+
+/// The range that a table's description gives for each of its keys.
+fn range_of_all(table: &Value) -> Option<(String, String)> {
+    let description = description(table);
+    let (before, _) = description.split_once(" each")?;
+    let (rest, greatest) = before.rsplit_once(" to ")?;
+    let least = rest.rsplit(' ').next()?;
+    Some((least.to_owned(), greatest.to_owned()))
+}
+
+fn toml_of(value: &Value) -> String {
+    toml::Value::try_from(value).expect("TOML has all of it but null").to_string()
+}
+
+fn reference() -> String {
+    let mut text = INTRODUCTION.to_owned();
+    for Table { path, description, keys } in tables(&schema()) {
+        let depth =
+            "#".repeat(2 + usize::from(path.matches('.').count() > usize::from(path.contains("NAME"))));
+        let _ = write!(text, "\n{depth} `[{path}]`\n\n{description}\n");
+        if keys.is_empty() {
+            continue;
+        }
+        let _ = write!(text, "\n| key | value | default | meaning | example |\n|---|---|---|---|---|\n");
+        for key in keys {
+            let range = key.range.as_ref().map(|(least, greatest)| format!(", {least} to {greatest}"));
+            let cells = [
+                format!("`{}`", key.name),
+                format!("{}{}", key.kind, range.unwrap_or_default()),
+                key.default_text(),
+                key.description.clone(),
+                format!("`{} = {}`", key.name, toml_of(&key.example)),
+            ];
+            let _ = writeln!(text, "| {} |", cells.map(|cell| cell.replace('|', "\\|")).join(" | "));
+        }
+    }
+    text
+}
+
+#[test]
+fn the_reference_is_what_the_schema_says() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/configuration.md");
+    let reference = reference();
+    if std::env::var_os("CORELANE_BLESS").is_some() {
+        fs::write(&path, &reference).expect("docs can be written");
+    }
+    let written = fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        written == reference,
+        "docs/configuration.md is not what the schema says; to rewrite it:\n\
+         CORELANE_BLESS=1 cargo test -p corelane-config --test reference"
+    );
+}
+
+/// A small configuration in which `key` has this value, or is left out.
+fn with(key: &Key, value: Option<&Value>) -> Result<Value, String> {
+    let mut config = json!({
+        "listener": { "web": { "bind": "127.0.0.1:8080" } },
+        "channel": { "patients": { "upstream": "fhir" } },
+        "upstream": { "fhir": { "endpoints": ["10.0.0.1:8000"] } },
+    });
+    if value.is_none() || key.pointer.starts_with("/channel/patients/respond") {
+        config["channel"]["patients"] = json!({ "respond": {} });
+    }
+    if let Some(value) = value {
+        let mut place = &mut config;
+        for step in key.pointer.split('/').skip(1) {
+            place = &mut place[step];
+        }
+        *place = value.clone();
+    }
+    let loaded = load_str("f", &config.to_string(), Format::Json, &|_| None);
+    let loaded = loaded.map_err(|problems| problems.to_string())?;
+    Ok(serde_json::to_value(&loaded.schema).expect("every configuration has a JSON form"))
+}
+
+#[test]
+fn every_example_can_be_written() {
+    for key in tables(&schema()).iter().flat_map(|table| &table.keys) {
+        let loaded = with(key, Some(&key.example)).unwrap_or_else(|problems| panic!("{problems}"));
+        let read = loaded.pointer(&key.pointer);
+        let is_same = read == Some(&key.example) || read == Some(&json!([key.example]));
+        assert!(is_same, "{}: {read:?}", key.pointer);
+        assert!(key.description.ends_with('.'), "{}: {}", key.pointer, key.description);
+    }
+}
+
+#[test]
+fn every_default_is_what_is_read_where_the_key_is_left_out() {
+    for key in tables(&schema()).iter().flat_map(|table| &table.keys) {
+        let loaded = with(key, None).unwrap_or_else(|problems| panic!("{problems}"));
+        if !key.is_required {
+            assert_eq!(loaded.pointer(&key.pointer), key.default.as_ref(), "{}", key.pointer);
+        }
+    }
+}
+
+/// A number with its unit, if it has one, moved by `step`.
+fn moved(bound: &str, step: i64) -> Value {
+    let digits = bound.find(|character: char| !character.is_ascii_digit()).unwrap_or(bound.len());
+    let number: i64 = bound[..digits].parse().expect(bound);
+    match &bound[digits..] {
+        "" => json!(number + step),
+        unit => json!(format!("{}{unit}", number + step)),
+    }
+}
+
+#[test]
+fn every_range_is_what_the_reader_takes() {
+    let mut ranges = 0;
+    for key in tables(&schema()).iter().flat_map(|table| &table.keys) {
+        let Some((least, greatest)) = &key.range else {
+            assert!(
+                !["integer", "duration", "size"].contains(&key.kind.as_str()),
+                "{}: no range",
+                key.pointer
+            );
+            continue;
+        };
+        ranges += 1;
+        for bound in [moved(least, 0), moved(greatest, 0)] {
+            with(key, Some(&bound)).unwrap_or_else(|problems| panic!("{problems}"));
+        }
+        for beyond in [moved(least, -1), moved(greatest, 1)] {
+            assert!(with(key, Some(&beyond)).is_err(), "{} takes {beyond}", key.pointer);
+        }
+    }
+    assert!(ranges > 20, "only {ranges}");
+}
