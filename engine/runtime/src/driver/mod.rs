@@ -80,7 +80,7 @@ impl FromStr for DriverChoice {
 pub enum DriverKind {
     /// Edge-triggered epoll.
     Epoll,
-    /// io_uring with multishot receives.
+    /// io_uring with receives into provided buffers.
     Uring,
 }
 
@@ -369,6 +369,9 @@ impl Io {
             return Poll::Ready(());
         }
         socket.wait_read(waker);
+        if let Backend::Uring(uring) = &mut self.backend {
+            uring.wait_broken(socket, index);
+        }
         Poll::Pending
     }
 
@@ -496,7 +499,7 @@ impl Io {
         socket.writer = None;
         socket.flags.set(Flags::PARKED);
         if let Backend::Uring(uring) = &mut self.backend {
-            uring.park(socket, index);
+            uring.want_receive(socket, index);
         }
         let generation = socket.generation;
         self.queue_parked_event(index);
@@ -642,7 +645,7 @@ impl Io {
 fn has_news(socket: &Socket) -> bool {
     socket.flags.has(Flags::READABLE)
         || socket.flags.has(Flags::READ_CLOSED)
-        || socket.received_count > 0
+        || socket.received_bytes > 0
         || socket.error != 0
 }
 
@@ -678,6 +681,7 @@ fn note_parked(
     }
 }
 
+/// Waits after a read by system call has found nothing, or for a listener.
 fn wait_read<T>(backend: &mut Backend, socket: &mut Socket, index: u32, waker: &Waker) -> Poll<T> {
     socket.wait_read(waker);
     if let Backend::Uring(uring) = backend {

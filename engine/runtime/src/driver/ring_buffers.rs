@@ -11,14 +11,11 @@ use io_uring::Submitter;
 use io_uring::types::BufRingEntry;
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
-use crate::buffer::{BufferPool, Chunk};
+use crate::buffer::BufferPool;
 
 /// One in this many buffers is kept for reads by system call.
 const RESERVE_SHARE: usize = 4;
-/// No further buffer in a queue of received ones.
-const NONE: u16 = u16::MAX;
-
-/// A ring of buffers shared with the kernel (`IORING_REGISTER_PBUF_RING`), and the queues of filled ones.
+/// A ring of buffers shared with the kernel (`IORING_REGISTER_PBUF_RING`).
 pub(crate) struct RingBuffers {
     pool: Rc<BufferPool>,
     entries: NonNull<BufRingEntry>,
@@ -27,16 +24,6 @@ pub(crate) struct RingBuffers {
     provided: u16,
     tail: u16,
     group: u16,
-    /// Of each filled buffer: the one after it in its socket's queue, and its number of bytes.
-    next: Box<[u16]>,
-    filled_bytes: Box<[u32]>,
-}
-
-/// A socket's queue of filled buffers: first, last, count; see [`super::socket::Socket`].
-pub(crate) struct Received<'a> {
-    pub(crate) first: &'a mut u16,
-    pub(crate) last: &'a mut u16,
-    pub(crate) count: &'a mut u16,
 }
 
 impl RingBuffers {
@@ -55,8 +42,6 @@ impl RingBuffers {
         let entries = NonNull::new(region.cast::<BufRingEntry>())
             .ok_or_else(|| io::Error::other("mmap at address zero"))?;
         let mut ring = Self {
-            next: vec![NONE; usize::from(pool.count())].into(),
-            filled_bytes: vec![0; usize::from(pool.count())].into(),
             pool,
             entries,
             mask: slots - 1,
@@ -115,42 +100,6 @@ impl RingBuffers {
     /// Counts a buffer that the kernel has taken out of the ring.
     pub(crate) fn taken(&mut self) {
         self.provided -= 1;
-    }
-
-    /// Appends a filled buffer to a socket's queue.
-    pub(crate) fn push(&mut self, queue: &mut Received<'_>, index: u16, filled_bytes: u32) {
-        self.next[usize::from(index)] = NONE;
-        self.filled_bytes[usize::from(index)] = filled_bytes;
-        if *queue.count == 0 {
-            *queue.first = index;
-        } else {
-            self.next[usize::from(*queue.last)] = index;
-        }
-        *queue.last = index;
-        *queue.count += 1;
-    }
-
-    /// Takes the oldest filled buffer of a socket's queue.
-    pub(crate) fn pop(&mut self, queue: &mut Received<'_>) -> Option<Chunk> {
-        if *queue.count == 0 {
-            return None;
-        }
-        let index = *queue.first;
-        *queue.first = self.next[usize::from(index)];
-        *queue.count -= 1;
-        Some(self.pool.filled(index, self.filled_bytes[usize::from(index)]))
-    }
-
-    /// Puts back a buffer that [`Self::pop`] handed out, as the oldest again.
-    pub(crate) fn unpop(&mut self, queue: &mut Received<'_>, chunk: Chunk) {
-        let (index, filled_bytes) = chunk.into_index();
-        self.filled_bytes[usize::from(index)] = filled_bytes;
-        self.next[usize::from(index)] = if *queue.count == 0 { NONE } else { *queue.first };
-        if *queue.count == 0 {
-            *queue.last = index;
-        }
-        *queue.first = index;
-        *queue.count += 1;
     }
 }
 

@@ -27,12 +27,10 @@ impl Flags {
     pub(crate) const PARKED: Self = Self(1 << 3);
     /// Closed by its owner, but the kernel still holds operations on it (io_uring).
     pub(crate) const CLOSING: Self = Self(1 << 4);
-    /// A multishot receive is in the kernel (io_uring).
+    /// A receive is in the kernel (io_uring).
     pub(crate) const RECEIVING: Self = Self(1 << 5);
-    /// That receive was asked to end (io_uring).
-    pub(crate) const CANCELLING: Self = Self(1 << 6);
-    /// Reads go by system call because bulk bytes flow (io_uring).
-    pub(crate) const DIRECT: Self = Self(1 << 7);
+    /// A poll for the end of the connection is in the kernel (io_uring).
+    pub(crate) const POLLING_END: Self = Self(1 << 7);
     /// A poll for reading is in the kernel (io_uring).
     pub(crate) const POLLING_IN: Self = Self(1 << 8);
     /// A poll for writing is in the kernel (io_uring).
@@ -43,7 +41,7 @@ impl Flags {
     const CONNECTED: Self = Self(1 << 11);
     /// A parked event of this socket is queued for the core already.
     pub(crate) const EVENT_QUEUED: Self = Self(1 << 12);
-    /// Both directions are closed or the connection was reset (epoll).
+    /// Both directions are closed, or the connection was reset.
     pub(crate) const BROKEN: Self = Self(1 << 13);
 
     #[inline]
@@ -74,10 +72,9 @@ pub(crate) struct Socket {
     pub(crate) operations: u8,
     /// Error of a finished receive, to be told once (io_uring); an errno, 0 for none.
     pub(crate) error: i32,
-    /// First and last of the received buffers not yet handed out, and their number (io_uring).
-    pub(crate) received_first: u16,
-    pub(crate) received_last: u16,
-    pub(crate) received_count: u16,
+    /// A received buffer not yet handed out, and its bytes; none when that is 0 (io_uring).
+    pub(crate) received_buffer: u16,
+    pub(crate) received_bytes: u32,
     /// What the owner of a parked socket calls it.
     pub(crate) tag: u32,
     timer: u32,
@@ -100,9 +97,8 @@ impl Socket {
             flags: Flags::default(),
             operations: 0,
             error: 0,
-            received_first: 0,
-            received_last: 0,
-            received_count: 0,
+            received_buffer: 0,
+            received_bytes: 0,
             tag: 0,
             timer: NO_TIMER,
             timer_due: NO_DEADLINE,

@@ -1,11 +1,11 @@
-//! How does a core do its waiting through io_uring? Multishot receives into a buffer ring, polls for the rest.
+//! How does a core do its waiting through io_uring? Receives into a buffer ring, polls for the rest.
 //!
 //! Never lets the kernel hold memory of a task: receives fill pool buffers, and sends are tried by system call at
 //! once, so a task may be dropped at any await without anything left in flight.
 //!
-//! One receive per connection stays armed and costs no submission per request. When a whole buffer is filled
-//! at once the connection moves bulk bytes: its receive is cancelled and reads go by system call, one buffer at a
-//! time, so that one fast sender cannot empty the ring.
+//! A receive is armed only while somebody waits for its bytes, and takes one buffer at most. A multishot receive would
+//! save its submission, but fills buffer after buffer for a reader that is busy elsewhere, until the others have none.
+//! When a whole buffer is filled at once the connection moves bulk bytes: what follows is read by system call.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
@@ -17,7 +17,7 @@ use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 
 use super::epoll::Waited;
-use super::ring_buffers::{Received, RingBuffers};
+use super::ring_buffers::RingBuffers;
 use super::socket::{Flags, Socket, Sockets};
 use crate::buffer::{BufferPool, Chunk, Lane};
 
@@ -25,8 +25,8 @@ use crate::buffer::{BufferPool, Chunk, Lane};
 const SUBMISSIONS: u32 = 1024;
 /// Completion entries: more than one turn produces; beyond, the kernel keeps them in its overflow list.
 const COMPLETIONS: u32 = 8192;
-/// Received buffers one socket may have waiting before its receive is paused.
-const RECEIVED_PER_SOCKET_MAX: u16 = 4;
+/// `IORING_RECVSEND_POLL_FIRST`: whoever waits has found nothing just now, so the kernel need not look either.
+const POLL_FIRST: u16 = 1;
 /// `IORING_ENTER_GETEVENTS`: lets deferred task work run without waiting.
 const ENTER_GETEVENTS: u32 = 1;
 
@@ -36,8 +36,9 @@ enum Operation {
     Receive = 1,
     PollIn = 2,
     PollOut = 3,
-    Wakeup = 4,
-    Cancel = 5,
+    PollEnd = 4,
+    Wakeup = 5,
+    Cancel = 6,
 }
 
 impl Operation {
@@ -50,8 +51,9 @@ impl Operation {
             1 => Self::Receive,
             2 => Self::PollIn,
             3 => Self::PollOut,
-            4 => Self::Wakeup,
-            5 => Self::Cancel,
+            4 => Self::PollEnd,
+            5 => Self::Wakeup,
+            6 => Self::Cancel,
             _ => return None,
         };
         Some((operation, data as u32))
@@ -67,14 +69,6 @@ pub(crate) struct Uring {
     wakeup: RawFd,
     /// Counts submissions to the kernel, to know whether a socket still has unsubmitted operations.
     turn: u32,
-}
-
-fn received(socket: &mut Socket) -> Received<'_> {
-    Received {
-        first: &mut socket.received_first,
-        last: &mut socket.received_last,
-        count: &mut socket.received_count,
-    }
 }
 
 fn build_ring() -> io::Result<IoUring> {
@@ -96,7 +90,7 @@ pub(crate) fn probe() -> io::Result<()> {
     let buffers = RingBuffers::register(pool, 0, &ring.submitter())?;
     let mut probe = io_uring::Probe::new();
     ring.submitter().register_probe(&mut probe)?;
-    let needed = [opcode::RecvMulti::CODE, opcode::PollAdd::CODE, opcode::AsyncCancel::CODE];
+    let needed = [opcode::Recv::CODE, opcode::PollAdd::CODE, opcode::AsyncCancel::CODE];
     drop(ring);
     drop(buffers);
     if needed.iter().all(|code| probe.is_supported(*code)) {
@@ -161,21 +155,18 @@ impl Uring {
 
     fn arm_receive(&mut self, socket: &mut Socket, index: u32) {
         let Some(fd) = &socket.fd else { return };
-        let group = self.buffers(socket.lane()).group();
-        let entry = opcode::RecvMulti::new(Fd(fd.as_raw_fd()), group)
+        let fd = Fd(fd.as_raw_fd());
+        let buffers = self.buffers(socket.lane());
+        let entry = opcode::Recv::new(fd, std::ptr::null_mut(), buffers.pool().buffer_bytes())
+            .ioprio(POLL_FIRST)
+            .buf_group(buffers.group())
             .build()
+            .flags(squeue::Flags::BUFFER_SELECT)
             .user_data(Operation::Receive.user_data(index));
         socket.flags.set(Flags::RECEIVING);
         socket.operations += 1;
         socket.queued_turn = self.turn;
         self.push(&entry);
-    }
-
-    fn cancel_receive(&mut self, socket: &mut Socket, index: u32) {
-        if socket.flags.has(Flags::RECEIVING) && !socket.flags.has(Flags::CANCELLING) {
-            socket.flags.set(Flags::CANCELLING);
-            self.cancel(Operation::Receive, index);
-        }
     }
 
     fn cancel(&mut self, operation: Operation, index: u32) {
@@ -188,6 +179,8 @@ impl Uring {
     fn arm_poll(&mut self, socket: &mut Socket, index: u32, operation: Operation) {
         let (flag, events) = match operation {
             Operation::PollIn => (Flags::POLLING_IN, libc::POLLIN | libc::POLLRDHUP),
+            // Errors and hang-ups are always reported.
+            Operation::PollEnd => (Flags::POLLING_END, 0),
             _ => (Flags::POLLING_OUT, libc::POLLOUT),
         };
         let Some(fd) = &socket.fd else { return };
@@ -213,6 +206,11 @@ impl Uring {
         self.arm_poll(socket, index, Operation::PollOut);
     }
 
+    /// Wakes the socket's reader once the connection is closed both ways or reset. Armed once, for as long as it lives.
+    pub(crate) fn wait_broken(&mut self, socket: &mut Socket, index: u32) {
+        self.arm_poll(socket, index, Operation::PollEnd);
+    }
+
     /// Hands out what was received, or makes sure that a receive is armed. `None` asks the caller to read by
     /// system call.
     pub(crate) fn poll_received(
@@ -221,23 +219,30 @@ impl Uring {
         index: u32,
         waker: &Waker,
     ) -> Option<Poll<io::Result<Option<Chunk>>>> {
-        let lane = socket.lane();
-        if let Some(chunk) = self.buffers(lane).pop(&mut received(socket)) {
+        if let Some(chunk) = self.take_received(socket) {
             return Some(Poll::Ready(Ok(Some(chunk))));
         }
         if socket.error != 0 {
             let errno = std::mem::take(&mut socket.error);
             return Some(Poll::Ready(Err(io::Error::from_raw_os_error(errno))));
         }
-        if socket.flags.has(Flags::READ_CLOSED) && !socket.flags.has(Flags::DIRECT) {
+        if socket.flags.has(Flags::READ_CLOSED) {
             return Some(Poll::Ready(Ok(None)));
         }
-        if socket.flags.has(Flags::DIRECT) && !socket.flags.has(Flags::RECEIVING) {
+        if socket.flags.has(Flags::READABLE) {
             return None;
         }
         self.want_receive(socket, index);
         socket.wait_read(waker);
         Some(Poll::Pending)
+    }
+
+    fn take_received(&mut self, socket: &mut Socket) -> Option<Chunk> {
+        if socket.received_bytes == 0 {
+            return None;
+        }
+        let bytes = std::mem::take(&mut socket.received_bytes);
+        Some(self.buffers(socket.lane()).pool().filled(socket.received_buffer, bytes))
     }
 
     /// Buffers of a lane that the kernel may still fill.
@@ -250,23 +255,17 @@ impl Uring {
 
     /// Puts back what a reader could not use yet.
     pub(crate) fn unread(&mut self, socket: &mut Socket, chunk: Chunk) {
-        let lane = socket.lane();
-        self.buffers(lane).unpop(&mut received(socket), chunk);
+        debug_assert_eq!(socket.received_bytes, 0);
+        (socket.received_buffer, socket.received_bytes) = chunk.into_index();
     }
 
-    /// Makes sure that bytes, an end or an error of an idle socket will be noticed.
-    pub(crate) fn park(&mut self, socket: &mut Socket, index: u32) {
-        if !socket.flags.has(Flags::RECEIVING) {
-            // Back to receives by the kernel, which will find what a read by system call would have.
-            socket.flags.clear(Flags::DIRECT);
+    /// Makes sure that bytes, an end or an error will be noticed by whoever does not ask for a buffer.
+    pub(crate) fn want_receive(&mut self, socket: &mut Socket, index: u32) {
+        let is_armed = socket.flags.has(Flags::RECEIVING) || socket.flags.has(Flags::STARVED);
+        let has_news = socket.received_bytes > 0 || socket.error != 0 || socket.flags.has(Flags::READ_CLOSED);
+        if !is_armed && !has_news {
+            // What a read by system call would have found, the kernel finds as well.
             socket.flags.clear(Flags::READABLE);
-        }
-        self.want_receive(socket, index);
-    }
-
-    fn want_receive(&mut self, socket: &mut Socket, index: u32) {
-        let idle = !socket.flags.has(Flags::RECEIVING) && !socket.flags.has(Flags::STARVED);
-        if idle && !socket.flags.has(Flags::READ_CLOSED) && socket.error == 0 {
             self.arm_receive(socket, index);
         }
     }
@@ -274,17 +273,19 @@ impl Uring {
     /// Closes a socket. True when its slot may be reused at once; otherwise [`Self::wait`] releases it when the
     /// kernel has let go of the last operation.
     pub(crate) fn close(&mut self, socket: &mut Socket, index: u32) -> bool {
-        let lane = socket.lane();
-        while self.buffers(lane).pop(&mut received(socket)).is_some() {}
+        drop(self.take_received(socket));
         if socket.operations == 0 {
             socket.fd = None;
             return true;
         }
         socket.flags.set(Flags::CLOSING);
-        self.cancel_receive(socket, index);
-        for (flag, operation) in
-            [(Flags::POLLING_IN, Operation::PollIn), (Flags::POLLING_OUT, Operation::PollOut)]
-        {
+        let operations = [
+            (Flags::RECEIVING, Operation::Receive),
+            (Flags::POLLING_IN, Operation::PollIn),
+            (Flags::POLLING_OUT, Operation::PollOut),
+            (Flags::POLLING_END, Operation::PollEnd),
+        ];
+        for (flag, operation) in operations {
             if socket.flags.has(flag) {
                 self.cancel(operation, index);
             }
@@ -319,7 +320,7 @@ impl Uring {
                     waited.wakeup = true;
                     rearm_wakeup |= !cqueue::more(entry.flags());
                 }
-                Operation::Receive | Operation::PollIn | Operation::PollOut => {
+                Operation::Receive | Operation::PollIn | Operation::PollOut | Operation::PollEnd => {
                     self.complete(operation, &entry, sockets, index);
                     let socket = &mut sockets[index];
                     if socket.flags.has(Flags::CLOSING) {
@@ -408,36 +409,32 @@ impl Uring {
                 socket.flags.set(Flags::WRITABLE);
                 socket.wake_writer();
             }
+            Operation::PollEnd => {
+                socket.operations -= 1;
+                socket.flags.clear(Flags::POLLING_END);
+                if entry.result() != -libc::ECANCELED {
+                    socket.flags.set(Flags::BROKEN);
+                    socket.wake_reader();
+                }
+            }
             Operation::Wakeup | Operation::Cancel => {}
         }
     }
 
     fn complete_receive(&mut self, entry: &cqueue::Entry, socket: &mut Socket, index: u32) {
-        if !cqueue::more(entry.flags()) {
-            socket.operations -= 1;
-            socket.flags.clear(Flags::RECEIVING);
-            socket.flags.clear(Flags::CANCELLING);
-            if socket.flags.has(Flags::DIRECT) {
-                // What comes now is read by system call, which may find bytes at once.
-                socket.flags.set(Flags::READABLE);
-            }
-        }
-        let lane = socket.lane();
+        socket.operations -= 1;
+        socket.flags.clear(Flags::RECEIVING);
+        let is_closing = socket.flags.has(Flags::CLOSING);
+        let buffers = self.buffers(socket.lane());
         if let Some(buffer) = cqueue::buffer_select(entry.flags()) {
-            let count = u32::try_from(entry.result()).unwrap_or(0);
-            let closing = socket.flags.has(Flags::CLOSING);
-            let buffers = self.buffers(lane);
             buffers.taken();
-            if closing || count == 0 {
+            let bytes = u32::try_from(entry.result()).unwrap_or(0);
+            if is_closing || bytes == 0 {
                 buffers.pool().give_back(buffer);
             } else {
-                buffers.push(&mut received(socket), buffer, count);
-                let bulk = count == buffers.pool().buffer_bytes();
-                if bulk {
-                    socket.flags.set(Flags::DIRECT);
-                }
-                if bulk || socket.received_count >= RECEIVED_PER_SOCKET_MAX {
-                    self.cancel_receive(socket, index);
+                (socket.received_buffer, socket.received_bytes) = (buffer, bytes);
+                if bytes == buffers.pool().buffer_bytes() {
+                    socket.flags.set(Flags::READABLE); // bulk: more is likely to be there
                 }
             }
         }
@@ -446,8 +443,8 @@ impl Uring {
             0 => socket.flags.set(Flags::READ_CLOSED),
             result if result == -libc::ECANCELED || result == -libc::EINTR => {}
             result if result == -libc::ENOBUFS => {
-                self.buffers(lane).pool().count_exhausted();
-                if !socket.flags.has(Flags::CLOSING) && !socket.flags.has(Flags::STARVED) {
+                buffers.pool().count_exhausted();
+                if !is_closing && !socket.flags.has(Flags::STARVED) {
                     socket.flags.set(Flags::STARVED);
                     self.starved.push(index);
                 }
