@@ -410,9 +410,9 @@ impl Uring {
                 socket.wake_writer();
             }
             Operation::PollEnd => {
+                // The flag stays: this poll also ends when the peer only stops sending, and would do so again at once.
                 socket.operations -= 1;
-                socket.flags.clear(Flags::POLLING_END);
-                if entry.result() != -libc::ECANCELED {
+                if entry.result() & i32::from(libc::POLLERR | libc::POLLHUP) != 0 && entry.result() > 0 {
                     socket.flags.set(Flags::BROKEN);
                     socket.wake_reader();
                 }
