@@ -44,12 +44,55 @@ fn smoke_run_measures_the_gateway_beside_the_null_relay() {
 }
 
 #[test]
+fn memory_of_idle_connections_is_measured() {
+    build_contenders();
+    let report = std::env::temp_dir().join(format!("corelane-smoke-idle-{}.json", std::process::id()));
+    let output = peers(&[
+        "--scenario=idle",
+        "--scenario=unused",
+        "--connections=200",
+        "--rounds=1",
+        "--json",
+        report.to_str().unwrap(),
+    ]);
+    let said =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{said}");
+
+    let text = std::fs::read_to_string(&report).unwrap();
+    std::fs::remove_file(&report).unwrap();
+    let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+    for (scenario, name) in ["idle", "unused"].iter().enumerate() {
+        let scenario = &report["scenarios"][scenario];
+        assert_eq!(scenario["name"], *name);
+        for (row, contender) in ["engine-epoll", "engine-uring", "nginx", "haproxy"].iter().enumerate() {
+            let row = &scenario["rows"][row];
+            assert_eq!(row["contender"], *contender, "{said}");
+            assert!(row["failure"].is_null(), "{said}");
+            // A few connections cannot show what each costs beside what is taken once; 1 MB each is no such figure.
+            assert!(row["median"].as_f64().unwrap() < 1e6, "{row}");
+        }
+    }
+}
+
+#[test]
 fn list_names_scenarios_and_contenders() {
     let output = peers(&["--list"]);
     let text = String::from_utf8(output.stdout).unwrap();
-    for name in
-        ["c64", "c256", "body16k", "c1", "latency", "scaling", "null", "engine-uring", "nginx", "haproxy"]
-    {
+    for name in [
+        "c64",
+        "c256",
+        "body16k",
+        "c1",
+        "latency",
+        "scaling",
+        "idle",
+        "unused",
+        "null",
+        "engine-uring",
+        "nginx",
+        "haproxy",
+    ] {
         assert!(text.contains(&format!("  {name} ")), "{name} is missing from\n{text}");
     }
 }

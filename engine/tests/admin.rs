@@ -74,7 +74,9 @@ fn every_request_is_in_every_figure_exactly_once() {
         engine.assert_counter("/upstreams/0/endpoints/0/requests", SENT);
 
         let admin = engine.admin();
-        for query in ["", "?channel=all", "?channel=all&phase=body", "?phase=first_byte", "?window=60s"] {
+        for query in
+            ["", "?channel=all", "?channel=all&phase=body", "?phase=wait", "?phase=first_byte", "?window=60s"]
+        {
             let latency = ask_json(admin, &format!("/stats/latency{query}"));
             assert_eq!(latency["count"], SENT, "{query}: {latency:#}");
         }
@@ -91,6 +93,20 @@ fn every_request_is_in_every_figure_exactly_once() {
         check("corelane_channel_responses_total{channel=\"all\",class=\"2xx\"}");
         check("corelane_exchange_duration_seconds_count{channel=\"all\",phase=\"total\"}");
         check("corelane_exchange_duration_seconds_bucket{le=\"+Inf\",channel=\"all\",phase=\"total\"}");
+    });
+}
+
+#[test]
+fn a_refused_head_is_a_request_but_no_exchange() {
+    on_both_drivers(|driver| {
+        let origin = Origin::answering(OK);
+        let engine = Engine::before(driver, origin.address);
+        engine.connect().get("/").assert_is(200, "ok");
+        let without_host = engine.connect().ask("GET / HTTP/1.1\r\n\r\n");
+        assert_eq!(without_host.status(), 400);
+        engine.assert_counter("/totals/requests", 2);
+        engine.assert_counter("/totals/exchanges", 1);
+        engine.assert_counter("/requests_rejected/host_missing", 1);
     });
 }
 

@@ -9,6 +9,7 @@ use common::engine::{Config, Driver, Engine};
 use common::message::Message;
 use common::on_both_drivers;
 use common::origin::{OK, Origin};
+use common::signal::Signal;
 
 /// What an origin received when a client sent `request`, and what the client received when the origin answered
 /// `answer`.
@@ -547,5 +548,29 @@ fn a_client_that_has_finished_sending_still_gets_its_answers() {
         client.response().assert_is(200, "/a");
         client.response().assert_is(200, "/b");
         client.assert_closed();
+    });
+}
+
+#[test]
+fn a_client_that_leaves_takes_its_exchange_with_it() {
+    on_both_drivers(|driver| {
+        let asked = Signal::default();
+        let is_asked = asked.clone();
+        let origin = Origin::start(move |peer| {
+            peer.request();
+            is_asked.give();
+            // Ends when the engine gives the connection up.
+            peer.wire.rest();
+        });
+        let engine = Engine::before(driver, origin.address);
+        let client = engine.connect();
+        client.send("GET /slow HTTP/1.1\r\nHost: test\r\n\r\n");
+        asked.take();
+        client.reset_when_dropped();
+        drop(client);
+        origin.wait_until(|seen| seen.ended == 1);
+        engine.assert_only_fault("client_gone_in_response", 1);
+        engine.assert_counter("/totals/exchanges_open", 0);
+        engine.assert_counter("/totals/connections_open", 0);
     });
 }

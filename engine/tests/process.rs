@@ -6,8 +6,10 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -168,6 +170,121 @@ fn sigterm_lets_a_download_finish() {
         let mut check = Check::default();
         assert!(client.body(framing, |bytes| check.take(bytes)).is_complete);
         client.assert_closed();
+        assert!(engine.wait().success(), "{}", engine.log());
+    });
+}
+
+#[test]
+fn sigterm_answers_what_was_sent_before() {
+    const REQUEST: &str = "GET / HTTP/1.1\r\nHost: test\r\n\r\n";
+    // More than one core gets done before the signal has made its way.
+    const NEW: usize = 300;
+    const IDLE: usize = 50;
+    on_both_drivers(|driver| {
+        let mut engine = Engine::start(driver, ANSWER);
+        let mut clients: Vec<Connection> = (0..IDLE).map(|_| engine.connect()).collect();
+        for client in &mut clients {
+            client.get("/").assert_is(200, "here");
+        }
+        // Stopped, it finds all of it at once: requests on idle connections, connections not accepted yet, the signal.
+        engine.signal(ProcessSignal::STOP);
+        clients.extend((0..NEW).map(|_| engine.connect()));
+        assert!(clients.iter().all(|client| client.send(REQUEST)));
+        engine.signal(ProcessSignal::TERM);
+        engine.signal(ProcessSignal::CONT);
+        for client in &mut clients {
+            client.response().assert_is(200, "here");
+            client.assert_closed();
+        }
+        assert!(engine.wait().success(), "{}", engine.log());
+    });
+}
+
+/// Sends requests, over kept connections or new ones, until nobody accepts any more. Gives back those that were lost
+/// although HTTP promises an answer.
+fn ask_until_refused(web: SocketAddr, option: &str, answered: &AtomicUsize) -> Vec<String> {
+    // An idle connection may be closed at any time. The engine leaves a request more time than this to arrive.
+    const PROMISED: Duration = Duration::from_millis(100);
+    let request = format!("GET / HTTP/1.1\r\nHost: test\r\nConnection: {option}\r\n\r\n");
+    let mut lost = Vec::new();
+    while let Ok(stream) = TcpStream::connect(web) {
+        let mut client = Connection::over(Arc::new(stream));
+        let mut idle_since = Instant::now();
+        loop {
+            client.send(&request);
+            let idle = idle_since.elapsed();
+            let Some(head) = client.head() else {
+                let part = client.rest();
+                if !part.is_empty() || idle < PROMISED {
+                    lost.push(format!("{option}, idle for {idle:?}: {}", String::from_utf8_lossy(&part)));
+                }
+                break;
+            };
+            if !client.body(head.response_framing("GET"), |_| {}).is_complete {
+                lost.push(format!("{option}: only a part of the body"));
+                break;
+            }
+            answered.fetch_add(1, Ordering::Relaxed);
+            if head.value("Connection") == Some("close") {
+                client.assert_closed();
+                break;
+            }
+            idle_since = Instant::now();
+        }
+    }
+    lost
+}
+
+#[test]
+fn sigterm_under_load_breaks_no_request() {
+    const ROUNDS: usize = 3;
+    const BEFORE: usize = 500;
+    on_both_drivers(|driver| {
+        let origin = Origin::answering(OK);
+        for _ in 0..ROUNDS {
+            let config = Config { endpoints: &[origin.address], ..Config::default() };
+            let mut engine = Engine::start_on_cores(driver, 2, config);
+            let web = engine.web();
+            let answered = AtomicUsize::new(0);
+            thread::scope(|scope| {
+                let options = ["keep-alive", "close"].into_iter().cycle().take(12);
+                let clients: Vec<_> =
+                    options.map(|option| scope.spawn(|| ask_until_refused(web, option, &answered))).collect();
+                eventually("the load runs", || answered.load(Ordering::Relaxed) > BEFORE);
+                engine.signal(ProcessSignal::TERM);
+                let lost = clients.into_iter().flat_map(|client| client.join().expect("a client"));
+                assert_eq!(lost.collect::<Vec<_>>(), Vec::<String>::new());
+            });
+            let status = engine.wait();
+            assert!(status.success(), "{status}: {}", engine.log());
+        }
+    });
+}
+
+#[test]
+fn internal_listeners_serve_until_the_last_client_is_gone() {
+    let config = "[listener.web]\nbind = \"127.0.0.1:0\"\n\
+        [listener.inner]\nbind = \"127.0.0.1:0\"\ninternal = true\n\
+        [channel.inner]\npriority = 1\nmatch = { listener = \"inner\" }\nrespond = { body = \"inside\" }\n\
+        [channel.outer]\nupstream = \"self\"\n[upstream.self]\nendpoints = [\"listener:inner\"]\n";
+    on_both_drivers(|driver| {
+        let mut engine = Engine::start_on_cores(driver, 2, config);
+        let mut clients: Vec<Connection> = (0..8).map(|_| engine.connect()).collect();
+        for client in &clients {
+            client.send("GET / HTTP/1.1\r\nHo");
+        }
+        // Received, so that none of them is idle.
+        engine.assert_counter("/listeners/0/bytes_received", 8 * 18);
+        let web = engine.web();
+        engine.signal(ProcessSignal::TERM);
+        eventually("new connections are refused", || TcpStream::connect(web).is_err());
+        for client in &mut clients {
+            client.send("st: test\r\n\r\n");
+            let answer = client.response();
+            answer.assert_is(200, "inside");
+            assert_eq!(answer.head.value("Connection"), Some("close"));
+            client.assert_closed();
+        }
         assert!(engine.wait().success(), "{}", engine.log());
     });
 }

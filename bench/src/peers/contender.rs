@@ -26,6 +26,9 @@ pub(crate) enum Contender {
     Haproxy,
 }
 
+/// Connections beside those of the clients: to the origin, and to see whether all is well.
+const CONNECTIONS_SPARE: u32 = 500;
+
 /// The peers that our gateway is compared with.
 pub(crate) const PEERS: [Contender; 2] = [Contender::Nginx, Contender::Haproxy];
 
@@ -57,7 +60,7 @@ impl Contender {
 
     /// Writes the configuration that passes `listen` on to the origin; returns the command to run.
     fn command(self, place: &Place<'_>, cores: CoreList, listen: SocketAddr) -> anyhow::Result<Vec<String>> {
-        let Place { binaries, dir, origin, .. } = *place;
+        let Place { binaries, dir, origin, connections, .. } = *place;
         let config = dir.join(format!("{}-{}.conf", self.name(), listen.port()));
         let config_path = config.display().to_string();
         let write = |text: String| {
@@ -81,11 +84,11 @@ impl Contender {
                 engine("uring")
             }
             Self::Nginx => {
-                write(nginx_config(dir, listen, origin))?;
+                write(nginx_config(dir, listen, origin, connections))?;
                 ["nginx", "-e", "stderr", "-c", &config_path].map(str::to_owned).into()
             }
             Self::Haproxy => {
-                write(haproxy_config(listen, origin))?;
+                write(haproxy_config(listen, origin, connections))?;
                 ["haproxy", "-db", "-f", &config_path].map(str::to_owned).into()
             }
         })
@@ -102,6 +105,8 @@ pub(crate) struct Place<'a> {
     pub(crate) origin: SocketAddr,
     /// Bytes in the body of its answers.
     pub(crate) body_bytes: usize,
+    /// Connections that clients will open to each contender.
+    pub(crate) connections: u32,
 }
 
 /// A contender that answers.
@@ -161,8 +166,10 @@ bind = "{admin}"
 }
 
 /// The kept connections must outlast the run: nginx would otherwise close each after 1,000 requests.
-fn nginx_config(dir: &Path, listen: SocketAddr, origin: SocketAddr) -> String {
+fn nginx_config(dir: &Path, listen: SocketAddr, origin: SocketAddr, connections: u32) -> String {
     let dir = dir.display();
+    // It closes idle connections as soon as less than a sixteenth is free.
+    let connections_max = (connections + connections / 8 + CONNECTIONS_SPARE).max(8192);
     let port = listen.port();
     let user = if rustix::process::geteuid().is_root() { "user root;" } else { "" };
     format!(
@@ -170,9 +177,8 @@ fn nginx_config(dir: &Path, listen: SocketAddr, origin: SocketAddr) -> String {
 daemon off;
 worker_processes 1;
 pid {dir}/nginx-{port}.pid;
-worker_rlimit_nofile 16384;
 events {{
-    worker_connections 8192;
+    worker_connections {connections_max};
     multi_accept on;
 }}
 http {{
@@ -208,11 +214,15 @@ http {{
     )
 }
 
-fn haproxy_config(listen: SocketAddr, origin: SocketAddr) -> String {
+/// Its `strict-limits` would ask for descriptors for as many connections again on the other side, which idle ones do
+/// not have.
+fn haproxy_config(listen: SocketAddr, origin: SocketAddr, connections: u32) -> String {
+    let connections_max = (connections + CONNECTIONS_SPARE).max(5000);
     format!(
         r"global
     nbthread 1
-    maxconn 5000
+    no strict-limits
+    maxconn {connections_max}
     tune.bufsize 16384
 defaults
     mode http

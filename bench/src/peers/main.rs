@@ -1,9 +1,11 @@
-//! How much CPU time does the gateway take per request, beside nginx, HAProxy and a relay that parses nothing?
+//! What does the gateway take, CPU time per request and memory per idle connection, beside nginx, HAProxy and a relay
+//! that parses nothing?
 //!
 //! Arguments in, table out; it never leaves a process behind. Run it as `bench/peers`, which builds what it needs.
 
 mod client;
 mod contender;
+mod idle;
 mod measure;
 mod process;
 mod report;
@@ -16,6 +18,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Parser;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 
 use crate::contender::{Contender, ENGINES, PEERS};
@@ -25,7 +28,7 @@ use crate::report::Outcome;
 use crate::scenario::{Figure, SCENARIOS, Scenario};
 
 /// Measures CPU time per request side by side: candidate and reference share core 0 at the same moment, each under
-/// a client of its own on core 1, and only their ratio is read.
+/// a client of its own on core 1, and only their ratio is read. Memory per idle connection is read from one at a time.
 #[derive(Parser)]
 #[command(name = "peers", version)]
 struct Arguments {
@@ -44,6 +47,9 @@ struct Arguments {
     /// Length of one turn in seconds
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=600))]
     seconds: u64,
+    /// Connections to open instead of the scenario's own number
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    connections: Option<u32>,
     /// Write every round as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -51,7 +57,7 @@ struct Arguments {
     #[arg(long)]
     list: bool,
     /// One round of one second: shows that the measurement works, says nothing about speed
-    #[arg(long, conflicts_with_all = ["scenarios", "candidates", "rounds", "seconds"])]
+    #[arg(long, conflicts_with_all = ["scenarios", "candidates", "rounds", "seconds", "connections"])]
     smoke: bool,
 }
 
@@ -94,7 +100,11 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
         cores >= 2,
         "two cores are needed, one for the servers and one for the clients; there is {cores}"
     );
-    let scenarios = chosen_scenarios(&arguments.scenarios)?;
+    let mut scenarios = chosen_scenarios(&arguments.scenarios)?;
+    for scenario in &mut scenarios {
+        scenario.connections = arguments.connections.unwrap_or(scenario.connections);
+    }
+    raise_descriptor_limit()?;
     let own_path = std::env::current_exe()?;
     let binaries = own_path.parent().context("this binary lies in no directory")?;
     let dir = WorkDir::create("peers")?;
@@ -107,7 +117,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
     };
 
     let mut outcomes = Vec::new();
-    for scenario in scenarios {
+    for scenario in &scenarios {
         let contenders = contenders_of(scenario, &arguments.candidates);
         let progress = |round: u32, contender: Contender| {
             eprintln!("{}: round {} of {}, {}", scenario.name, round + 1, arguments.rounds, contender.name());
@@ -129,12 +139,19 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
     Ok(outcomes.iter().all(Outcome::is_complete))
 }
 
-fn chosen_scenarios(names: &[String]) -> anyhow::Result<Vec<&'static Scenario>> {
+/// A connection is a descriptor here, and two in a contender, which inherits the limit.
+fn raise_descriptor_limit() -> anyhow::Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })
+        .context("cannot raise the limit of open files")
+}
+
+fn chosen_scenarios(names: &[String]) -> anyhow::Result<Vec<Scenario>> {
     if names.is_empty() {
-        return Ok(SCENARIOS.iter().collect());
+        return Ok(SCENARIOS.to_vec());
     }
     let find = |name: &String| match SCENARIOS.iter().find(|scenario| scenario.name == name) {
-        Some(scenario) => Ok(scenario),
+        Some(scenario) => Ok(scenario.clone()),
         None => bail!("no scenario {name:?}; --list names them"),
     };
     names.iter().map(find).collect()

@@ -10,6 +10,7 @@ use anyhow::{Context as _, ensure};
 
 use crate::client::{Client, Load, Report};
 use crate::contender::{Contender, Place, Server};
+use crate::idle;
 use crate::process::CoreList;
 use crate::scenario::{Figure, Scenario};
 
@@ -51,8 +52,8 @@ pub(crate) struct Row {
 pub(crate) struct Sample {
     /// In the unit of the scenario's [`Figure`].
     pub(crate) figure: f64,
-    /// The contender; on two cores when scaling is measured.
-    pub(crate) candidate: Side,
+    /// The contender under load, if that was measured; on two cores when scaling is.
+    pub(crate) candidate: Option<Side>,
     /// What it was compared with, if anything ran beside it; on one core when scaling is measured.
     pub(crate) reference: Option<Side>,
 }
@@ -92,6 +93,7 @@ impl Bench<'_> {
             dir: self.dir,
             origin: origin.addr,
             body_bytes: scenario.body_bytes,
+            connections: scenario.connections,
         };
         let mut stands = Vec::new();
         for &contender in contenders {
@@ -104,12 +106,12 @@ impl Bench<'_> {
                 self.warm_up(scenario, &server)?;
                 Some(server)
             }
-            Figure::SoloLatency | Figure::Scaling => None,
+            Figure::SoloLatency | Figure::Scaling | Figure::IdleMemory(_) => None,
         };
         for round in 0..self.rounds {
             for stand in &mut stands {
                 progress(round, stand.row.contender);
-                stand.take_turn(self, scenario, reference.as_ref(), round);
+                stand.take_turn(self, scenario, &place, reference.as_ref(), round);
             }
         }
         Ok(stands.into_iter().map(|stand| stand.row).collect())
@@ -150,7 +152,8 @@ fn side(cpu: Duration, client: Report) -> anyhow::Result<Side> {
 
 /// A contender's servers, ready for their turn, and what they have shown.
 struct Stand {
-    /// One; when scaling is measured, on one core and on two. Empty once the row has failed.
+    /// One; when scaling is measured, on one core and on two; none when memory is, since only a new process has
+    /// taken none yet. Empty once the row has failed.
     servers: Vec<Server>,
     row: Row,
 }
@@ -160,6 +163,7 @@ impl Stand {
         let core_lists: &[CoreList] = match scenario.figure {
             Figure::PairedCpu | Figure::SoloLatency => &[SERVER_CORE],
             Figure::Scaling => &[SERVER_CORE, BOTH_CORES],
+            Figure::IdleMemory(_) => &[],
         };
         let open = |cores: &CoreList| -> anyhow::Result<Server> {
             let server = Server::start(contender, *cores, place)?;
@@ -175,14 +179,21 @@ impl Stand {
         Self { servers, row }
     }
 
-    fn take_turn(&mut self, bench: &Bench<'_>, scenario: &Scenario, reference: Option<&Server>, round: u32) {
+    fn take_turn(
+        &mut self,
+        bench: &Bench<'_>,
+        scenario: &Scenario,
+        place: &Place<'_>,
+        reference: Option<&Server>,
+        round: u32,
+    ) {
         if self.row.failure.is_some() {
             return;
         }
-        match self.sample(bench, scenario, reference, round) {
+        match self.sample(bench, scenario, place, reference, round) {
             Ok(sample) => {
-                let errors =
-                    sample.candidate.client.errors + sample.reference.map_or(0, |side| side.client.errors);
+                let sides = [sample.candidate, sample.reference];
+                let errors: u64 = sides.iter().flatten().map(|side| side.client.errors).sum();
                 if errors > 0 {
                     self.row.failure = Some(format!("{errors} requests failed in round {}", round + 1));
                 }
@@ -199,6 +210,7 @@ impl Stand {
         &self,
         bench: &Bench<'_>,
         scenario: &Scenario,
+        place: &Place<'_>,
         reference: Option<&Server>,
         round: u32,
     ) -> anyhow::Result<Sample> {
@@ -214,13 +226,13 @@ impl Stand {
                 }
                 let [candidate, reference] = sides;
                 let figure = candidate.cpu_us_per_request() / reference.cpu_us_per_request();
-                Ok(Sample { figure, candidate, reference: Some(reference) })
+                Ok(Sample { figure, candidate: Some(candidate), reference: Some(reference) })
             }
             (Figure::SoloLatency, [server], None) => {
                 let candidate = bench.measure_solo(load, CLIENT_CORE, server)?;
                 Ok(Sample {
                     figure: candidate.client.latency_p50_ns as f64 / 1e3,
-                    candidate,
+                    candidate: Some(candidate),
                     reference: None,
                 })
             }
@@ -234,7 +246,12 @@ impl Stand {
                 let second = bench.measure_solo(load, BOTH_CORES, order[1])?;
                 let (one, two) = if swapped { (second, first) } else { (first, second) };
                 let figure = one.cpu_us_per_request() / two.cpu_us_per_request();
-                Ok(Sample { figure, candidate: two, reference: Some(one) })
+                Ok(Sample { figure, candidate: Some(two), reference: Some(one) })
+            }
+            (Figure::IdleMemory(waiting_for), [], None) => {
+                let server = Server::start(self.row.contender, SERVER_CORE, place)?;
+                let figure = idle::bytes_per_connection(&server, place, waiting_for)?;
+                Ok(Sample { figure, candidate: None, reference: None })
             }
             (figure, servers, _) => unreachable!("{figure:?} with {} servers", servers.len()),
         }

@@ -96,6 +96,16 @@ impl Child {
         Ok(total)
     }
 
+    /// Memory that this process and its descendants hold now, in bytes. A page that they share counts for each.
+    pub(crate) fn resident_bytes(&self) -> anyhow::Result<u64> {
+        let mut total = 0;
+        for pid in descendants(self.process.id())? {
+            let resident = resident_bytes_of(pid);
+            total += resident.with_context(|| format!("memory of {} (process {pid})", self.name))?;
+        }
+        Ok(total)
+    }
+
     fn wait_for_exit(&mut self, timeout: Duration) -> anyhow::Result<Option<ExitStatus>> {
         let deadline = Instant::now() + timeout;
         loop {
@@ -208,6 +218,14 @@ fn cpu_time_of(pid: u32) -> anyhow::Result<Duration> {
     Ok(total)
 }
 
+/// Counted page by page, unlike `VmRSS`, which may be off by some pages for each CPU (proc_pid_status(5)).
+fn resident_bytes_of(pid: u32) -> anyhow::Result<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Rss:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    Ok(kib.with_context(|| format!("unexpected smaps_rollup {text:?}"))? * 1024)
+}
+
 #[cfg(test)]
 mod tests {
     use std::thread;
@@ -235,6 +253,18 @@ mod tests {
         wait_until("the loop below the shell runs", || child.cpu_time().unwrap() > Duration::from_millis(50));
         let root_only = super::cpu_time_of(child.process.id()).unwrap();
         assert!(root_only < Duration::from_millis(50), "the shell itself only waits, yet used {root_only:?}");
+    }
+
+    #[test]
+    fn memory_includes_descendants() {
+        let dir = WorkDir::create("test-memory").unwrap();
+        let child = start_shell(&dir, "sleep 60 & wait");
+        wait_until("two processes hold memory", || {
+            let root_only = super::resident_bytes_of(child.process.id());
+            root_only.is_ok_and(|root_only| {
+                root_only > 0 && child.resident_bytes().is_ok_and(|all| all > root_only)
+            })
+        });
     }
 
     #[test]

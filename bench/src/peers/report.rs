@@ -90,6 +90,9 @@ impl Outcome<'_> {
             }
             Figure::SoloLatency => ["p50", "range", "p99", "÷ better peer", "requests"].map(str::to_owned),
             Figure::Scaling => ["2 cores ÷ 1", "range", "CPU/request", "", "requests"].map(str::to_owned),
+            Figure::IdleMemory(_) => {
+                ["B/connection", "range", "all together", "÷ better peer", "connections"].map(str::to_owned)
+            }
         };
         let _ = writeln!(text, "  {}", line("", &columns.each_ref().map(String::as_str)));
         for row in &self.rows {
@@ -109,27 +112,34 @@ impl Outcome<'_> {
             let cause = row.failure.as_deref().unwrap_or("no rounds");
             return format!("{:<13} FAILED: {cause}", row.contender.name());
         };
-        let requests: u64 = row.samples.iter().map(|sample| sample.candidate.client.completed).sum();
+        let loads = || row.samples.iter().filter_map(|sample| sample.candidate);
+        let requests: u64 = loads().map(|side| side.client.completed).sum();
         let Summary { median, min, max } = summary;
         let (figure, range, beside) = match self.scenario.figure {
             Figure::PairedCpu | Figure::Scaling => {
-                let cpu = Summary::of(row.samples.iter().map(|sample| sample.candidate.cpu_us_per_request()));
+                let cpu = Summary::of(loads().map(|side| side.cpu_us_per_request()));
                 let cpu = cpu.map_or(0.0, |cpu| cpu.median);
                 (format!("{median:.2}"), format!("{min:.2}–{max:.2}"), format!("{cpu:.1} µs"))
             }
             Figure::SoloLatency => {
-                let p99 = Summary::of(
-                    row.samples.iter().map(|sample| sample.candidate.client.latency_p99_ns as f64),
-                );
+                let p99 = Summary::of(loads().map(|side| side.client.latency_p99_ns as f64));
                 let p99 = p99.map_or(0.0, |p99| p99.median / 1e3);
                 (format!("{median:.1} µs"), format!("{min:.1}–{max:.1}"), format!("{p99:.1} µs"))
             }
+            Figure::IdleMemory(_) => {
+                let total_mb = median * f64::from(self.scenario.connections) / 1e6;
+                (format!("{median:.0}"), format!("{min:.0}–{max:.0}"), format!("{total_mb:.1} MB"))
+            }
         };
         let versus = self.versus_better_peer(row).map_or(String::new(), |ratio| format!("{ratio:.2}"));
-        line(name, &[&figure, &range, &beside, &versus, &requests.to_string()])
+        let amount = match self.scenario.figure {
+            Figure::IdleMemory(_) => u64::from(self.scenario.connections),
+            Figure::PairedCpu | Figure::SoloLatency | Figure::Scaling => requests,
+        };
+        line(name, &[&figure, &range, &beside, &versus, &amount.to_string()])
     }
 
-    /// The row's median ÷ the smaller of the peers' medians; smaller is better for both figures it is used with.
+    /// The row's median ÷ the smaller of the peers' medians; smaller is better for all figures it is used with.
     fn versus_better_peer(&self, row: &Row) -> Option<f64> {
         if self.scenario.figure == Figure::Scaling {
             return None;
@@ -160,6 +170,7 @@ impl Outcome<'_> {
                 (self.versus_better_peer(row), bound, |measured, bound| measured <= bound)
             }
             Target::OneCoreAtLeast(bound) => (median, bound, |measured, bound| measured >= bound),
+            Target::BytesAtMost(bound) => (median, bound, |measured, bound| measured <= bound),
         };
         let verdict = match measured {
             None => Verdict::NotMeasured,
@@ -172,6 +183,7 @@ impl Outcome<'_> {
             Target::OneCoreAtLeast(bound) => {
                 format!("of one core's requests per CPU second (at least {bound:.2})")
             }
+            Target::BytesAtMost(bound) => format!("bytes (at most {bound:.0})"),
         };
         Judgement { contender: row.contender, measured, bound, verdict }
     }
@@ -204,7 +216,7 @@ impl Outcome<'_> {
             "versus_better_peer": self.versus_better_peer(row),
             "rounds": row.samples.iter().map(|sample| json!({
                 "figure": sample.figure,
-                "candidate": side_json(&sample.candidate),
+                "candidate": sample.candidate.as_ref().map(side_json),
                 "reference": sample.reference.as_ref().map(side_json),
             })).collect::<Vec<_>>(),
         })
@@ -237,12 +249,12 @@ mod tests {
     use crate::client::Report;
     use crate::contender::Contender;
     use crate::measure::{Row, Sample, Side};
-    use crate::scenario::{Figure, Scenario, Target};
+    use crate::scenario::{Figure, Scenario, Target, WaitingFor};
 
     fn row(contender: Contender, figures: &[f64]) -> Row {
         let client = Report { completed: 10, errors: 0, latency_p50_ns: 1, latency_p99_ns: 2 };
         let candidate = Side { cpu: Duration::from_micros(10), client };
-        let sample = |figure: &f64| Sample { figure: *figure, candidate, reference: None };
+        let sample = |figure: &f64| Sample { figure: *figure, candidate: Some(candidate), reference: None };
         Row { contender, samples: figures.iter().map(sample).collect(), failure: None }
     }
 
@@ -290,6 +302,19 @@ mod tests {
         let targets = &[Target::OneCoreAtLeast(0.9)];
         assert_eq!(verdict(Figure::Scaling, targets, 0.91), Verdict::Met);
         assert_eq!(verdict(Figure::Scaling, targets, 0.89), Verdict::Missed);
+    }
+
+    #[test]
+    fn memory_is_bounded_from_above_and_stands_without_a_load() {
+        let figure = Figure::IdleMemory(WaitingFor::NextRequest);
+        let targets = &[Target::BytesAtMost(1024.0)];
+        assert_eq!(verdict(figure, targets, 1024.0), Verdict::Met);
+        assert_eq!(verdict(figure, targets, 1025.0), Verdict::Missed);
+        let scenario = scenario(figure, targets);
+        let sample = Sample { figure: 512.0, candidate: None, reference: None };
+        let row = Row { contender: Contender::EngineEpoll, samples: vec![sample], failure: None };
+        let text = Outcome { scenario: &scenario, reference: Contender::Null, rows: vec![row] }.to_text();
+        assert!(text.contains(" 512 ") && text.contains("512.00 bytes (at most 1024): met"), "{text}");
     }
 
     #[test]

@@ -3,12 +3,13 @@
 //! Only data: how a figure is taken is `measure`'s business.
 
 /// A kind of traffic, with the targets that our gateway is held to.
+#[derive(Clone, Debug)]
 pub(crate) struct Scenario {
     /// As given to `--scenario`.
     pub(crate) name: &'static str,
     /// One line for `--list`.
     pub(crate) about: &'static str,
-    /// Connections that the client keeps open, one request at a time on each.
+    /// Connections that the client keeps open, at most one request at a time on each.
     pub(crate) connections: u32,
     /// Bytes in the body of every response.
     pub(crate) body_bytes: usize,
@@ -27,6 +28,17 @@ pub(crate) enum Figure {
     SoloLatency,
     /// Requests per CPU second of our gateway on two cores ÷ the same on one.
     Scaling,
+    /// Growth of resident memory ÷ connections that were opened and then wait, in bytes.
+    IdleMemory(WaitingFor),
+}
+
+/// What an idle connection waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WaitingFor {
+    /// Nothing was asked yet.
+    FirstRequest,
+    /// One request was answered.
+    NextRequest,
 }
 
 /// A bound on the median of the rounds.
@@ -38,6 +50,8 @@ pub(crate) enum Target {
     BetterPeerAtMost(f64),
     /// At least this part of what one core does with a CPU second.
     OneCoreAtLeast(f64),
+    /// At most this many bytes.
+    BytesAtMost(f64),
 }
 
 /// Every scenario, in the order in which they run.
@@ -89,5 +103,21 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         body_bytes: 128,
         figure: Figure::Scaling,
         targets: &[Target::OneCoreAtLeast(0.90)],
+    },
+    Scenario {
+        name: "idle",
+        about: "memory for each of 10,000 connections that were used once and are kept",
+        connections: 10_000,
+        body_bytes: 128,
+        figure: Figure::IdleMemory(WaitingFor::NextRequest),
+        targets: &[Target::BytesAtMost(1024.0)],
+    },
+    Scenario {
+        name: "unused",
+        about: "memory for each of 10,000 connections that have asked for nothing yet",
+        connections: 10_000,
+        body_bytes: 128,
+        figure: Figure::IdleMemory(WaitingFor::FirstRequest),
+        targets: &[],
     },
 ];

@@ -48,8 +48,8 @@ const fn bytes<S>(
 
 /// What a core counts about itself.
 pub(crate) static CORE: [Entry<CoreStats>; 14] = [
-    gauge("connections_open", "Client connections open now", |core| core.connections_open.value()),
-    gauge("exchanges_open", "Exchanges in progress now", |core| core.exchanges_open.value()),
+    gauge("connections_open", "Client connections open now", CoreStats::connections_open),
+    gauge("exchanges_open", "Exchanges in progress now", CoreStats::exchanges_open),
     counter("handed_over", "Connections handed to a less loaded core when accepted", |core| {
         core.handed_over.value()
     }),
@@ -71,7 +71,7 @@ pub(crate) static CORE: [Entry<CoreStats>; 14] = [
 ];
 
 /// What a core counts of a listener.
-pub(crate) static LISTENER: [Entry<ListenerCounters>; 6] = [
+pub(crate) static LISTENER: [Entry<ListenerCounters>; 8] = [
     counter("accepted", "Connections accepted", |listener| listener.accepted.value()),
     counter("accept_errors", "Errors of accept, mostly for want of descriptors", |listener| {
         listener.accept_errors.value()
@@ -79,13 +79,15 @@ pub(crate) static LISTENER: [Entry<ListenerCounters>; 6] = [
     counter("idle_timeouts", "Connections closed because they were idle too long", |listener| {
         listener.idle_timeouts.value()
     }),
-    counter("requests", "Requests whose head kept every rule, taken by a channel or not", |listener| {
+    counter("requests", "Requests whose head was received, or refused by a rule of HTTP", |listener| {
         listener.requests.value()
     }),
     bytes("bytes_received", "received", "Bytes received from clients", |listener| {
         listener.bytes_received.value()
     }),
     bytes("bytes_sent", "sent", "Bytes sent to clients", |listener| listener.bytes_sent.value()),
+    gauge("connections_open", "Connections open now", |listener| listener.connections_open.value()),
+    gauge("exchanges_open", "Exchanges in progress now", |listener| listener.exchanges_open.value()),
 ];
 
 /// What a core counts of a channel, besides answers by class of status: see [`RESPONSE_CLASSES`].

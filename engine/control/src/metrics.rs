@@ -280,7 +280,7 @@ mod tests {
         for (count, fellow) in (3..).zip(shared.fellows.iter()) {
             fellow.stats.listeners[0].accepted.add(count);
             fellow.stats.channels[1].responses[1].add(count);
-            fellow.stats.connections_open.set(count);
+            fellow.stats.listeners[0].connections_open.set(count);
             fellow.stats.requests_rejected[0].add(1);
         }
         let mut latency = Latency::new(2);

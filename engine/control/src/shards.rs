@@ -2,7 +2,6 @@
 //!
 //! Never copies a counter: what is handed out is read in place.
 
-use config::snapshot::EndpointAddress;
 use proto::http1::rejected::{RequestRejected, ResponseRejected};
 use proxy::outcome::Fault;
 use proxy::stats::{ChannelCounters, CoreStats, EndpointCounters, ListenerCounters};
@@ -46,19 +45,6 @@ impl Shared {
         self.cores().flat_map(move |core| {
             let shards = settings.iter().zip(&core.channels);
             shards.filter(move |(channel, _)| channel.internal == internal).map(|(_, shard)| shard)
-        })
-    }
-
-    /// The shards of all endpoints that are internal listeners.
-    pub(crate) fn endpoints_internal(&self) -> impl Iterator<Item = &EndpointCounters> {
-        let snapshot = &self.snapshot;
-        let is_internal = |address| match address {
-            EndpointAddress::Listener(id) => snapshot.listeners[usize::from(id.0)].internal,
-            EndpointAddress::Tcp(_) => false,
-        };
-        self.cores().flat_map(move |core| {
-            let shards = snapshot.endpoints.iter().zip(&core.endpoints);
-            shards.filter(move |(endpoint, _)| is_internal(endpoint.address)).map(|(_, shard)| shard)
         })
     }
 

@@ -49,7 +49,6 @@ struct ProcessStats<'s> {
 struct Totals {
     connections_open: u64,
     connections_accepted: u64,
-    /// The cores' own number: for the time it takes, an internal exchange counts besides the one it serves.
     exchanges_open: u64,
     requests: u64,
     exchanges: u64,
@@ -148,16 +147,15 @@ impl<'s> ProcessStats<'s> {
 
 impl Totals {
     fn of(shared: &Shared) -> Self {
-        let cores = || shared.cores();
         let listeners = || shared.listeners(false);
         let channels = || shared.channels(false);
         // A core counts a fault before its channel does: read in the opposite order, the channels are never ahead.
         let faults_internal = sum(shared.channels(true), |channel| channel.faults.value());
         let faults: u64 = shared.faults().map(|(_, count)| count).sum();
         Self {
-            connections_open: connections_open(shared),
+            connections_open: sum(listeners(), |listener| listener.connections_open.value()),
             connections_accepted: sum(listeners(), |listener| listener.accepted.value()),
-            exchanges_open: sum(cores(), |core| core.exchanges_open.value()),
+            exchanges_open: sum(listeners(), |listener| listener.exchanges_open.value()),
             requests: sum(listeners(), |listener| listener.requests.value()),
             exchanges: sum(channels(), |channel| channel.requests.value()),
             responses: responses(channels).collect(),
@@ -167,15 +165,6 @@ impl Totals {
             bytes_sent: sum(listeners(), |listener| listener.bytes_sent.value()),
         }
     }
-}
-
-/// Client connections open now. Both ends of an internal one are in this process, and the other end is an endpoint's.
-fn connections_open(shared: &Shared) -> u64 {
-    let open = sum(shared.cores(), |core| core.connections_open.value());
-    let internal =
-        sum(shared.endpoints_internal(), |endpoint| endpoint.idle.value() + endpoint.active.value());
-    // The two ends are opened and closed one after the other.
-    open.saturating_sub(internal)
 }
 
 impl<'s> CoreStatus<'s> {
@@ -248,7 +237,7 @@ mod tests {
     fn sums_equal_what_the_cores_counted_one_by_one() {
         let (shared, _cores) = testing::shared(3);
         for (count, fellow) in (1..).zip(shared.fellows.iter()) {
-            fellow.stats.connections_open.set(count);
+            fellow.stats.listeners[0].connections_open.set(count);
             fellow.stats.listeners[0].requests.add(10 * count);
             fellow.stats.channels[1].requests.add(count);
             fellow.stats.channels[1].responses[3].add(count);
@@ -295,6 +284,8 @@ mod tests {
                 listener.requests.add(10);
                 listener.bytes_received.add(100);
                 listener.bytes_sent.add(200);
+                listener.connections_open.set(4);
+                listener.exchanges_open.set(3);
             }
             for channel in &stats.channels {
                 channel.requests.add(10);
@@ -303,15 +294,12 @@ mod tests {
                 channel.retries.add(2);
                 stats.faults[0].add(1);
             }
-            stats.connections_open.set(7);
-            stats.endpoints[0].active.set(1);
-            stats.endpoints[0].idle.set(2);
         }
         let stats = serde_json::to_value(Stats::of(&shared)).expect("json");
         let totals = json!({
             "connections_open": 8,
             "connections_accepted": 2,
-            "exchanges_open": 0,
+            "exchanges_open": 6,
             "requests": 20,
             "exchanges": 20,
             "responses": { "1xx": 0, "2xx": 18, "3xx": 0, "4xx": 0, "5xx": 0 },
@@ -326,6 +314,8 @@ mod tests {
         };
         check("/listeners/1/internal", json!(true));
         check("/listeners/1/requests", json!(20));
+        check("/listeners/1/connections_open", json!(8));
+        check("/cores/0/exchanges_open", json!(6));
         check("/channels/0/internal", json!(true));
         check("/channels/0/requests", json!(20));
         check("/channels/1/internal", json!(false));

@@ -56,7 +56,7 @@ pub(crate) async fn refuse(
     work: &mut Workspace,
 ) -> Next {
     let Some(status) = fault.status() else { return Next::Close };
-    let rest = rest.filter(|rest| fault.keeps_framing() && keeps(state, &work.request, rest));
+    let rest = rest.filter(|rest| fault.keeps_framing() && keeps(state, client, &work.request, rest));
     let plan = AnswerPlan {
         keep_alive: rest.is_some(),
         // A head that was refused may have left the method of an earlier request behind.
@@ -83,7 +83,7 @@ pub(crate) async fn respond(
     response: &StaticResponse,
     work: &mut Workspace,
 ) -> Next {
-    let rest = Some(rest).filter(|rest| keeps(state, &work.request, rest));
+    let rest = Some(rest).filter(|rest| keeps(state, client, &work.request, rest));
     let head_only = work.request.method == Method::Head;
     let plan = AnswerPlan { keep_alive: rest.is_some(), head_only, retry_after_seconds: None };
     let mut head = ArrayVec::<u8, ANSWER_BYTES_MAX>::new();
@@ -105,22 +105,22 @@ pub(crate) async fn respond(
 }
 
 /// Whether the connection serves another request after an answer of ours.
-fn keeps(state: &CoreState, request: &RequestHead, rest: &Rest) -> bool {
+fn keeps(state: &CoreState, client: &Client, request: &RequestHead, rest: &Rest) -> bool {
     // The answers here never say keep-alive, which a client of HTTP/1.0 would have to be told.
     let is_new = request.version == Version::Http11;
     let wanted = decide_downstream(request, Delivery::Length(0)) == Persistence::Keep;
     is_new
         && wanted
-        && !state.is_draining()
+        && !client.is_last_exchange(state)
         && rest.is_small()
-        && !(request.expect_continue && !rest.body.is_done())
+        && (!request.expect_continue || rest.body.is_done())
 }
 
 async fn send(state: &CoreState, client: &Client, work: &Workspace) -> std::io::Result<()> {
     let timeout = client.settings(state).timeouts.send;
     client.stream.set_send_deadline(state.core.turn_time() + timeout);
     client.stream.send_all(&work.answer_text).await?;
-    state.stats.listeners[usize::from(client.listener.0)].bytes_sent.add(work.answer_text.len() as u64);
+    client.counters().bytes_sent.add(work.answer_text.len() as u64);
     Ok(())
 }
 

@@ -11,16 +11,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::snapshot::{Listener, ListenerId};
-use runtime::{Chunk, Core, ParkEvent, Parked, Stream};
+use runtime::{Chunk, ParkEvent, Parked, Stream};
 
 use crate::core_main::CoreState;
 use crate::exchange::exchange;
-use crate::stats::CoreStats;
+use crate::stats::{CoreStats, ListenerCounters};
 
 /// How long a task waits for its client's next request before the connection is parked.
 const WAIT_IN_TASK: Duration = Duration::from_millis(100);
 /// Tasks of one core that may wait so; with a few KiB each they stay far below the buffers.
 const WAITING_TASKS_MAX: u32 = 256;
+/// How long an idle connection stays open once the core drains: longer than a packet takes around the world, so that a
+/// request which was on its way when the drain began is answered and not reset.
+const LAST_WAIT: Duration = Duration::from_millis(200);
 /// How long a connection that is closed with unread bytes goes on being read, so that the kernel does not answer
 /// them with a reset that would overtake our last answer (RFC 9112 §9.6).
 const LINGER_MAX: Duration = Duration::from_secs(2);
@@ -31,25 +34,32 @@ const LINGER_BYTES_MAX: usize = 1 << 20;
 pub(crate) struct Client {
     pub(crate) stream: Stream,
     pub(crate) peer: SocketAddr,
-    pub(crate) listener: ListenerId,
     /// Bytes received beyond the last request: the next one, or its beginning.
     pub(crate) unread: Option<Chunk>,
     open: Open,
 }
 
-/// Counts an open connection, however it ends.
-struct Open(Arc<CoreStats>);
+/// Counts an open connection of a listener, however it ends.
+struct Open {
+    stats: Arc<CoreStats>,
+    listener: ListenerId,
+}
 
 impl Open {
-    fn new(stats: &Arc<CoreStats>) -> Self {
-        stats.connections_open.add(1);
-        Self(Arc::clone(stats))
+    fn new(stats: &Arc<CoreStats>, listener: ListenerId) -> Self {
+        let open = Self { stats: Arc::clone(stats), listener };
+        open.counters().connections_open.add(1);
+        open
+    }
+
+    fn counters(&self) -> &ListenerCounters {
+        &self.stats.listeners[usize::from(self.listener.0)]
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.connections_open.sub(1);
+        self.counters().connections_open.sub(1);
     }
 }
 
@@ -68,7 +78,6 @@ pub(crate) enum Next {
 struct Waiting {
     parked: Parked,
     peer: SocketAddr,
-    listener: ListenerId,
     open: Open,
 }
 
@@ -86,52 +95,70 @@ impl Client {
         listener: ListenerId,
         stats: &Arc<CoreStats>,
     ) -> Self {
-        Self { stream, peer, listener, unread: None, open: Open::new(stats) }
+        Self { stream, peer, unread: None, open: Open::new(stats, listener) }
+    }
+
+    pub(crate) fn listener(&self) -> ListenerId {
+        self.open.listener
     }
 
     pub(crate) fn settings<'a>(&self, state: &'a CoreState) -> &'a Listener {
-        &state.snapshot.listeners[usize::from(self.listener.0)]
+        state.listener(self.open.listener)
+    }
+
+    /// What this core counts of the listener.
+    pub(crate) fn counters(&self) -> &ListenerCounters {
+        self.open.counters()
+    }
+
+    /// Whether the connection ends with the exchange it carries, because the core drains.
+    pub(crate) fn is_last_exchange(&self, state: &CoreState) -> bool {
+        state.closes(self.open.listener)
     }
 
     /// Waits for the next request without a task.
     pub(crate) fn park(self, state: &CoreState) {
         let idle_timeout = self.settings(state).timeouts.idle;
-        let Self { stream, peer, listener, open, .. } = self;
-        stream.set_recv_deadline(state.core.turn_time() + idle_timeout);
+        let timeout = if self.is_last_exchange(state) { idle_timeout.min(LAST_WAIT) } else { idle_timeout };
+        let Self { stream, peer, open, .. } = self;
+        stream.set_recv_deadline(state.core.turn_time() + timeout);
         let index = state.clients.free.borrow_mut().pop();
         let mut waiting = state.clients.waiting.borrow_mut();
         let index = index.unwrap_or_else(|| {
             waiting.push(None);
             waiting.len() as u32 - 1
         });
-        waiting[index as usize] = Some(Waiting { parked: stream.park(index), peer, listener, open });
+        waiting[index as usize] = Some(Waiting { parked: stream.park(index), peer, open });
     }
 }
 
 impl Clients {
     /// A parked connection came back.
     pub(crate) fn wake(state: &Rc<CoreState>, stream: Stream, tag: u32, event: ParkEvent) {
-        let Some(Waiting { peer, listener, open, .. }) =
-            state.clients.waiting.borrow_mut()[tag as usize].take()
-        else {
+        let Some(Waiting { peer, open, .. }) = state.clients.waiting.borrow_mut()[tag as usize].take() else {
             return;
         };
         state.clients.free.borrow_mut().push(tag);
         match event {
             ParkEvent::Readable => {
-                let client = Client { stream, peer, listener, unread: None, open };
+                let client = Client { stream, peer, unread: None, open };
                 state.core.spawn(serve(Rc::clone(state), client));
             }
-            ParkEvent::Deadline => state.stats.listeners[usize::from(listener.0)].idle_timeouts.add(1),
+            ParkEvent::Deadline if state.closes(open.listener) => {}
+            ParkEvent::Deadline => open.counters().idle_timeouts.add(1),
         }
     }
 
-    /// Closes all connections that wait for a request.
-    pub(crate) fn close_waiting(&self, core: &Core) {
-        for (index, waiting) in self.waiting.borrow_mut().iter_mut().enumerate() {
-            if let Some(waiting) = waiting.take() {
-                self.free.borrow_mut().push(index as u32);
-                drop(waiting.parked.resume(core));
+    /// Gives the connections that a drain closes their last wait for a request.
+    pub(crate) fn shorten_waits(&self, state: &CoreState) {
+        let deadline = state.core.turn_time() + LAST_WAIT;
+        for (index, waiting) in (0..).zip(self.waiting.borrow_mut().iter_mut()) {
+            let Some(waiting) = waiting.as_mut().filter(|waiting| state.closes(waiting.open.listener)) else {
+                continue;
+            };
+            if let Some(stream) = waiting.parked.resume(&state.core) {
+                stream.set_recv_deadline(deadline);
+                waiting.parked = stream.park(index);
             }
         }
     }
@@ -167,17 +194,17 @@ async fn serve(state: Rc<CoreState>, mut client: Client) {
                 client.unread = client.unread.take().and_then(without_empty_lines);
                 state.core.yield_now().await;
             }
-            Next::Keep if state.lingering.get() < WAITING_TASKS_MAX && !state.is_draining() => {
+            Next::Keep if state.lingering.get() < WAITING_TASKS_MAX => {
                 client.stream.set_recv_deadline(state.core.turn_time() + WAIT_IN_TASK);
             }
             end => break end,
         }
     };
     match next {
-        Next::Keep if !state.is_draining() => client.park(&state),
+        Next::Keep => client.park(&state),
         // Closed with unread bytes, the kernel would answer them with a reset.
         Next::Close if client.unread.is_some() || !client.stream.is_quiet() => linger(&state, client).await,
-        Next::Keep | Next::Close => {}
+        Next::Close => {}
         Next::Linger => linger(&state, client).await,
     }
 }
@@ -187,8 +214,7 @@ async fn first_bytes(state: &CoreState, client: &mut Client) -> Waited {
     while client.unread.is_none() {
         match client.stream.recv().await {
             Ok(Some(chunk)) => {
-                let counters = &state.stats.listeners[usize::from(client.listener.0)];
-                counters.bytes_received.add(chunk.len() as u64);
+                client.counters().bytes_received.add(chunk.len() as u64);
                 client.unread = without_empty_lines(chunk);
             }
             Err(error) if error.kind() == io::ErrorKind::TimedOut => return Waited::Late,

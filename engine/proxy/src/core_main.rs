@@ -7,10 +7,11 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use config::snapshot::{ListenerId, Snapshot};
+use config::snapshot::{Listener, ListenerId, Snapshot};
 use proto::matching::MatchCaches;
 use runtime::mailbox::{Receiver, Sender};
 use runtime::{Core, CoreConfig, Instant};
@@ -69,6 +70,8 @@ pub(crate) struct CoreState {
     pub(crate) match_caches: RefCell<MatchCaches>,
     pub(crate) histograms: RefCell<Box<HistogramSet>>,
     pub(crate) drain: Drain,
+    /// Listeners that a drain closes and that are still open.
+    pub(crate) accepting: Cell<u32>,
     /// Bytes of messages whose receivers do not take them.
     pub(crate) set_aside: SetAside,
     /// Tasks that wait for another request of their client; see [`crate::client`].
@@ -76,9 +79,19 @@ pub(crate) struct CoreState {
 }
 
 impl CoreState {
-    /// Whether connections end with the exchange they carry.
+    pub(crate) fn listener(&self, id: ListenerId) -> &Listener {
+        &self.snapshot.listeners[usize::from(id.0)]
+    }
+
+    /// Whether the core drains.
     pub(crate) fn is_draining(&self) -> bool {
-        self.drain.has_begun.get()
+        self.drain.timeout.get().is_some()
+    }
+
+    /// Whether a listener's connections end with the exchange they carry. Those of an internal one last as long as the
+    /// core: what its clients are still owed may come by them.
+    pub(crate) fn closes(&self, listener: ListenerId) -> bool {
+        self.is_draining() && !self.listener(listener).internal
     }
 
     /// Records how long a phase of an exchange took.
@@ -105,6 +118,7 @@ pub fn serve(setup: CoreSetup) -> io::Result<()> {
             upstreams,
             workspaces: Workspaces::default(),
             drain: Drain::default(),
+            accepting: Cell::new(0),
             set_aside: SetAside::default(),
             lingering: Cell::new(0),
             core,
@@ -122,67 +136,84 @@ pub fn serve(setup: CoreSetup) -> io::Result<()> {
             }
         });
         for (id, socket) in listeners {
-            match state.core.adopt_listener(socket) {
-                Ok(socket) => state.core.spawn(listener::accept(Rc::clone(&state), id, socket)),
-                Err(error) => {
-                    failed.set(Some(error));
-                    return;
-                }
+            if let Err(error) = listener::open(&state, id, socket) {
+                failed.set(Some(error));
+                return;
             }
         }
-        let timeout = read_mail(&state, &mailbox).await;
+        state.core.spawn(read_mail(Rc::clone(&state), mailbox));
+        let timeout = state.drain.begun().await;
         finish(&state, timeout).await;
     })?;
     failure.take().map_or(Ok(()), Err)
 }
 
-/// Does what the core is told, until it is told to drain.
-async fn read_mail(state: &Rc<CoreState>, mailbox: &Receiver<CoreMessage>) -> Duration {
+/// Does what the core is told. While it drains too: another core may not know yet, and hand connections over.
+async fn read_mail(state: Rc<CoreState>, mailbox: Receiver<CoreMessage>) {
     loop {
         match mailbox.recv(&state.core).await {
             CoreMessage::Adopt { fd, peer, listener } => {
+                listener::adopt(&state, fd, peer, listener);
+                // Counted last: until then nobody takes the connection for gone.
                 state.stats.taken_over.add(1);
-                listener::adopt(state, fd, peer, listener);
             }
             CoreMessage::CollectHistograms { empty, reply } => {
                 let histograms = state.histograms.replace(empty);
                 // A full queue means that control is gone or far behind: what was recorded is dropped with it.
                 let _ = reply.push(Collected { core: state.core.index(), histograms });
             }
-            CoreMessage::Drain { timeout } => return timeout,
+            CoreMessage::Drain { timeout } => state.drain.begin(timeout),
         }
     }
 }
 
-/// Lets the exchanges in progress end, at most for `timeout`.
-async fn finish(state: &Rc<CoreState>, timeout: Duration) {
-    const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// Lets what has begun end, at most for `timeout`.
+async fn finish(state: &CoreState, timeout: Duration) {
     let deadline = state.core.now() + timeout;
-    state.drain.begin();
-    state.clients.close_waiting(&state.core);
-    while state.stats.connections_open.value() > 0 && state.core.now() < deadline {
-        state.core.sleep_until((state.core.now() + LOOK_EVERY).min(deadline)).await;
+    state.clients.shorten_waits(state);
+    wait_until(&state.core, deadline, || state.accepting.get() == 0).await;
+    state.stats.accepts_no_more.store(true, Ordering::Release);
+    wait_until(&state.core, deadline, || is_over(state)).await;
+}
+
+/// Looks again and again, because what is waited for may happen on another core.
+async fn wait_until(core: &Core, deadline: Instant, is_so: impl Fn() -> bool) {
+    const LOOK_EVERY: Duration = Duration::from_millis(5);
+    while !is_so() && core.now() < deadline {
+        core.sleep_until((core.now() + LOOK_EVERY).min(deadline)).await;
     }
+}
+
+/// Whether no core has a client left or will get one. Not this core alone: another's exchange may come in by an
+/// internal listener here, and a connection may be on its way in a mailbox.
+fn is_over(state: &CoreState) -> bool {
+    let cores = || state.fellows.iter().map(|fellow| &*fellow.stats);
+    let sum = |count: fn(&CoreStats) -> u64| cores().map(count).fold(0, u64::wrapping_add);
+    let listeners = || cores().flat_map(|core| state.snapshot.listeners.iter().zip(&core.listeners));
+    cores().all(|core| core.accepts_no_more.load(Ordering::Acquire))
+        && sum(|core| core.handed_over.value()) == sum(|core| core.taken_over.value())
+        && listeners().all(|(listener, counters)| listener.internal || counters.connections_open.value() == 0)
 }
 
 /// Tells a core's tasks that it drains.
 #[derive(Default)]
 pub(crate) struct Drain {
-    has_begun: Cell<bool>,
+    /// How long what has begun may go on; `None` before the drain.
+    timeout: Cell<Option<Duration>>,
     waiting: RefCell<Vec<Waker>>,
 }
 
 impl Drain {
-    fn begin(&self) {
-        self.has_begun.set(true);
+    fn begin(&self, timeout: Duration) {
+        self.timeout.set(Some(timeout));
         self.waiting.take().into_iter().for_each(Waker::wake);
     }
 
-    /// Waits until the core drains. For the few tasks that live as long as the core.
-    pub(crate) async fn begun(&self) {
+    /// Waits until the core drains; says how long it may take. For the few tasks that live as long as the core.
+    pub(crate) async fn begun(&self) -> Duration {
         std::future::poll_fn(|context| {
-            if self.has_begun.get() {
-                return Poll::Ready(());
+            if let Some(timeout) = self.timeout.get() {
+                return Poll::Ready(timeout);
             }
             let mut waiting = self.waiting.borrow_mut();
             if !waiting.iter().any(|waker| waker.will_wake(context.waker())) {
@@ -190,7 +221,7 @@ impl Drain {
             }
             Poll::Pending
         })
-        .await;
+        .await
     }
 }
 

@@ -7,8 +7,9 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
 use std::task::Poll;
+use std::time::Duration;
 
-use config::snapshot::{Action, Channel, ChannelId, ListenerId, Upstream, UpstreamId};
+use config::snapshot::{Action, Channel, ChannelId, EndpointId, ListenerId, Upstream, UpstreamId};
 use proto::http1::head::Method;
 use proto::http1::persist::Persistence;
 use proto::matching::Query;
@@ -22,7 +23,7 @@ use crate::outcome::Fault;
 use crate::relay::{Broken, Coding, Parcel};
 use crate::request;
 use crate::response::{self, Answered, Progress, Upload};
-use crate::stats::{ChannelCounters, Phase};
+use crate::stats::{ChannelCounters, ListenerCounters, Phase};
 use crate::upstream::Connection;
 use crate::workspace::Workspace;
 
@@ -30,7 +31,6 @@ use crate::workspace::Workspace;
 pub(crate) struct Route<'a> {
     pub(crate) channel: &'a Channel,
     pub(crate) id: ChannelId,
-    pub(crate) listener: ListenerId,
     pub(crate) counters: &'a ChannelCounters,
     /// When the head was complete.
     pub(crate) began: Instant,
@@ -46,14 +46,18 @@ pub(crate) async fn exchange(state: &CoreState, client: &mut Client, work: &mut 
         Ok(chunk) => chunk,
         Err(fault) => {
             state.stats.count_fault(fault);
+            if matches!(fault, Fault::RequestRejected(_)) {
+                client.counters().requests.add(1);
+            }
             return answer::refuse(state, client, None, fault, work).await;
         }
     };
     let began = state.core.now();
-    let _in_progress = InProgress::new(state, client.listener);
+    let listener = client.listener();
+    let _in_progress = InProgress::new(&state.stats.listeners[usize::from(listener.0)]);
 
     // 2. The channel.
-    let id = match find_channel(state, client.listener, &chunk, work) {
+    let id = match find_channel(state, listener, &chunk, work) {
         Ok(id) => id,
         Err(fault) => {
             state.stats.count_fault(fault);
@@ -64,7 +68,7 @@ pub(crate) async fn exchange(state: &CoreState, client: &mut Client, work: &mut 
     let channel = &state.snapshot.channels[usize::from(id.0)];
     let counters = &state.stats.channels[usize::from(id.0)];
     let total = channel.total_timeout.map_or(Instant::FAR_FUTURE, |limit| began + limit);
-    let route = Route { channel, id, listener: client.listener, counters, began, total };
+    let route = Route { channel, id, counters, began, total };
 
     // 3. What the channel does with it.
     let outcome = match &route.channel.action {
@@ -158,18 +162,7 @@ async fn forward(
     let upload = if body.is_done() { Upload::Done } else { Upload::Underway };
     let progress = Progress::new(upload, connected_at);
     let outcome = if upload == Upload::Done {
-        loop {
-            let outcome =
-                response::relay_answer(state, client, route, settings, &connection, &progress, work).await;
-            let is_dead = matches!(outcome, Err(Fault::UpstreamGone));
-            if !(is_dead && may_send_again(&connection, &progress, work)) {
-                break outcome;
-            }
-            match send_again(state, route, upstream, &connection, work).await {
-                Ok(fresh) => connection = fresh,
-                Err(fault) => break Err(fault),
-            }
-        }
+        answer_to_whole(state, client, route, upstream, &mut connection, &progress, work).await
     } else {
         duplex(state, client, route, settings, &connection, &mut body, &mut rest, &progress, work).await
     };
@@ -224,12 +217,20 @@ async fn send_request(
     work: &mut Workspace,
 ) -> Result<SentRequest, Unsent> {
     let settings = &state.snapshot.upstreams[usize::from(upstream.0)];
-    let (mut connection, mut connected_at) = match state.upstreams.reuse(upstream) {
-        Ok(connection) => (connection, route.began),
-        Err(endpoint) => match state.upstreams.connect(upstream, endpoint, route.total).await {
-            Ok(connection) => (connection, record_connect(state, route)),
-            Err(fault) => return Err(Unsent { fault, chunk: Some(chunk) }),
-        },
+    let found = match state.upstreams.reuse(upstream) {
+        Ok(connection) => {
+            // Not worth a look at the clock.
+            state.record(route, Phase::Wait, Duration::ZERO);
+            Ok((connection, route.began))
+        }
+        Err(endpoint) => {
+            state.record(route, Phase::Wait, state.core.now().since(route.began));
+            connect(state, route, upstream, endpoint).await
+        }
+    };
+    let (mut connection, mut connected_at) = match found {
+        Ok(found) => found,
+        Err(fault) => return Err(Unsent { fault, chunk: Some(chunk) }),
     };
     let at_hand = match request::take_body_at_hand(body, &chunk, work) {
         Ok(at_hand) => at_hand,
@@ -249,11 +250,8 @@ async fn send_request(
     if attempt.is_err() && connection.is_reused {
         // A kept connection that its peer has closed took nothing, so this is no repetition, whatever the method.
         route.counters.retries.add(1);
-        connection = match state.upstreams.connect(upstream, connection.endpoint, route.total).await {
-            Ok(connection) => connection,
-            Err(fault) => return Err(Unsent { fault, chunk: None }),
-        };
-        connected_at = record_connect(state, route);
+        let fresh = connect(state, route, upstream, connection.endpoint).await;
+        (connection, connected_at) = fresh.map_err(|fault| Unsent { fault, chunk: None })?;
         attempt = parcel.try_send(&connection.stream, &mut sent);
     }
     let outcome = match attempt {
@@ -269,28 +267,53 @@ async fn send_request(
     Ok(SentRequest { connection, connected_at, rest })
 }
 
-/// Whether the request may go out a second time: it has no further effect then, its text is whole, and the connection
-/// had been used before and died without a byte of answer (RFC 9110 §9.2.2, RFC 9112 §9.3.1).
-fn may_send_again(connection: &Connection, progress: &Progress, work: &Workspace) -> bool {
-    connection.is_reused
-        && !progress.is_response_begun.get()
-        && work.request.method.is_idempotent()
-        && work.ranges.is_empty()
-}
-
-async fn send_again(
+/// Makes a new connection and records how long that took; says when it was there.
+async fn connect(
     state: &CoreState,
     route: &Route<'_>,
     upstream: UpstreamId,
-    dead: &Connection,
+    endpoint: EndpointId,
+) -> Result<(Connection, Instant), Fault> {
+    let asked_at = state.core.now();
+    let connection = state.upstreams.connect(upstream, endpoint, route.total).await?;
+    let connected_at = state.core.now();
+    state.record(route, Phase::Connect, connected_at.since(asked_at));
+    Ok((connection, connected_at))
+}
+
+/// Relays the answer to a request that is on its way whole, and sends that again if a kept connection was dead.
+async fn answer_to_whole(
+    state: &CoreState,
+    client: &Client,
+    route: &Route<'_>,
+    upstream: UpstreamId,
+    connection: &mut Connection,
+    progress: &Progress,
     work: &mut Workspace,
-) -> Result<Connection, Fault> {
+) -> Result<Answered, Fault> {
     let settings = &state.snapshot.upstreams[usize::from(upstream.0)];
-    route.counters.retries.add(1);
-    let connection = state.upstreams.connect(upstream, dead.endpoint, route.total).await?;
-    record_connect(state, route);
-    request::send_again(state, route, settings, &connection, work).await?;
-    Ok(connection)
+    loop {
+        let outcome =
+            response::relay_answer(state, client, route, settings, connection, progress, work).await;
+        let is_dead = matches!(outcome, Err(Fault::UpstreamGone));
+        if !is_dead || !may_send_again(connection, progress, work) {
+            return outcome;
+        }
+        route.counters.retries.add(1);
+        // A new connection, so that this happens once.
+        (*connection, _) = connect(state, route, upstream, connection.endpoint).await?;
+        request::send_again(state, route, settings, connection, work).await?;
+    }
+}
+
+/// Whether the request may go out a second time: its text is whole, the connection had been used before and died without
+/// a byte of answer, and either nothing of the request left or it has no further effect (RFC 9110 §9.2.2, RFC 9112
+/// §9.3.1).
+fn may_send_again(connection: &Connection, progress: &Progress, work: &Workspace) -> bool {
+    connection.is_reused
+        && !progress.is_response_begun.get()
+        && work.ranges.is_empty()
+        && (work.request.method.is_idempotent() || connection.stream.send_was_refused())
 }
 
 /// Relays the rest of the request's body while the answer may already come. What the client sent beyond the body
@@ -330,26 +353,19 @@ async fn duplex(
     .await
 }
 
-/// Records how long a new connection took; says when it was there.
-fn record_connect(state: &CoreState, route: &Route<'_>) -> Instant {
-    let now = state.core.now();
-    state.record(route, Phase::Connect, now.since(route.began));
-    now
-}
-
-/// Counts an exchange in progress, however it ends.
-struct InProgress<'a>(&'a CoreState);
+/// Counts a request, and that its exchange is in progress, however it ends.
+struct InProgress<'a>(&'a ListenerCounters);
 
 impl<'a> InProgress<'a> {
-    fn new(state: &'a CoreState, listener: ListenerId) -> Self {
-        state.stats.listeners[usize::from(listener.0)].requests.add(1);
-        state.stats.exchanges_open.add(1);
-        Self(state)
+    fn new(counters: &'a ListenerCounters) -> Self {
+        counters.requests.add(1);
+        counters.exchanges_open.add(1);
+        Self(counters)
     }
 }
 
 impl Drop for InProgress<'_> {
     fn drop(&mut self) {
-        self.0.stats.exchanges_open.sub(1);
+        self.0.exchanges_open.sub(1);
     }
 }

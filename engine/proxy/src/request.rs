@@ -28,7 +28,6 @@ pub(crate) async fn receive_head(
     head: &mut RequestHead,
 ) -> Result<Chunk, Fault> {
     let listener = client.settings(state);
-    let counters = &state.stats.listeners[usize::from(client.listener.0)];
     let limits = limits(&listener.limits);
     let mut examined = 0;
     loop {
@@ -48,7 +47,7 @@ pub(crate) async fn receive_head(
             Ok(None) => return Err(Fault::ClientGone),
             Err(error) => return Err(fault_of(&error, Fault::HeadTimeout, Fault::ClientGone)),
         };
-        counters.bytes_received.add((chunk.len() - begun.len()) as u64);
+        client.counters().bytes_received.add((chunk.len() - begun.len()) as u64);
     }
 }
 
@@ -158,7 +157,7 @@ pub(crate) fn way_up<'a>(
     settings: &Upstream,
     connection: &'a Connection,
 ) -> Way<'a> {
-    let listener = &state.stats.listeners[usize::from(route.listener.0)];
+    let listener = client.counters();
     Way {
         core: &state.core,
         source: &client.stream,

@@ -123,7 +123,7 @@ pub(crate) async fn relay_answer(
     let framing = decide_response_framing(&work.response, work.request.method);
     let delivery = Delivery::of(framing, work.request.version);
     let reusable = decide_upstream(&work.response, framing);
-    let persistence = client_persistence(state, &work.request, delivery, progress);
+    let persistence = client_persistence(state, client, &work.request, delivery, progress);
     let mut body = Body::of_response(framing);
     let coding = coding_of(delivery);
 
@@ -246,12 +246,13 @@ async fn pass_interim(
 /// Whether the client's connection serves another request after this answer.
 fn client_persistence(
     state: &CoreState,
+    client: &Client,
     request: &RequestHead,
     delivery: Delivery,
     progress: &Progress,
 ) -> Persistence {
     // An answer that overtakes its request leaves bytes behind that nobody will read.
-    if state.is_draining() || progress.upload.get() != Upload::Done {
+    if client.is_last_exchange(state) || progress.upload.get() != Upload::Done {
         return Persistence::Close;
     }
     decide_downstream(request, delivery)
@@ -313,7 +314,7 @@ fn way_down<'a>(
     settings: &Upstream,
     connection: &'a Connection,
 ) -> Way<'a> {
-    let listener = &state.stats.listeners[usize::from(route.listener.0)];
+    let listener = client.counters();
     Way {
         core: &state.core,
         source: &connection.stream,

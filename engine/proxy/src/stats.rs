@@ -6,6 +6,7 @@
 //! empty set to the core's mailbox, the core puts it in place of the full one and sends that back.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use config::snapshot::{ChannelId, Snapshot};
@@ -34,16 +35,14 @@ pub struct CoreStats {
     pub requests_rejected: [Counter; RequestRejected::COUNT],
     /// Refused response heads by [`ResponseRejected::index`].
     pub responses_rejected: [Counter; ResponseRejected::COUNT],
-    /// Client connections open on this core now (gauge); what accept hand-off compares.
-    pub connections_open: Counter,
-    /// Exchanges in progress now (gauge).
-    pub exchanges_open: Counter,
     /// Connections handed to a less loaded core when accepted.
     pub handed_over: Counter,
     /// Connections taken from another core.
     pub taken_over: Counter,
     /// Hand-overs that the other core's full mailbox refused; the connection stayed.
     pub handover_refused: Counter,
+    /// The core drains, has closed its listeners and hands nothing over any more. Not a figure: other cores wait for it.
+    pub(crate) accepts_no_more: AtomicBool,
 }
 
 /// What a core counts of one listener.
@@ -56,12 +55,16 @@ pub struct ListenerCounters {
     pub accept_errors: Counter,
     /// Connections closed because they were idle too long.
     pub idle_timeouts: Counter,
-    /// Requests whose head was complete, refused or not.
+    /// Requests whose head was received, or refused by a rule of HTTP.
     pub requests: Counter,
     /// Bytes received from clients.
     pub bytes_received: Counter,
     /// Bytes sent to clients.
     pub bytes_sent: Counter,
+    /// Connections open now (gauge), on the core that serves them.
+    pub connections_open: Counter,
+    /// Exchanges in progress now (gauge).
+    pub exchanges_open: Counter,
 }
 
 /// What a core counts of one channel.
@@ -117,12 +120,23 @@ impl CoreStats {
             faults: std::array::from_fn(|_| Counter::default()),
             requests_rejected: std::array::from_fn(|_| Counter::default()),
             responses_rejected: std::array::from_fn(|_| Counter::default()),
-            connections_open: Counter::default(),
-            exchanges_open: Counter::default(),
             handed_over: Counter::default(),
             taken_over: Counter::default(),
             handover_refused: Counter::default(),
+            accepts_no_more: AtomicBool::new(false),
         }
+    }
+
+    /// Client connections open on this core now; what accept hand-off compares.
+    #[must_use]
+    pub fn connections_open(&self) -> u64 {
+        self.listeners.iter().map(|listener| listener.connections_open.value()).sum()
+    }
+
+    /// Exchanges in progress on this core now.
+    #[must_use]
+    pub fn exchanges_open(&self) -> u64 {
+        self.listeners.iter().map(|listener| listener.exchanges_open.value()).sum()
     }
 
     /// Counts a fault, and the rule of HTTP behind it if there is one.
@@ -139,7 +153,7 @@ impl CoreStats {
 /// A stretch of an exchange whose duration is recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// From the complete request head to a connection being looked for in vain or found.
+    /// From the complete request head to a kept connection found, which takes no time, or a new one being asked for.
     Wait,
     /// Making a new connection; not recorded when a kept one was used.
     Connect,

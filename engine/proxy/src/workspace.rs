@@ -29,6 +29,10 @@ pub(crate) struct Workspace {
 
 /// The workspaces of one core that are not in use.
 #[derive(Default)]
+#[expect(
+    clippy::vec_box,
+    reason = "an exchange takes one and gives it back: a pointer moves instead of kilobytes"
+)]
 pub(crate) struct Workspaces(RefCell<Vec<Box<Workspace>>>);
 
 impl Workspaces {

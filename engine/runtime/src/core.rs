@@ -17,10 +17,10 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, socket_with, 
 use crate::buffer::{BufferPool, Lane};
 use crate::cores::{self, CoreId};
 use crate::counter::RuntimeCounters;
-use crate::driver::{DriverKind, Io, ParkEvent};
+use crate::driver::{DriverKind, Io};
 use crate::mailbox::{Remote, Waiters};
 use crate::net::listener::Listener;
-use crate::net::stream::Stream;
+use crate::net::stream::{ParkEvent, Stream};
 use crate::spin::Spin;
 use crate::task::{Entered, Polled, Tasks};
 use crate::time::{self, Instant};

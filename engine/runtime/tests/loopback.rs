@@ -408,6 +408,7 @@ fn slices_leave_in_one_send() {
             let (mut peer, _) = listener.accept().expect("accept");
             let slices = [IoSlice::new(b"one "), IoSlice::new(b""), IoSlice::new(b"two")];
             assert_eq!(stream.try_send(&slices).expect("send"), 7);
+            core.yield_now().await; // small messages leave at the end of the turn
             let mut got = [0; 7];
             peer.read_exact(&mut got).expect("read");
             assert_eq!(&got, b"one two");
@@ -467,6 +468,61 @@ fn a_waker_used_on_another_thread_wakes_its_task() {
             })
             .await;
             drop(core);
+        },
+    );
+}
+
+/// What was sent before a close arrives, also when the kernel could not take it at once.
+#[test]
+fn a_close_loses_nothing_that_was_sent() {
+    on_every_driver(
+        |_| {},
+        |core| async move {
+            let (listener, address) = listener();
+            for full in [false, true] {
+                let stream = core.connect(address, soon(&core)).await.expect("connect");
+                let (mut peer, _) = listener.accept().expect("accept");
+                let mut sent = 0;
+                if full {
+                    // Fills the kernel's buffers with small messages, until one does not go out whole.
+                    while let Ok(count) = stream.try_send(&[IoSlice::new(&[7; 2000])]) {
+                        sent += count;
+                        core.yield_now().await;
+                    }
+                } else {
+                    sent += stream.try_send(&[IoSlice::new(b"bye")]).expect("send");
+                }
+                drop(stream);
+                let reader = std::thread::spawn(move || {
+                    let mut got = Vec::new();
+                    peer.read_to_end(&mut got).expect("read");
+                    got.len()
+                });
+                while !reader.is_finished() {
+                    core.sleep(Duration::from_millis(2)).await;
+                }
+                assert_eq!(reader.join().expect("reader"), sent, "full: {full}");
+            }
+        },
+    );
+}
+
+#[test]
+fn a_refused_message_is_told_by_the_next_receive() {
+    on_every_driver(
+        |_| {},
+        |core| async move {
+            let (listener, address) = listener();
+            let stream = core.connect(address, soon(&core)).await.expect("connect");
+            let (peer, _) = listener.accept().expect("accept");
+            socket2::SockRef::from(&peer).set_linger(Some(Duration::ZERO)).expect("linger");
+            drop(peer);
+            core.sleep(Duration::from_millis(20)).await;
+            assert_eq!(stream.try_send(&[IoSlice::new(b"lost")]).expect("posted"), 4);
+            core.yield_now().await;
+            let error = stream.recv().await.expect_err("refused");
+            assert!(matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset), "{error}");
+            assert!(stream.send_was_refused());
         },
     );
 }

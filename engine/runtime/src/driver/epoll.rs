@@ -81,11 +81,9 @@ impl Epoll {
             }
             if broken || events.intersects(epoll::EventFlags::IN | epoll::EventFlags::RDHUP) {
                 socket.flags.set(Flags::READABLE);
-                socket.wake_reader();
             }
             if broken || events.contains(epoll::EventFlags::OUT) {
                 socket.flags.set(Flags::WRITABLE);
-                socket.wake_writer();
             }
             on_ready(sockets, index);
         }

@@ -41,14 +41,7 @@ impl RingBuffers {
         }?;
         let entries = NonNull::new(region.cast::<BufRingEntry>())
             .ok_or_else(|| io::Error::other("mmap at address zero"))?;
-        let mut ring = Self {
-            pool,
-            entries,
-            mask: slots - 1,
-            provided: 0,
-            tail: 0,
-            group,
-        };
+        let mut ring = Self { pool, entries, mask: slots - 1, provided: 0, tail: 0, group };
         // SAFETY: `entries` points to `slots` zeroed entries that stay mapped until the ring is closed, since the
         // driver drops its io_uring instance first.
         unsafe { submitter.register_buf_ring_with_flags(entries.as_ptr() as u64, slots, group, 0) }?;

@@ -21,7 +21,7 @@ impl Flags {
     pub(crate) const READABLE: Self = Self(1);
     /// A write would probably find room.
     pub(crate) const WRITABLE: Self = Self(1 << 1);
-    /// The peer has closed its side, or the connection broke; reads stay readable.
+    /// The peer has closed its side, or the connection broke: what is left to read ends soon (epoll).
     pub(crate) const READ_CLOSED: Self = Self(1 << 2);
     /// Waits without a task; see [`crate::net::stream::Stream::park`].
     pub(crate) const PARKED: Self = Self(1 << 3);
@@ -41,6 +41,12 @@ impl Flags {
     const CONNECTED: Self = Self(1 << 11);
     /// A parked event of this socket is queued for the core already.
     pub(crate) const EVENT_QUEUED: Self = Self(1 << 12);
+    /// A receive has found the end of the stream.
+    pub(crate) const ENDED: Self = Self(1 << 6);
+    /// A reader waits for a buffer of bytes: the driver may receive for it (epoll).
+    pub(crate) const WANTS_BYTES: Self = Self(1 << 14);
+    /// The kernel refused a message before it took any byte of it.
+    pub(crate) const SEND_REFUSED: Self = Self(1 << 15);
     /// Both directions are closed, or the connection was reset.
     pub(crate) const BROKEN: Self = Self(1 << 13);
 
@@ -60,6 +66,15 @@ impl Flags {
     }
 }
 
+/// The rest of a letter.
+#[derive(Debug)]
+pub(crate) struct Unsent {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) sent: usize,
+    /// Its owner has closed the socket: it stays open until this is sent or late.
+    pub(crate) is_orphan: bool,
+}
+
 /// One open socket.
 #[derive(Debug)]
 pub(crate) struct Socket {
@@ -70,9 +85,9 @@ pub(crate) struct Socket {
     pub(crate) flags: Flags,
     /// Operations the kernel holds on this slot (io_uring).
     pub(crate) operations: u8,
-    /// Error of a finished receive, to be told once (io_uring); an errno, 0 for none.
+    /// What the next receive tells: an errno, 0 for none.
     pub(crate) error: i32,
-    /// A received buffer not yet handed out, and its bytes; none when that is 0 (io_uring).
+    /// A received buffer not yet handed out, and its bytes; none when that is 0.
     pub(crate) received_buffer: u16,
     pub(crate) received_bytes: u32,
     /// What the owner of a parked socket calls it.
@@ -85,6 +100,10 @@ pub(crate) struct Socket {
     pub(crate) send_deadline: u64,
     /// The turn in which an operation was last queued for the kernel (io_uring).
     pub(crate) queued_turn: u32,
+    /// Letters in the outbox.
+    pub(crate) letters: u16,
+    /// What the kernel did not take of a letter; nothing else is sent before.
+    pub(crate) unsent: Option<Box<Unsent>>,
     pub(crate) reader: Option<Waker>,
     pub(crate) writer: Option<Waker>,
 }
@@ -105,6 +124,8 @@ impl Socket {
             recv_deadline: NO_DEADLINE,
             send_deadline: NO_DEADLINE,
             queued_turn: 0,
+            letters: 0,
+            unsent: None,
             reader: None,
             writer: None,
         }
@@ -235,6 +256,6 @@ mod tests {
 
     #[test]
     fn a_slot_stays_small() {
-        assert!(size_of::<Socket>() <= 112, "{}", size_of::<Socket>());
+        assert!(size_of::<Socket>() <= 128, "{}", size_of::<Socket>());
     }
 }

@@ -10,7 +10,6 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::rc::Rc;
-use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
@@ -19,7 +18,7 @@ use io_uring::{IoUring, cqueue, opcode, squeue};
 use super::epoll::Waited;
 use super::ring_buffers::RingBuffers;
 use super::socket::{Flags, Socket, Sockets};
-use crate::buffer::{BufferPool, Chunk, Lane};
+use crate::buffer::{BufferPool, Lane};
 
 /// Submission entries; a full queue is submitted at once and filled again.
 const SUBMISSIONS: u32 = 1024;
@@ -211,40 +210,6 @@ impl Uring {
         self.arm_poll(socket, index, Operation::PollEnd);
     }
 
-    /// Hands out what was received, or makes sure that a receive is armed. `None` asks the caller to read by
-    /// system call.
-    pub(crate) fn poll_received(
-        &mut self,
-        socket: &mut Socket,
-        index: u32,
-        waker: &Waker,
-    ) -> Option<Poll<io::Result<Option<Chunk>>>> {
-        if let Some(chunk) = self.take_received(socket) {
-            return Some(Poll::Ready(Ok(Some(chunk))));
-        }
-        if socket.error != 0 {
-            let errno = std::mem::take(&mut socket.error);
-            return Some(Poll::Ready(Err(io::Error::from_raw_os_error(errno))));
-        }
-        if socket.flags.has(Flags::READ_CLOSED) {
-            return Some(Poll::Ready(Ok(None)));
-        }
-        if socket.flags.has(Flags::READABLE) {
-            return None;
-        }
-        self.want_receive(socket, index);
-        socket.wait_read(waker);
-        Some(Poll::Pending)
-    }
-
-    fn take_received(&mut self, socket: &mut Socket) -> Option<Chunk> {
-        if socket.received_bytes == 0 {
-            return None;
-        }
-        let bytes = std::mem::take(&mut socket.received_bytes);
-        Some(self.buffers(socket.lane()).pool().filled(socket.received_buffer, bytes))
-    }
-
     /// Buffers of a lane that the kernel may still fill.
     pub(crate) fn provided(&self, lane: Lane) -> usize {
         match lane {
@@ -253,16 +218,10 @@ impl Uring {
         }
     }
 
-    /// Puts back what a reader could not use yet.
-    pub(crate) fn unread(&mut self, socket: &mut Socket, chunk: Chunk) {
-        debug_assert_eq!(socket.received_bytes, 0);
-        (socket.received_buffer, socket.received_bytes) = chunk.into_index();
-    }
-
-    /// Makes sure that bytes, an end or an error will be noticed by whoever does not ask for a buffer.
+    /// Makes sure that bytes, an end or an error will be noticed.
     pub(crate) fn want_receive(&mut self, socket: &mut Socket, index: u32) {
         let is_armed = socket.flags.has(Flags::RECEIVING) || socket.flags.has(Flags::STARVED);
-        let has_news = socket.received_bytes > 0 || socket.error != 0 || socket.flags.has(Flags::READ_CLOSED);
+        let has_news = socket.received_bytes > 0 || socket.error != 0 || socket.flags.has(Flags::ENDED);
         if !is_armed && !has_news {
             // What a read by system call would have found, the kernel finds as well.
             socket.flags.clear(Flags::READABLE);
@@ -273,7 +232,6 @@ impl Uring {
     /// Closes a socket. True when its slot may be reused at once; otherwise [`Self::wait`] releases it when the
     /// kernel has let go of the last operation.
     pub(crate) fn close(&mut self, socket: &mut Socket, index: u32) -> bool {
-        drop(self.take_received(socket));
         if socket.operations == 0 {
             socket.fd = None;
             return true;
@@ -401,20 +359,17 @@ impl Uring {
                 socket.operations -= 1;
                 socket.flags.clear(Flags::POLLING_IN);
                 socket.flags.set(Flags::READABLE);
-                socket.wake_reader();
             }
             Operation::PollOut => {
                 socket.operations -= 1;
                 socket.flags.clear(Flags::POLLING_OUT);
                 socket.flags.set(Flags::WRITABLE);
-                socket.wake_writer();
             }
             Operation::PollEnd => {
                 // The flag stays: this poll also ends when the peer only stops sending, and would do so again at once.
                 socket.operations -= 1;
                 if entry.result() & i32::from(libc::POLLERR | libc::POLLHUP) != 0 && entry.result() > 0 {
                     socket.flags.set(Flags::BROKEN);
-                    socket.wake_reader();
                 }
             }
             Operation::Wakeup | Operation::Cancel => {}
@@ -440,7 +395,7 @@ impl Uring {
         }
         match entry.result() {
             1.. => {}
-            0 => socket.flags.set(Flags::READ_CLOSED),
+            0 => socket.flags.set(Flags::ENDED),
             result if result == -libc::ECANCELED || result == -libc::EINTR => {}
             result if result == -libc::ENOBUFS => {
                 buffers.pool().count_exhausted();
@@ -448,11 +403,9 @@ impl Uring {
                     socket.flags.set(Flags::STARVED);
                     self.starved.push(index);
                 }
-                return; // nothing for the reader yet
             }
             result => socket.error = -result,
         }
-        socket.wake_reader();
     }
 }
 

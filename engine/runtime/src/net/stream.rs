@@ -9,8 +9,16 @@ use std::task::{Context, Poll};
 
 use crate::buffer::Chunk;
 use crate::core::Core;
-pub use crate::driver::ParkEvent;
 use crate::time::Instant;
+
+/// Why a parked connection came back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ParkEvent {
+    /// Bytes, an end or an error are there to be received.
+    Readable,
+    /// Its deadline has passed.
+    Deadline,
+}
 
 /// An open connection of this core; closed when dropped.
 #[derive(Debug)]
@@ -90,16 +98,24 @@ impl Stream {
         self.core.io().poll_broken(self.index, context.waker())
     }
 
+    /// Whether the kernel refused the first message sent since the connection was made or last received from: it went
+    /// nowhere.
+    #[must_use]
+    pub fn send_was_refused(&self) -> bool {
+        self.core.io().send_was_refused(self.index)
+    }
+
     /// Whether most buffers for sockets like this one are in use, so that holding one keeps others waiting.
     #[must_use]
     pub fn buffers_are_scarce(&self) -> bool {
         self.core.io().is_scarce(self.index)
     }
 
-    /// Sends what the kernel takes at once.
+    /// Sends what the kernel takes at once. A message of up to 2 KiB is taken whole and goes to the kernel at the end of
+    /// the turn, with those of the other tasks; should that fail, the next receive tells.
     ///
     /// # Errors
-    /// `WouldBlock` when it takes nothing, `TimedOut` past the deadline, or the kernel's.
+    /// `WouldBlock` when nothing is taken, or the kernel's.
     #[inline]
     pub fn try_send(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         self.core.io().try_send(self.index, slices)

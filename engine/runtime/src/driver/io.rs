@@ -1,0 +1,838 @@
+//! What can be done with a socket, and what does the world answer? Sockets, timers and buffers of one core.
+//!
+//! Never decides anything about a protocol; never blocks outside [`Io::wait`].
+//!
+//! A turn of the core is three stretches of like work, because code that stays in the cache runs faster: the driver
+//! receives for all readers that wait, the tasks compute, and what they have sent goes to the kernel in one row.
+
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketFlags};
+
+use super::choice::DriverKind;
+use super::epoll::{Epoll, Waited};
+use super::outbox::Outbox;
+use super::socket::{Flags, NO_DEADLINE, Socket, Sockets, Unsent};
+use super::uring::Uring;
+use crate::buffer::{BufferPool, Chunk, Lane};
+use crate::net::stream::ParkEvent;
+use crate::time::{self, Instant};
+use crate::wheel::Wheel;
+
+/// Nanoseconds in a tick of the timer wheel.
+const TICK_NANOS: u64 = 1_000_000;
+/// How long the rest of a small message may take once its owner has closed the socket.
+const ORPHAN_MAX: Duration = Duration::from_secs(5);
+/// Buffers are scarce when fewer than one in this many is free.
+const SCARCE_SHARE: usize = 2;
+/// Marks a key of the wheel as a sleeper's; others are socket slots.
+const SLEEPER: u32 = 1 << 31;
+
+enum Backend {
+    Epoll(Epoll),
+    Uring(Box<Uring>),
+}
+
+/// Sockets, timers and buffers of one core.
+pub(crate) struct Io {
+    sockets: Sockets,
+    backend: Backend,
+    wheel: Wheel,
+    now_tick: u64,
+    sleepers: Vec<Option<Waker>>,
+    sleepers_free: Vec<u32>,
+    accepted: Rc<BufferPool>,
+    connected: Rc<BufferPool>,
+    parked_events: Vec<(u32, ParkEvent)>,
+    outbox: Outbox,
+    /// Sockets whose unsent rest met a full kernel again, or is over with its owner gone.
+    blocked: Vec<u32>,
+    finished: Vec<u32>,
+}
+
+fn tick_of(deadline: Instant) -> u64 {
+    if deadline == Instant::FAR_FUTURE { NO_DEADLINE } else { deadline.as_nanos().div_ceil(TICK_NANOS) }
+}
+
+fn timed_out() -> io::Error {
+    io::Error::from(io::ErrorKind::TimedOut)
+}
+
+impl Io {
+    pub(crate) fn new(
+        kind: DriverKind,
+        wakeup: BorrowedFd<'_>,
+        accepted: Rc<BufferPool>,
+        connected: Rc<BufferPool>,
+    ) -> io::Result<Self> {
+        let backend = match kind {
+            DriverKind::Epoll => Backend::Epoll(Epoll::new(wakeup)?),
+            DriverKind::Uring => Backend::Uring(Box::new(Uring::new(wakeup, &accepted, &connected)?)),
+        };
+        let mut wheel = Wheel::new();
+        let now_tick = time::monotonic().as_nanos() / TICK_NANOS;
+        wheel.advance(now_tick, |_| {});
+        Ok(Self {
+            sockets: Sockets::default(),
+            backend,
+            wheel,
+            now_tick,
+            sleepers: Vec::new(),
+            sleepers_free: Vec::new(),
+            accepted,
+            connected,
+            parked_events: Vec::new(),
+            outbox: Outbox::default(),
+            blocked: Vec::new(),
+            finished: Vec::new(),
+        })
+    }
+
+    pub(crate) fn kind(&self) -> DriverKind {
+        match self.backend {
+            Backend::Epoll(_) => DriverKind::Epoll,
+            Backend::Uring(_) => DriverKind::Uring,
+        }
+    }
+
+    /// The clock that tasks and deadlines go by.
+    #[inline]
+    pub(crate) fn clock(&self) -> Instant {
+        time::monotonic()
+    }
+
+    pub(crate) fn sockets_open(&self) -> usize {
+        self.sockets.open_count()
+    }
+
+    // ---- sockets -------------------------------------------------------------------------------------------
+
+    /// Takes over a non-blocking socket.
+    pub(crate) fn open(&mut self, fd: OwnedFd, lane: Lane) -> io::Result<u32> {
+        let index = self.sockets.open(fd, lane);
+        if let Backend::Epoll(epoll) = &self.backend {
+            let socket = &mut self.sockets[index];
+            let registered = match &socket.fd {
+                Some(fd) => epoll.register(fd.as_fd(), index),
+                None => Ok(()),
+            };
+            if let Err(error) = registered {
+                socket.fd = None;
+                self.sockets.release(index);
+                return Err(error);
+            }
+        }
+        Ok(index)
+    }
+
+    /// Closes a socket, or sees to that it is once what was sent has left.
+    pub(crate) fn close(&mut self, index: u32) {
+        if self.sockets[index].letters > 0 {
+            self.deliver();
+        }
+        let socket = &mut self.sockets[index];
+        let Some(unsent) = &mut socket.unsent else { return self.finish(index) };
+        unsent.is_orphan = true;
+        socket.reader = None;
+        socket.writer = None;
+        socket.flags.clear(Flags::PARKED);
+        socket.flags.clear(Flags::WANTS_BYTES);
+        socket.recv_deadline = NO_DEADLINE;
+        let deadline = Instant::from_nanos(self.now_tick * TICK_NANOS) + ORPHAN_MAX;
+        self.set_send_deadline(index, deadline);
+    }
+
+    fn finish(&mut self, index: u32) {
+        drop(self.take_received(index));
+        let socket = &mut self.sockets[index];
+        if let Some(timer) = socket.timer() {
+            self.wheel.cancel(timer);
+            socket.clear_timer();
+        }
+        socket.reader = None;
+        socket.writer = None;
+        socket.flags.clear(Flags::PARKED);
+        socket.flags.clear(Flags::STARVED);
+        socket.unsent = None;
+        let reusable = match &mut self.backend {
+            Backend::Epoll(_) => {
+                socket.fd = None;
+                true
+            }
+            Backend::Uring(uring) => uring.close(socket, index),
+        };
+        if reusable {
+            self.sockets.release(index);
+        }
+    }
+
+    pub(crate) fn fd(&self, index: u32) -> BorrowedFd<'_> {
+        match &self.sockets[index].fd {
+            Some(fd) => fd.as_fd(),
+            None => unreachable!("a stream owns an open socket"),
+        }
+    }
+
+    /// Sets the end of waits for reading, and of parking.
+    pub(crate) fn set_recv_deadline(&mut self, index: u32, deadline: Instant) {
+        let tick = tick_of(deadline);
+        self.sockets[index].recv_deadline = tick;
+        self.arm_timer(index, tick);
+    }
+
+    /// Sets the end of waits for writing.
+    pub(crate) fn set_send_deadline(&mut self, index: u32, deadline: Instant) {
+        let tick = tick_of(deadline);
+        self.sockets[index].send_deadline = tick;
+        self.arm_timer(index, tick);
+    }
+
+    /// Makes sure that the socket's timer comes up no later than `tick`.
+    ///
+    /// A later deadline keeps the entry: it comes up early, finds the new tick and moves on. Restarting a deadline is
+    /// so a single store in all but the first case.
+    fn arm_timer(&mut self, index: u32, tick: u64) {
+        let socket = &mut self.sockets[index];
+        if socket.timer_due() <= tick {
+            return; // no deadline at all counts as the latest: an entry left in the wheel finds none and goes
+        }
+        if let Some(timer) = socket.timer() {
+            self.wheel.cancel(timer);
+        }
+        let timer = self.wheel.insert(tick, index);
+        socket.set_timer(timer, tick);
+    }
+
+    /// What was received and not handed out yet.
+    fn take_received(&mut self, index: u32) -> Option<Chunk> {
+        let socket = &mut self.sockets[index];
+        if socket.received_bytes == 0 {
+            return None;
+        }
+        let bytes = std::mem::take(&mut socket.received_bytes);
+        let buffer = socket.received_buffer;
+        Some(self.pool(index).filled(buffer, bytes))
+    }
+
+    fn pool(&self, index: u32) -> &Rc<BufferPool> {
+        match self.sockets[index].lane() {
+            Lane::Accepted => &self.accepted,
+            Lane::Connected => &self.connected,
+        }
+    }
+
+    pub(crate) fn poll_recv(&mut self, index: u32, waker: &Waker) -> Poll<io::Result<Option<Chunk>>> {
+        if let Some(chunk) = self.take_received(index) {
+            return Poll::Ready(Ok(Some(chunk)));
+        }
+        let socket = &mut self.sockets[index];
+        if let Some(end) = end_of(socket) {
+            return Poll::Ready(end.map(|()| None));
+        }
+        if !socket.flags.has(Flags::READABLE) {
+            socket.flags.set(Flags::WANTS_BYTES);
+            return self.wait_bytes(index, waker);
+        }
+        self.receive_now(index, &[], waker)
+    }
+
+    /// Receives behind a copy of `prefix`, in one buffer that is taken only once there are bytes. `None` is the end of
+    /// the stream.
+    pub(crate) fn poll_recv_behind(
+        &mut self,
+        index: u32,
+        prefix: &[u8],
+        waker: &Waker,
+    ) -> Poll<io::Result<Option<Chunk>>> {
+        if prefix.len() >= self.pool(index).buffer_bytes() as usize {
+            return Poll::Ready(Err(io::Error::from(io::ErrorKind::StorageFull)));
+        }
+        if let Some(chunk) = self.take_received(index) {
+            return self.put_behind(index, prefix, chunk, waker);
+        }
+        let socket = &mut self.sockets[index];
+        if let Some(end) = end_of(socket) {
+            return Poll::Ready(end.map(|()| None));
+        }
+        if !socket.flags.has(Flags::READABLE) {
+            socket.flags.clear(Flags::WANTS_BYTES);
+            return self.wait_bytes(index, waker);
+        }
+        self.receive_now(index, prefix, waker)
+    }
+
+    /// Joins `prefix` and received bytes in one buffer; what has no room stays received.
+    fn put_behind(
+        &mut self,
+        index: u32,
+        prefix: &[u8],
+        mut chunk: Chunk,
+        waker: &Waker,
+    ) -> Poll<io::Result<Option<Chunk>>> {
+        if chunk.prepend(prefix) {
+            return Poll::Ready(Ok(Some(chunk)));
+        }
+        let whole = self.pool(index).take().map(|mut whole| {
+            whole.append(prefix);
+            let count = whole.append(&chunk);
+            chunk.consume(count);
+            whole
+        });
+        if whole.is_none() {
+            self.pool(index).wait(waker);
+        }
+        let socket = &mut self.sockets[index];
+        if !chunk.is_empty() {
+            (socket.received_buffer, socket.received_bytes) = chunk.into_index();
+        }
+        match whole {
+            Some(whole) => Poll::Ready(Ok(Some(whole))),
+            None => unless_late(Poll::Pending, socket, self.now_tick),
+        }
+    }
+
+    /// Reads by system call into a buffer of its own.
+    fn receive_now(&mut self, index: u32, prefix: &[u8], waker: &Waker) -> Poll<io::Result<Option<Chunk>>> {
+        let Some(mut chunk) = self.pool(index).take() else {
+            self.pool(index).wait(waker);
+            let socket = &mut self.sockets[index];
+            socket.wait_read(waker);
+            return unless_late(Poll::Pending, socket, self.now_tick);
+        };
+        chunk.append(prefix);
+        let socket = &mut self.sockets[index];
+        match recv_direct(socket, chunk.spare()) {
+            Ok(0) => {
+                socket.flags.set(Flags::ENDED);
+                Poll::Ready(Ok(None))
+            }
+            Ok(count) => {
+                chunk.filled(count);
+                Poll::Ready(Ok(Some(chunk)))
+            }
+            Err(Errno::AGAIN) => self.wait_bytes(index, waker),
+            Err(error) => Poll::Ready(Err(error.into())),
+        }
+    }
+
+    /// Wakes the reader once there is something to be received.
+    fn wait_bytes<T>(&mut self, index: u32, waker: &Waker) -> Poll<io::Result<T>> {
+        let socket = &mut self.sockets[index];
+        socket.wait_read(waker);
+        if let Backend::Uring(uring) = &mut self.backend {
+            uring.want_receive(socket, index);
+        }
+        unless_late(Poll::Pending, socket, self.now_tick)
+    }
+
+    /// Whether the connection is broken both ways: reset, or closed by both sides. Wakes as a read does otherwise.
+    pub(crate) fn poll_broken(&mut self, index: u32, waker: &Waker) -> Poll<()> {
+        let socket = &mut self.sockets[index];
+        if socket.flags.has(Flags::BROKEN) || socket.error != 0 {
+            return Poll::Ready(());
+        }
+        socket.wait_read(waker);
+        if let Backend::Uring(uring) = &mut self.backend {
+            uring.wait_broken(socket, index);
+        }
+        Poll::Pending
+    }
+
+    /// Whether most buffers of the socket's lane are in use.
+    pub(crate) fn is_scarce(&self, index: u32) -> bool {
+        let lane = self.sockets[index].lane();
+        let pool = match lane {
+            Lane::Accepted => &self.accepted,
+            Lane::Connected => &self.connected,
+        };
+        let with_kernel = match &self.backend {
+            Backend::Epoll(_) => 0,
+            Backend::Uring(uring) => uring.provided(lane),
+        };
+        (pool.free_count() + with_kernel) * SCARCE_SHARE < usize::from(pool.count())
+    }
+
+    /// Whether an idle connection shows no sign of bytes, end or error.
+    pub(crate) fn is_quiet(&self, index: u32) -> bool {
+        !has_news(&self.sockets[index])
+    }
+
+    /// Takes a small message whole, to be sent with the others of this turn; sends what the kernel takes at once of a
+    /// larger one. `WouldBlock` when that is nothing.
+    pub(crate) fn try_send(&mut self, index: u32, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let total: usize = slices.iter().map(|slice| slice.len()).sum();
+        let has_room = self.outbox.has_room(total);
+        if !has_room && self.sockets[index].letters > 0 {
+            self.deliver();
+        }
+        let socket = &mut self.sockets[index];
+        if socket.error != 0 {
+            return Err(io::Error::from_raw_os_error(socket.error));
+        }
+        if !socket.flags.has(Flags::WRITABLE) {
+            return Err(io::Error::from(io::ErrorKind::WouldBlock));
+        }
+        if has_room {
+            socket.letters += 1;
+            self.outbox.post(index, slices.iter().map(|slice| &**slice));
+            return Ok(total);
+        }
+        send_direct(socket, slices).map_err(|error| match error {
+            Errno::AGAIN => io::Error::from(io::ErrorKind::WouldBlock),
+            error => error.into(),
+        })
+    }
+
+    /// Sends what the tasks have left in the outbox.
+    fn deliver(&mut self) {
+        let Self { outbox, sockets, backend, parked_events, .. } = self;
+        let mut next = 0;
+        while let Some((letter, bytes)) = outbox.letter(next) {
+            next += 1;
+            let index = letter.socket;
+            let socket = &mut sockets[index];
+            socket.letters -= 1;
+            if let Some(unsent) = &mut socket.unsent {
+                unsent.bytes.extend_from_slice(bytes);
+                continue;
+            }
+            let sent = match send_direct(socket, &[IoSlice::new(bytes)]) {
+                Ok(count) => count,
+                Err(Errno::AGAIN) => 0,
+                Err(error) => {
+                    socket.error = error.raw_os_error();
+                    socket.flags.set(Flags::SEND_REFUSED);
+                    socket.wake_reader();
+                    note_parked(sockets, parked_events, index, ParkEvent::Readable);
+                    continue;
+                }
+            };
+            if sent < bytes.len() {
+                let bytes = bytes[sent..].to_vec();
+                socket.unsent = Some(Box::new(Unsent { bytes, sent: 0, is_orphan: false }));
+                if let Backend::Uring(uring) = backend {
+                    uring.wait_writable(socket, index);
+                }
+            }
+        }
+        outbox.clear();
+    }
+
+    /// Whether the kernel has refused a message whole: not a byte of it left.
+    pub(crate) fn send_was_refused(&self, index: u32) -> bool {
+        self.sockets[index].flags.has(Flags::SEND_REFUSED)
+    }
+
+    pub(crate) fn poll_writable(&mut self, index: u32, waker: &Waker) -> Poll<io::Result<()>> {
+        let socket = &mut self.sockets[index];
+        if socket.flags.has(Flags::WRITABLE) {
+            return Poll::Ready(Ok(()));
+        }
+        if socket.send_deadline <= self.now_tick {
+            return Poll::Ready(Err(timed_out()));
+        }
+        socket.wait_write(waker);
+        if let Backend::Uring(uring) = &mut self.backend {
+            uring.wait_writable(socket, index);
+        }
+        Poll::Pending
+    }
+
+    /// Says that a connection attempt of this socket is under way.
+    pub(crate) fn connecting(&mut self, index: u32) {
+        self.sockets[index].flags.clear(Flags::WRITABLE);
+    }
+
+    /// Waits for the end of a connection attempt that is under way.
+    pub(crate) fn poll_connected(&mut self, index: u32, waker: &Waker) -> Poll<io::Result<()>> {
+        let outcome = self.poll_writable(index, waker)?;
+        outcome.map(|()| {
+            // What epoll said of the socket while it was not connected is no sign of its peer.
+            rustix::net::sockopt::socket_error(self.fd(index))??;
+            Ok(())
+        })
+    }
+
+    pub(crate) fn poll_accept(
+        &mut self,
+        index: u32,
+        waker: &Waker,
+    ) -> Poll<io::Result<(OwnedFd, Option<SocketAddr>)>> {
+        let socket = &mut self.sockets[index];
+        if !socket.flags.has(Flags::READABLE) {
+            return wait_read(&mut self.backend, socket, index, waker);
+        }
+        loop {
+            let Some(fd) = &socket.fd else { unreachable!("a listener owns an open socket") };
+            match rustix::net::acceptfrom_with(fd, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+                Ok((fd, peer)) => {
+                    let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
+                    return Poll::Ready(Ok((fd, peer)));
+                }
+                Err(Errno::INTR | Errno::CONNABORTED) => {}
+                Err(Errno::AGAIN) => {
+                    socket.flags.clear(Flags::READABLE);
+                    return wait_read(&mut self.backend, socket, index, waker);
+                }
+                Err(error) => return Poll::Ready(Err(error.into())),
+            }
+        }
+    }
+
+    pub(crate) fn shutdown_write(&mut self, index: u32) -> io::Result<()> {
+        if self.sockets[index].letters > 0 {
+            self.deliver();
+        }
+        rustix::net::shutdown(self.fd(index), Shutdown::Write)?;
+        Ok(())
+    }
+
+    // ---- parked sockets ------------------------------------------------------------------------------------
+
+    /// Lets a socket wait without a task; returns its generation.
+    pub(crate) fn park(&mut self, index: u32, tag: u32) -> u32 {
+        let socket = &mut self.sockets[index];
+        socket.tag = tag;
+        socket.reader = None;
+        socket.writer = None;
+        socket.flags.set(Flags::PARKED);
+        socket.flags.clear(Flags::WANTS_BYTES);
+        if let Backend::Uring(uring) = &mut self.backend {
+            uring.want_receive(socket, index);
+        }
+        let generation = socket.generation;
+        self.queue_parked_event(index);
+        generation
+    }
+
+    /// Ends the parking of a socket; false when it is not parked any more.
+    pub(crate) fn resume(&mut self, index: u32, generation: u32) -> bool {
+        let socket = &mut self.sockets[index];
+        let parked = socket.generation == generation && socket.flags.has(Flags::PARKED);
+        if parked {
+            socket.flags.clear(Flags::PARKED);
+        }
+        parked
+    }
+
+    /// Takes the next parked socket that came back, with its tag. The socket is the caller's from here on.
+    pub(crate) fn next_parked_event(&mut self) -> Option<(u32, u32, ParkEvent)> {
+        while let Some((index, event)) = self.parked_events.pop() {
+            let socket = &mut self.sockets[index];
+            socket.flags.clear(Flags::EVENT_QUEUED);
+            // Resumed and parked again meanwhile, the socket may not deserve the event any more.
+            let is_due = match event {
+                ParkEvent::Readable => has_news(socket),
+                ParkEvent::Deadline => socket.recv_deadline <= self.now_tick,
+            };
+            if socket.flags.has(Flags::PARKED) && is_due {
+                socket.flags.clear(Flags::PARKED);
+                return Some((index, socket.tag, event));
+            }
+        }
+        None
+    }
+
+    pub(crate) fn has_parked_events(&self) -> bool {
+        !self.parked_events.is_empty()
+    }
+
+    fn queue_parked_event(&mut self, index: u32) {
+        note_parked(&mut self.sockets, &mut self.parked_events, index, ParkEvent::Readable);
+    }
+
+    // ---- time ----------------------------------------------------------------------------------------------
+
+    /// Starts a sleep; the returned number is for [`Self::poll_sleep`] and [`Self::cancel_sleep`].
+    pub(crate) fn sleep(&mut self, deadline: Instant, waker: &Waker) -> (u32, crate::wheel::EntryId) {
+        let sleeper = self.sleepers_free.pop().unwrap_or_else(|| {
+            self.sleepers.push(None);
+            self.sleepers.len() as u32 - 1
+        });
+        self.sleepers[sleeper as usize] = Some(waker.clone());
+        (sleeper, self.wheel.insert(tick_of(deadline), sleeper | SLEEPER))
+    }
+
+    /// Ends a sleep early, or for good when `fired`.
+    pub(crate) fn cancel_sleep(&mut self, sleeper: u32, entry: crate::wheel::EntryId) {
+        if self.sleepers[sleeper as usize].take().is_some() {
+            self.wheel.cancel(entry);
+        }
+        self.sleepers_free.push(sleeper);
+    }
+
+    /// Whether a sleep has ended; otherwise `waker` will be woken when it does.
+    pub(crate) fn poll_sleep(&mut self, sleeper: u32, waker: &Waker) -> Poll<()> {
+        match &mut self.sleepers[sleeper as usize] {
+            None => Poll::Ready(()),
+            Some(known) => {
+                known.clone_from(waker);
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Moves time forward and wakes whatever was due.
+    pub(crate) fn advance(&mut self, now: Instant) {
+        let tick = now.as_nanos() / TICK_NANOS;
+        if tick == self.now_tick {
+            return;
+        }
+        self.now_tick = tick;
+        let Self { wheel, sockets, sleepers, parked_events, finished, .. } = self;
+        let mut postponed = std::mem::take(sockets.postponed());
+        wheel.advance(tick, |key| {
+            if key & SLEEPER != 0 {
+                if let Some(waker) = sleepers[(key & !SLEEPER) as usize].take() {
+                    waker.wake();
+                }
+                return;
+            }
+            let socket = &mut sockets[key];
+            socket.clear_timer();
+            if socket.recv_deadline <= tick && socket.flags.has(Flags::PARKED) {
+                note_parked(sockets, parked_events, key, ParkEvent::Deadline);
+                return;
+            }
+            if socket.recv_deadline <= tick {
+                socket.wake_reader();
+            }
+            if socket.send_deadline <= tick {
+                socket.wake_writer();
+                if socket.unsent.as_ref().is_some_and(|unsent| unsent.is_orphan) {
+                    finished.push(key);
+                    return;
+                }
+            }
+            if next_deadline(socket, tick) != NO_DEADLINE {
+                postponed.push(key);
+            }
+        });
+        for index in postponed.drain(..) {
+            let due = next_deadline(&sockets[index], tick);
+            let timer = wheel.insert(due, index);
+            sockets[index].set_timer(timer, due);
+        }
+        *sockets.postponed() = postponed;
+        self.finish_orphans();
+    }
+
+    /// Closes the sockets whose owners are gone and whose last message is sent or late.
+    fn finish_orphans(&mut self) {
+        while let Some(index) = self.finished.pop() {
+            self.finish(index);
+        }
+    }
+
+    /// Time until a timer may be due.
+    pub(crate) fn next_timer(&self, now: Instant) -> Option<Duration> {
+        let due_tick = self.now_tick + self.wheel.ticks_until_next()?;
+        Some(Instant::from_nanos(due_tick * TICK_NANOS).since(now))
+    }
+
+    /// Sends what the turn has left, waits for the world, at most `timeout`, and wakes the tasks whose sockets can go on.
+    pub(crate) fn wait(&mut self, timeout: Option<Duration>) -> io::Result<Waited> {
+        if !self.outbox.is_empty() {
+            self.deliver();
+        }
+        let Self { backend, sockets, parked_events, accepted, connected, blocked, finished, .. } = self;
+        let on_ready = |sockets: &mut Sockets, index: u32| {
+            let socket = &mut sockets[index];
+            if socket.unsent.is_some() && socket.flags.has(Flags::WRITABLE) {
+                match send_rest(socket) {
+                    Rest::Sent => {}
+                    Rest::Blocked => blocked.push(index),
+                    Rest::Orphaned => return finished.push(index),
+                }
+            }
+            let pool = match socket.lane() {
+                Lane::Accepted => &*accepted,
+                Lane::Connected => &*connected,
+            };
+            receive_ahead(socket, pool);
+            if has_news(socket) || socket.flags.has(Flags::BROKEN) {
+                socket.wake_reader();
+            }
+            if socket.flags.has(Flags::WRITABLE) {
+                socket.wake_writer();
+            }
+            note_parked(sockets, parked_events, index, ParkEvent::Readable);
+        };
+        let waited = match backend {
+            Backend::Epoll(epoll) => epoll.wait(timeout, sockets, on_ready),
+            Backend::Uring(uring) => uring.wait(timeout, sockets, on_ready),
+        };
+        for index in self.blocked.drain(..) {
+            if let Backend::Uring(uring) = &mut self.backend {
+                uring.wait_writable(&mut self.sockets[index], index);
+            }
+        }
+        self.finish_orphans();
+        waited
+    }
+
+    /// All sockets, for closing them at the end.
+    pub(crate) fn close_all(&mut self) {
+        self.deliver();
+        for index in self.sockets.indices() {
+            if self.sockets[index].fd.is_some() {
+                self.finish(index);
+            }
+        }
+    }
+}
+
+/// What became of the rest of a message.
+enum Rest {
+    Sent,
+    Blocked,
+    /// Sent, or beyond help, and nobody owns the socket any more.
+    Orphaned,
+}
+
+/// Sends what the kernel did not take of a message earlier.
+fn send_rest(socket: &mut Socket) -> Rest {
+    let Some(mut unsent) = socket.unsent.take() else { return Rest::Sent };
+    match send_direct(socket, &[IoSlice::new(&unsent.bytes[unsent.sent..])]) {
+        Ok(count) => unsent.sent += count,
+        Err(Errno::AGAIN) => {}
+        Err(error) => {
+            socket.error = error.raw_os_error();
+            unsent.sent = unsent.bytes.len();
+        }
+    }
+    if unsent.sent < unsent.bytes.len() {
+        socket.unsent = Some(unsent);
+        return Rest::Blocked;
+    }
+    if unsent.is_orphan { Rest::Orphaned } else { Rest::Sent }
+}
+
+/// Receives for a reader that waits, unless buffers are scarce: then it takes one when its turn comes.
+fn receive_ahead(socket: &mut Socket, pool: &Rc<BufferPool>) {
+    let is_asked = socket.flags.has(Flags::WANTS_BYTES) && socket.flags.has(Flags::READABLE);
+    if !is_asked || socket.received_bytes > 0 || pool.free_count() * SCARCE_SHARE < usize::from(pool.count())
+    {
+        return;
+    }
+    let Some(mut chunk) = pool.take() else { return };
+    match recv_direct(socket, chunk.spare()) {
+        Ok(0) => socket.flags.set(Flags::ENDED),
+        Ok(count) => {
+            chunk.filled(count);
+            (socket.received_buffer, socket.received_bytes) = chunk.into_index();
+            socket.flags.clear(Flags::WANTS_BYTES);
+        }
+        Err(Errno::AGAIN) => {}
+        Err(error) => socket.error = error.raw_os_error(),
+    }
+}
+
+/// How a stream has ended, if it has.
+fn end_of(socket: &mut Socket) -> Option<io::Result<()>> {
+    if socket.error != 0 {
+        return Some(Err(io::Error::from_raw_os_error(std::mem::take(&mut socket.error))));
+    }
+    socket.flags.has(Flags::ENDED).then_some(Ok(()))
+}
+
+/// Whether an idle socket shows bytes, an end or an error.
+fn has_news(socket: &Socket) -> bool {
+    socket.flags.has(Flags::READABLE)
+        || socket.flags.has(Flags::READ_CLOSED)
+        || socket.flags.has(Flags::ENDED)
+        || socket.received_bytes > 0
+        || socket.error != 0
+}
+
+/// The earlier of a socket's deadlines that have not passed at `tick`.
+fn next_deadline(socket: &Socket, tick: u64) -> u64 {
+    let ahead = |deadline: u64| if deadline > tick { deadline } else { NO_DEADLINE };
+    ahead(socket.recv_deadline).min(ahead(socket.send_deadline))
+}
+
+/// Turns a wait for reading into its end when the deadline has passed. What is there already is never late.
+#[inline]
+fn unless_late<T>(outcome: Poll<io::Result<T>>, socket: &Socket, now_tick: u64) -> Poll<io::Result<T>> {
+    if outcome.is_pending() && socket.recv_deadline <= now_tick {
+        return Poll::Ready(Err(timed_out()));
+    }
+    outcome
+}
+
+/// Queues the event of a parked socket that has one, once.
+fn note_parked(
+    sockets: &mut Sockets,
+    parked_events: &mut Vec<(u32, ParkEvent)>,
+    index: u32,
+    event: ParkEvent,
+) {
+    let socket = &mut sockets[index];
+    if !socket.flags.has(Flags::PARKED) || socket.flags.has(Flags::EVENT_QUEUED) {
+        return;
+    }
+    if has_news(socket) || event == ParkEvent::Deadline {
+        socket.flags.set(Flags::EVENT_QUEUED);
+        parked_events.push((index, event));
+    }
+}
+
+/// Waits after a read by system call has found nothing, or for a listener.
+fn wait_read<T>(backend: &mut Backend, socket: &mut Socket, index: u32, waker: &Waker) -> Poll<T> {
+    socket.wait_read(waker);
+    if let Backend::Uring(uring) = backend {
+        uring.wait_readable(socket, index);
+    }
+    Poll::Pending
+}
+
+/// Reads by system call. A short read means that the socket is drained: the next bytes bring a new event.
+fn recv_direct(socket: &mut Socket, spare: &mut [u8]) -> Result<usize, Errno> {
+    let Some(fd) = &socket.fd else { return Err(Errno::BADF) };
+    let room = spare.len();
+    let outcome = loop {
+        match rustix::net::recv(fd, &mut *spare, RecvFlags::DONTWAIT) {
+            Err(Errno::INTR) => {}
+            other => break other.map(|(_, count)| count),
+        }
+    };
+    let drained = match outcome {
+        Ok(count) => count < room && count > 0,
+        Err(error) => error == Errno::AGAIN,
+    };
+    if drained && !socket.flags.has(Flags::READ_CLOSED) || outcome == Err(Errno::AGAIN) {
+        socket.flags.clear(Flags::READABLE);
+    }
+    outcome
+}
+
+/// Sends by system call. What the kernel does not take tells that it is full.
+fn send_direct(socket: &mut Socket, slices: &[IoSlice<'_>]) -> Result<usize, Errno> {
+    let Some(fd) = &socket.fd else { return Err(Errno::BADF) };
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    let outcome = loop {
+        let outcome = if let [slice] = slices {
+            rustix::net::send(fd, slice, flags)
+        } else {
+            rustix::net::sendmsg(fd, slices, &mut SendAncillaryBuffer::default(), flags)
+        };
+        match outcome {
+            Err(Errno::INTR) => {}
+            other => break other,
+        }
+    };
+    let is_full = match outcome {
+        Ok(count) => count < slices.iter().map(|slice| slice.len()).sum(),
+        Err(error) => error == Errno::AGAIN,
+    };
+    if is_full {
+        socket.flags.clear(Flags::WRITABLE);
+    }
+    outcome
+}
