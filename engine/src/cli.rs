@@ -48,7 +48,7 @@ pub(crate) struct RunArgs {
 
     /// What the cores ask the kernel through: 'auto', 'uring' or 'epoll'
     ///
-    /// Where io_uring cannot be set up, epoll takes its place whatever was asked for.
+    /// 'auto' is what measured best: epoll. Where io_uring cannot be set up, epoll takes its place.
     #[arg(long, value_name = "DRIVER", default_value = "auto")]
     pub(crate) driver: DriverChoice,
 

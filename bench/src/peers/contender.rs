@@ -1,7 +1,7 @@
 //! Who is measured, and how is each one set up?
 //!
-//! Every contender gets the settings its own community would give it for this work. The engine never gets less to do
-//! than a peer: it runs with its defaults (statistics, forwarding fields, a request id) and matches a regular expression.
+//! Every contender gets the settings its own community would give it for the same work: a reverse proxy that adds
+//! `X-Forwarded-For`. The engine has its statistics and histograms on all the same, and matches a regular expression.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -151,6 +151,7 @@ fn engine_config(listen: SocketAddr, origin: SocketAddr, admin: SocketAddr) -> S
         r#"[listener.web]
 bind = "{listen}"
 protocol = "http"
+forwarding = {{ x_forwarded_proto = false, x_forwarded_host = false, via = false, request_id = false }}
 
 [channel.all]
 match = {{ path = "^/" }}

@@ -16,7 +16,7 @@ use crate::body::{Body, RANGES_MAX, Ranges};
 use crate::core_main::deadline;
 
 /// A message of up to this many bytes is put together in one piece. The kernel spends more on a second slice than
-/// copying its bytes costs; docs/decisions has the figures.
+/// copying its bytes costs.
 const ASSEMBLED_BYTES_MAX: usize = 2 * 1024;
 
 /// Bytes that one core may set aside for receivers that do not read; beyond, they hold buffers of the pool.

@@ -81,7 +81,7 @@ pub(crate) fn rewrite(
         x_forwarded_host: forwarding.x_forwarded_host,
         forwarded: forwarding.forwarded,
         via: forwarding.via.as_deref(),
-        request_id: id.as_ref().map(ArrayString::as_str),
+        request_id: id.as_ref().and_then(|id| std::str::from_utf8(id).ok()),
         host_fallback,
         upgrade: false,
         expect: true,
@@ -115,14 +115,13 @@ fn address_text(client: &Client) -> ArrayString<46> {
 }
 
 /// 128 random bits in hexadecimal.
-fn request_id(state: &CoreState) -> ArrayString<32> {
+fn request_id(state: &CoreState) -> [u8; 32] {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut text = ArrayString::new();
-    for half in [state.core.random(), state.core.random()] {
-        for byte in half.to_be_bytes() {
-            text.push(DIGITS[usize::from(byte >> 4)].into());
-            text.push(DIGITS[usize::from(byte & 15)].into());
-        }
+    let bits = u128::from(state.core.random()) << 64 | u128::from(state.core.random());
+    let mut text = [0; 32];
+    for (pair, byte) in text.chunks_exact_mut(2).zip(bits.to_be_bytes()) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 15)];
     }
     text
 }

@@ -322,7 +322,7 @@ impl Core {
         let busy = self.0.tasks.ready_count() > 0
             || self.io().has_parked_events()
             || self.0.pools.iter().any(|pool| pool.can_wake());
-        if busy { self.look(Some(Duration::ZERO)).map(|_| ()) } else { self.idle(spin) }
+        if busy { self.look(Some(Duration::ZERO), spin).map(|_| ()) } else { self.idle(spin) }
     }
 
     /// Gives parked connections that came back to their handler.
@@ -351,8 +351,9 @@ impl Core {
     }
 
     /// Asks the driver once; says whether there was anything.
-    fn look(&self, timeout: Option<Duration>) -> io::Result<bool> {
+    fn look(&self, timeout: Option<Duration>, spin: &mut Spin) -> io::Result<bool> {
         let waited = self.io().wait(timeout)?;
+        spin.saw(waited.events);
         if waited.wakeup {
             self.0.remote.drain_eventfd();
         }
@@ -366,7 +367,7 @@ impl Core {
         let budget = spin.budget();
         if !budget.is_zero() {
             loop {
-                if self.look(Some(Duration::ZERO))? || inner.remote.has_pending() {
+                if self.look(Some(Duration::ZERO), spin)? || inner.remote.has_pending() {
                     inner.counters.spins_won.add(1);
                     spin.won();
                     return Ok(());
@@ -386,7 +387,7 @@ impl Core {
             return Ok(());
         }
         inner.counters.sleeps.add(1);
-        let outcome = self.look(timeout);
+        let outcome = self.look(timeout, spin);
         inner.remote.wake_up();
         spin.slept(self.now().since(began));
         outcome.map(|_| ())

@@ -5,28 +5,45 @@
 //! A wake-up from the kernel costs a core tens of microseconds on a virtual machine; at one connection, looking
 //! about 50 µs longer cut the median latency to a third. But a core that looks in vain burns what another
 //! process could use, so each failure halves the wait, and after a few the core sleeps at once and tries a short
-//! look again only after a sleep that turned out to be short.
+//! look again only after a sleep that turned out to be short. And when work comes for many connections at a time
+//! there is nothing to win: the wake-up is shared by all of them.
 
 use std::time::Duration;
 
 /// Below this a look costs more than it can gain: one pass over the driver takes about half a microsecond.
 const SPIN_MIN: Duration = Duration::from_micros(4);
 
+/// Events of one wait, on average, beyond which a core does not look before it sleeps.
+const BATCH_MAX: u32 = 3;
+/// Events are averaged over about this many waits that brought any.
+const BATCH_MEMORY: u32 = 8;
+
 /// Decides the length of the next busy wait.
 #[derive(Debug)]
 pub(crate) struct Spin {
     longest: Duration,
     next: Duration,
+    /// Average number of events, times [`BATCH_MEMORY`].
+    batch: u32,
 }
 
 impl Spin {
     pub(crate) const fn new(longest: Duration) -> Self {
-        Self { longest, next: longest }
+        Self { longest, next: longest, batch: 0 }
     }
 
     /// How long to look before sleeping; zero means: sleep at once.
     pub(crate) fn budget(&self) -> Duration {
-        if self.next < SPIN_MIN { Duration::ZERO } else { self.next }
+        let is_shared = self.batch > BATCH_MAX * BATCH_MEMORY;
+        if is_shared || self.next < SPIN_MIN { Duration::ZERO } else { self.next }
+    }
+
+    /// A wait has brought this many events.
+    pub(crate) fn saw(&mut self, events: usize) {
+        if events > 0 {
+            let events = u32::try_from(events).unwrap_or(u32::MAX / BATCH_MEMORY);
+            self.batch = self.batch - self.batch / BATCH_MEMORY + events;
+        }
     }
 
     /// Looking ended with work.
@@ -78,6 +95,17 @@ mod tests {
         spin.slept(Duration::from_micros(20));
         assert!(spin.budget() > Duration::ZERO);
         spin.won();
+        assert_eq!(spin.budget(), LONGEST);
+    }
+
+    #[test]
+    fn work_in_batches_is_not_looked_for() {
+        let mut spin = Spin::new(LONGEST);
+        (0..100).for_each(|_| spin.saw(1));
+        assert_eq!(spin.budget(), LONGEST);
+        (0..100).for_each(|_| spin.saw(20));
+        assert_eq!(spin.budget(), Duration::ZERO);
+        (0..100).for_each(|_| spin.saw(2));
         assert_eq!(spin.budget(), LONGEST);
     }
 

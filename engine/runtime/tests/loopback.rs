@@ -284,9 +284,9 @@ fn an_idle_pooled_connection_shows_that_its_peer_spoke_or_left() {
                 assert_eq!(stream.recv().await.expect("recv").expect("bytes").len(), 1);
                 assert!(stream.is_quiet());
                 if speaks {
-                    peer.write_all(b"unasked").expect("write")
+                    peer.write_all(b"unasked").expect("write");
                 } else {
-                    drop(peer)
+                    drop(peer);
                 }
                 core.sleep(Duration::from_millis(20)).await;
                 let noticed = !stream.is_quiet();

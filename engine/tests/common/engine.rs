@@ -206,6 +206,14 @@ impl Engine {
         serde_json::from_slice(&response.body).expect("statistics are JSON")
     }
 
+    /// Makes the cores hand their histograms over.
+    #[track_caller]
+    pub(crate) fn collect_latencies(&self) {
+        let response = Connection::open(self.admin())
+            .ask("GET /stats/latency HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n");
+        assert_eq!(response.status(), 200, "{response:?}");
+    }
+
     /// One number of the statistics, by its JSON pointer.
     #[track_caller]
     pub(crate) fn counter(&self, pointer: &str) -> u64 {

@@ -2,8 +2,8 @@
 //!
 //! Never decides anything about a protocol; never blocks outside [`Io::wait`].
 //!
-//! A turn of the core is three stretches of like work, because code that stays in the cache runs faster: the driver
-//! receives for all readers that wait, the tasks compute, and what they have sent goes to the kernel in one row.
+//! A turn of the core is two stretches of like work, because code that stays in the cache runs faster: first the tasks
+//! compute, then what they have sent goes to the kernel in one row.
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
@@ -142,7 +142,6 @@ impl Io {
         socket.reader = None;
         socket.writer = None;
         socket.flags.clear(Flags::PARKED);
-        socket.flags.clear(Flags::WANTS_BYTES);
         socket.recv_deadline = NO_DEADLINE;
         let deadline = Instant::from_nanos(self.now_tick * TICK_NANOS) + ORPHAN_MAX;
         self.set_send_deadline(index, deadline);
@@ -236,7 +235,6 @@ impl Io {
             return Poll::Ready(end.map(|()| None));
         }
         if !socket.flags.has(Flags::READABLE) {
-            socket.flags.set(Flags::WANTS_BYTES);
             return self.wait_bytes(index, waker);
         }
         self.receive_now(index, &[], waker)
@@ -261,7 +259,6 @@ impl Io {
             return Poll::Ready(end.map(|()| None));
         }
         if !socket.flags.has(Flags::READABLE) {
-            socket.flags.clear(Flags::WANTS_BYTES);
             return self.wait_bytes(index, waker);
         }
         self.receive_now(index, prefix, waker)
@@ -502,7 +499,6 @@ impl Io {
         socket.reader = None;
         socket.writer = None;
         socket.flags.set(Flags::PARKED);
-        socket.flags.clear(Flags::WANTS_BYTES);
         if let Backend::Uring(uring) = &mut self.backend {
             uring.want_receive(socket, index);
         }
@@ -641,7 +637,7 @@ impl Io {
         if !self.outbox.is_empty() {
             self.deliver();
         }
-        let Self { backend, sockets, parked_events, accepted, connected, blocked, finished, .. } = self;
+        let Self { backend, sockets, parked_events, blocked, finished, .. } = self;
         let on_ready = |sockets: &mut Sockets, index: u32| {
             let socket = &mut sockets[index];
             if socket.unsent.is_some() && socket.flags.has(Flags::WRITABLE) {
@@ -651,11 +647,6 @@ impl Io {
                     Rest::Orphaned => return finished.push(index),
                 }
             }
-            let pool = match socket.lane() {
-                Lane::Accepted => &*accepted,
-                Lane::Connected => &*connected,
-            };
-            receive_ahead(socket, pool);
             if has_news(socket) || socket.flags.has(Flags::BROKEN) {
                 socket.wake_reader();
             }
@@ -712,26 +703,6 @@ fn send_rest(socket: &mut Socket) -> Rest {
         return Rest::Blocked;
     }
     if unsent.is_orphan { Rest::Orphaned } else { Rest::Sent }
-}
-
-/// Receives for a reader that waits, unless buffers are scarce: then it takes one when its turn comes.
-fn receive_ahead(socket: &mut Socket, pool: &Rc<BufferPool>) {
-    let is_asked = socket.flags.has(Flags::WANTS_BYTES) && socket.flags.has(Flags::READABLE);
-    if !is_asked || socket.received_bytes > 0 || pool.free_count() * SCARCE_SHARE < usize::from(pool.count())
-    {
-        return;
-    }
-    let Some(mut chunk) = pool.take() else { return };
-    match recv_direct(socket, chunk.spare()) {
-        Ok(0) => socket.flags.set(Flags::ENDED),
-        Ok(count) => {
-            chunk.filled(count);
-            (socket.received_buffer, socket.received_bytes) = chunk.into_index();
-            socket.flags.clear(Flags::WANTS_BYTES);
-        }
-        Err(Errno::AGAIN) => {}
-        Err(error) => socket.error = error.raw_os_error(),
-    }
 }
 
 /// How a stream has ended, if it has.

@@ -43,8 +43,6 @@ impl Flags {
     pub(crate) const EVENT_QUEUED: Self = Self(1 << 12);
     /// A receive has found the end of the stream.
     pub(crate) const ENDED: Self = Self(1 << 6);
-    /// A reader waits for a buffer of bytes: the driver may receive for it (epoll).
-    pub(crate) const WANTS_BYTES: Self = Self(1 << 14);
     /// The kernel refused a message before it took any byte of it.
     pub(crate) const SEND_REFUSED: Self = Self(1 << 15);
     /// Both directions are closed, or the connection was reset.

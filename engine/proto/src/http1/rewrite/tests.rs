@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::http1::head::{Limits, Parsed, parse_request, parse_response};
+use crate::http1::head::{FIELDS_MAX, Limits, Parsed, parse_request, parse_response};
 use crate::http1::persist::connection_option;
 
 const LIMITS: Limits = Limits { head_bytes_max: u32::MAX, fields_max: u16::MAX, target_bytes_max: 8192 };
