@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use rustix::net::sockopt::{set_socket_reuseaddr, set_tcp_nodelay};
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, accept_with, bind, connect,
-    ipproto, listen, recv, send, shutdown, socket_with,
+    getsockname, ipproto, listen, recv, send, shutdown, socket_with,
 };
 
 /// Bytes taken by one `recv`: a head and a 16 KiB body fit in one.
@@ -49,6 +49,8 @@ fn run(listen_addr: &str, upstream_addr: &str) -> anyhow::Result<std::convert::I
     let upstream: SocketAddr =
         upstream_addr.parse().with_context(|| format!("bad address {upstream_addr}"))?;
     let listener = open_listener(listen_addr).with_context(|| format!("cannot listen on {listen_addr}"))?;
+    let bound = SocketAddr::try_from(getsockname(&listener)?).context("no address of the internet")?;
+    println!("null relay listening on {bound}");
     let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     epoll::add(&epoll, &listener, EventData::new_u64(LISTENER_TOKEN), EventFlags::IN)?;
 

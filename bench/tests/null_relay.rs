@@ -17,25 +17,30 @@ struct Relay {
 impl Relay {
     fn start() -> Self {
         let origin = TcpListener::bind("127.0.0.1:0").unwrap();
-        let addr = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_null_relay"))
-            .args([addr.to_string(), origin.local_addr().unwrap().to_string()])
+        origin.set_nonblocking(true).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_null_relay"))
+            .args(["127.0.0.1:0".to_owned(), origin.local_addr().unwrap().to_string()])
+            .stdout(Stdio::piped())
             .spawn()
             .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let addr = line.trim().rsplit(' ').next().unwrap().parse().unwrap();
         Self { child, addr, origin }
     }
 
     /// A client's end and the upstream's end of one pair.
     fn connect(&self) -> (TcpStream, TcpStream) {
+        let client = TcpStream::connect(self.addr).unwrap();
         let deadline = Instant::now() + Duration::from_secs(10);
-        let client = loop {
-            match TcpStream::connect(self.addr) {
-                Ok(client) => break client,
-                Err(error) => assert!(Instant::now() < deadline, "no relay at {}: {error}", self.addr),
+        let upstream = loop {
+            match self.origin.accept() {
+                Ok((upstream, _)) => break upstream,
+                Err(error) => assert!(Instant::now() < deadline, "the relay does not connect: {error}"),
             }
             thread::yield_now();
         };
-        let (upstream, _) = self.origin.accept().unwrap();
+        upstream.set_nonblocking(false).unwrap();
         for socket in [&client, &upstream] {
             socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         }
