@@ -7,6 +7,7 @@
 //! [`Io::clock`], dice behind [`crate::Core::random`].
 
 mod choice;
+mod direct;
 mod epoll;
 mod io;
 mod outbox;

@@ -1,0 +1,81 @@
+//! How are bytes read and written by system call, and what does the outcome tell of the socket?
+//!
+//! Never waits: a socket that can do nothing now is marked, and whoever wants it waits in [`super::io`].
+
+use std::io::IoSlice;
+
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
+
+use super::socket::{Flags, Socket};
+
+/// Reads by system call. A short read means that the socket is drained: the next bytes bring a new event.
+pub(super) fn recv_direct(socket: &mut Socket, spare: &mut [u8]) -> Result<usize, Errno> {
+    let Some(fd) = &socket.fd else { return Err(Errno::BADF) };
+    let room = spare.len();
+    let outcome = loop {
+        match rustix::net::recv(fd, &mut *spare, RecvFlags::DONTWAIT) {
+            Err(Errno::INTR) => {}
+            other => break other.map(|(_, count)| count),
+        }
+    };
+    let drained = match outcome {
+        Ok(count) => count < room && count > 0,
+        Err(error) => error == Errno::AGAIN,
+    };
+    if drained && !socket.flags.has(Flags::READ_CLOSED) || outcome == Err(Errno::AGAIN) {
+        socket.flags.clear(Flags::READABLE);
+    }
+    outcome
+}
+
+/// Sends by system call. What the kernel does not take tells that it is full.
+pub(super) fn send_direct(socket: &mut Socket, slices: &[IoSlice<'_>]) -> Result<usize, Errno> {
+    let Some(fd) = &socket.fd else { return Err(Errno::BADF) };
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    let outcome = loop {
+        let outcome = if let [slice] = slices {
+            rustix::net::send(fd, slice, flags)
+        } else {
+            rustix::net::sendmsg(fd, slices, &mut SendAncillaryBuffer::default(), flags)
+        };
+        match outcome {
+            Err(Errno::INTR) => {}
+            other => break other,
+        }
+    };
+    let is_full = match outcome {
+        Ok(count) => count < slices.iter().map(|slice| slice.len()).sum(),
+        Err(error) => error == Errno::AGAIN,
+    };
+    if is_full {
+        socket.flags.clear(Flags::WRITABLE);
+    }
+    outcome
+}
+
+/// What became of the rest of a message.
+pub(super) enum Rest {
+    Sent,
+    Blocked,
+    /// Sent, or beyond help, and nobody owns the socket any more.
+    Orphaned,
+}
+
+/// Sends what the kernel did not take of a message earlier.
+pub(super) fn send_rest(socket: &mut Socket) -> Rest {
+    let Some(mut unsent) = socket.unsent.take() else { return Rest::Sent };
+    match send_direct(socket, &[IoSlice::new(&unsent.bytes[unsent.sent..])]) {
+        Ok(count) => unsent.sent += count,
+        Err(Errno::AGAIN) => {}
+        Err(error) => {
+            socket.error = error.raw_os_error();
+            unsent.sent = unsent.bytes.len();
+        }
+    }
+    if unsent.sent < unsent.bytes.len() {
+        socket.unsent = Some(unsent);
+        return Rest::Blocked;
+    }
+    if unsent.is_orphan { Rest::Orphaned } else { Rest::Sent }
+}
