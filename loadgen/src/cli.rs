@@ -33,7 +33,7 @@ pub(crate) enum Command {
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct LoadArgs {
-    /// Where to send requests: http://HOST[:PORT][/PATH][?QUERY]
+    /// Where to send requests: `http://HOST[:PORT][/PATH][?QUERY]`
     #[arg(required = true, value_name = "URL")]
     pub(crate) url: Option<Target>,
     /// Connections held open, over all threads

@@ -2,7 +2,7 @@
 //!
 //! Knows nothing of HTTP, channels or configuration. The only crate with `unsafe`.
 //!
-//! Suggested reading order: [`core`] (the loop), [`task`], [`net`], [`driver`] (the seam and its drivers),
+//! Suggested reading order: [`core`] (the loop), `task`, [`net`], [`driver`] (the seam and its drivers),
 //! [`buffer`], [`wheel`], [`mailbox`].
 
 #![allow(unsafe_code)] // the one room that talks to the kernel and recycles task memory itself

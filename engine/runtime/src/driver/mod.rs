@@ -2,9 +2,9 @@
 //!
 //! Never decides anything about a protocol.
 //!
-//! Everything a task does to a socket is a `poll_*` method of [`Io`]. The drivers differ in how they learn that a
+//! Everything a task does to a socket is a `poll_*` method of `Io`. The drivers differ in how they learn that a
 //! socket can go on. A third driver needs no more than these methods: sockets in memory, a virtual clock behind
-//! [`Io::clock`], dice behind [`crate::Core::random`].
+//! `Io::clock`, dice behind [`crate::Core::random`].
 
 mod choice;
 mod direct;
