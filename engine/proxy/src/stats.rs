@@ -157,11 +157,12 @@ pub enum Phase {
     Wait,
     /// Making a new connection; not recorded when a kept one was used.
     Connect,
-    /// From the request sent to the first byte of the answer.
+    /// From the connection being there, or the last byte of a body that came later, to the first byte of the answer.
     FirstByte,
-    /// From the first byte of the answer to its last.
+    /// From the first byte of the answer to its last being sent: handed to the kernel, or with a small message left for the
+    /// end of the turn.
     Body,
-    /// From the complete request head to the last byte of the answer.
+    /// From the complete request head to the last byte of the answer being sent, in the same sense.
     Total,
 }
 

@@ -474,12 +474,12 @@ fn a_waker_used_on_another_thread_wakes_its_task() {
 
 /// What was sent before a close arrives, also when the kernel could not take it at once.
 #[test]
-fn a_close_loses_nothing_that_was_sent() {
+fn a_close_and_a_shutdown_lose_nothing_that_was_sent() {
     on_every_driver(
         |_| {},
         |core| async move {
             let (listener, address) = listener();
-            for full in [false, true] {
+            for (full, shuts_down) in [(false, false), (true, false), (true, true)] {
                 let stream = core.connect(address, soon(&core)).await.expect("connect");
                 let (mut peer, _) = listener.accept().expect("accept");
                 let mut sent = 0;
@@ -492,7 +492,13 @@ fn a_close_loses_nothing_that_was_sent() {
                 } else {
                     sent += stream.try_send(&[IoSlice::new(b"bye")]).expect("send");
                 }
-                drop(stream);
+                let kept = if shuts_down {
+                    stream.shutdown_write().expect("shutdown");
+                    Some(stream)
+                } else {
+                    drop(stream);
+                    None
+                };
                 let reader = std::thread::spawn(move || {
                     let mut got = Vec::new();
                     peer.read_to_end(&mut got).expect("read");
@@ -501,7 +507,8 @@ fn a_close_loses_nothing_that_was_sent() {
                 while !reader.is_finished() {
                     core.sleep(Duration::from_millis(2)).await;
                 }
-                assert_eq!(reader.join().expect("reader"), sent, "full: {full}");
+                assert_eq!(reader.join().expect("reader"), sent, "full: {full}, shuts down: {shuts_down}");
+                drop(kept);
             }
         },
     );

@@ -5,9 +5,9 @@
 use std::io::IoSlice;
 
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown};
 
-use super::socket::{Flags, Socket};
+use super::socket::{Flags, Socket, Then};
 
 /// Reads by system call. A short read means that the socket is drained: the next bytes bring a new event.
 pub(super) fn recv_direct(socket: &mut Socket, spare: &mut [u8]) -> Result<usize, Errno> {
@@ -77,5 +77,19 @@ pub(super) fn send_rest(socket: &mut Socket) -> Rest {
         socket.unsent = Some(unsent);
         return Rest::Blocked;
     }
-    if unsent.is_orphan { Rest::Orphaned } else { Rest::Sent }
+    match unsent.then {
+        Then::GoOn => Rest::Sent,
+        Then::ShutDown => {
+            // A connection that is gone meanwhile needs no farewell.
+            let _ = shutdown_direct(socket);
+            Rest::Sent
+        }
+        Then::Close => Rest::Orphaned,
+    }
+}
+
+/// Tells the peer that nothing more follows.
+pub(super) fn shutdown_direct(socket: &Socket) -> Result<(), Errno> {
+    let Some(fd) = &socket.fd else { return Err(Errno::BADF) };
+    rustix::net::shutdown(fd, Shutdown::Write)
 }

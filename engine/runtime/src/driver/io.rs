@@ -13,13 +13,13 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::net::{Shutdown, SocketFlags};
+use rustix::net::SocketFlags;
 
 use super::choice::DriverKind;
-use super::direct::{Rest, recv_direct, send_direct, send_rest};
+use super::direct::{Rest, recv_direct, send_direct, send_rest, shutdown_direct};
 use super::epoll::{Epoll, Waited};
 use super::outbox::Outbox;
-use super::socket::{Flags, NO_DEADLINE, Socket, Sockets, Unsent};
+use super::socket::{Flags, NO_DEADLINE, Socket, Sockets, Then, Unsent};
 use super::uring::Uring;
 use crate::buffer::{BufferPool, Chunk, Lane};
 use crate::net::stream::ParkEvent;
@@ -139,7 +139,7 @@ impl Io {
         }
         let socket = &mut self.sockets[index];
         let Some(unsent) = &mut socket.unsent else { return self.finish(index) };
-        unsent.is_orphan = true;
+        unsent.then = Then::Close;
         socket.reader = None;
         socket.writer = None;
         socket.flags.clear(Flags::PARKED);
@@ -413,7 +413,7 @@ impl Io {
             };
             if sent < bytes.len() {
                 let bytes = bytes[sent..].to_vec();
-                socket.unsent = Some(Box::new(Unsent { bytes, sent: 0, is_orphan: false }));
+                socket.unsent = Some(Box::new(Unsent { bytes, sent: 0, then: Then::GoOn }));
                 if let Backend::Uring(uring) = backend {
                     uring.wait_writable(socket, index);
                 }
@@ -483,11 +483,16 @@ impl Io {
         }
     }
 
+    /// Tells the peer that nothing more follows, once what was sent has left.
     pub(crate) fn shutdown_write(&mut self, index: u32) -> io::Result<()> {
         if self.sockets[index].letters > 0 {
             self.deliver();
         }
-        rustix::net::shutdown(self.fd(index), Shutdown::Write)?;
+        let socket = &mut self.sockets[index];
+        match &mut socket.unsent {
+            Some(unsent) => unsent.then = Then::ShutDown,
+            None => shutdown_direct(socket)?,
+        }
         Ok(())
     }
 
@@ -602,7 +607,7 @@ impl Io {
             }
             if socket.send_deadline <= tick {
                 socket.wake_writer();
-                if socket.unsent.as_ref().is_some_and(|unsent| unsent.is_orphan) {
+                if socket.unsent.as_ref().is_some_and(|unsent| unsent.then == Then::Close) {
                     finished.push(key);
                     return;
                 }

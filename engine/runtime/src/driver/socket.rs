@@ -69,8 +69,18 @@ impl Flags {
 pub(crate) struct Unsent {
     pub(crate) bytes: Vec<u8>,
     pub(crate) sent: usize,
-    /// Its owner has closed the socket: it stays open until this is sent or late.
-    pub(crate) is_orphan: bool,
+    pub(crate) then: Then,
+}
+
+/// What its owner has asked of a socket once the rest of a letter is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Then {
+    /// Nothing: it goes on.
+    GoOn,
+    /// To tell the peer that nothing more follows.
+    ShutDown,
+    /// To close it, when this is sent or late: nobody owns it any more.
+    Close,
 }
 
 /// One open socket.
