@@ -96,7 +96,7 @@ struct Inner {
 /// All other tasks are dropped then, and their sockets closed.
 ///
 /// # Errors
-/// When the driver cannot be set up, or its wait fails.
+/// When the driver cannot be set up, its wait fails, or `main` panics.
 pub fn run<F>(config: CoreConfig, main: impl FnOnce(Core) -> F) -> io::Result<()>
 where
     F: Future<Output = ()> + 'static,
@@ -107,17 +107,19 @@ where
     }
     let mut spin = Spin::new(config.spin_max);
     let core = Core::new(config)?;
-    let done = Rc::new(Cell::new(false));
-    let finished = Rc::clone(&done);
+    let main_state = Rc::new(Cell::new(MainState::Running));
+    let ends = MainEnds(Rc::clone(&main_state));
     let main = main(core.clone());
     core.spawn(async move {
         main.await;
-        finished.set(true);
+        ends.0.set(MainState::Finished);
     });
     let outcome = loop {
         core.work();
-        if done.get() {
-            break Ok(());
+        match main_state.get() {
+            MainState::Running => {}
+            MainState::Finished => break Ok(()),
+            MainState::Panicked => break Err(io::Error::other("the main task of a core panicked")),
         }
         if let Err(error) = core.wait(&mut spin) {
             break Err(error);
@@ -125,6 +127,25 @@ where
     };
     core.shut_down();
     outcome
+}
+
+/// How the task given to [`run`] fares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum MainState {
+    Running,
+    Finished,
+    Panicked,
+}
+
+/// Tells when the main task is gone without having finished.
+struct MainEnds(Rc<Cell<MainState>>);
+
+impl Drop for MainEnds {
+    fn drop(&mut self) {
+        if self.0.get() == MainState::Running {
+            self.0.set(MainState::Panicked);
+        }
+    }
 }
 
 impl std::fmt::Debug for Core {

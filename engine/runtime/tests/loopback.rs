@@ -27,43 +27,30 @@ fn on_every_driver<F: Future<Output = ()> + 'static>(
     for driver in drivers {
         let mut config = CoreConfig::new(0, driver).expect("descriptors");
         configure(&mut config);
-        let finished = Rc::new(Cell::new(false));
-        let flag = Rc::clone(&finished);
         let main = &main;
         run(config, move |core| {
             assert_eq!(core.driver(), driver);
             let test = main(core.clone());
-            let (done, wait) = (Rc::new(Cell::new(false)), Rc::new(RefCell::new(None)));
-            let (done_by_test, wait_by_test) =
-                (Rc::clone(&done), Rc::<RefCell<Option<std::task::Waker>>>::clone(&wait));
-            core.spawn(async move {
-                test.await;
-                done_by_test.set(true);
-                if let Some(waker) = wait_by_test.borrow_mut().take() {
-                    waker.wake();
-                }
-            });
-            let timer = core.clone();
-            core.spawn(async move {
-                timer.sleep(Duration::from_secs(10)).await;
-                panic!("the test did not finish on {driver} within ten seconds");
-            });
             async move {
-                let deadline = core.now() + Duration::from_secs(11);
+                let mut test = std::pin::pin!(test);
+                let mut limit = std::pin::pin!(core.sleep(Duration::from_secs(10)));
                 std::future::poll_fn(|context| {
-                    if done.get() || core.now() >= deadline {
-                        return std::task::Poll::Ready(());
-                    }
-                    *wait.borrow_mut() = Some(context.waker().clone());
-                    std::task::Poll::Pending
+                    let is_late = limit.as_mut().poll(context).is_ready();
+                    assert!(!is_late, "the test did not finish on {driver} within ten seconds");
+                    test.as_mut().poll(context)
                 })
                 .await;
-                flag.set(done.get());
             }
         })
-        .expect("the core runs");
-        assert!(finished.get(), "did not finish on {driver}");
+        .expect("the test passes");
     }
+}
+
+#[test]
+fn a_core_whose_main_task_panics_ends_with_an_error() {
+    let config = CoreConfig::new(0, DriverKind::Epoll).expect("descriptors");
+    let outcome = run(config, |_| async { panic!("expected in this test") });
+    assert!(outcome.expect_err("a panic").to_string().contains("panicked"));
 }
 
 fn listener() -> (TcpListener, SocketAddr) {
