@@ -20,9 +20,6 @@ use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 /// a few sets of the first- and second-level caches; this spreads their first lines over all of them.
 const STAGGER_BYTES: usize = 576;
 
-/// Index of a chunk whose buffer was handed to a driver's queue.
-const LENT: u16 = u16::MAX;
-
 /// Which sockets a pool serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lane {
@@ -75,33 +72,16 @@ impl BufferPool {
 
     /// Takes an empty buffer, or none when all are in use.
     pub(crate) fn take(self: &Rc<Self>) -> Option<Chunk> {
-        let index = self.take_index()?;
-        Some(Chunk { pool: Rc::clone(self), index, start: 0, end: 0 })
-    }
-
-    /// Takes a buffer out of the pool by its index, for the kernel to fill.
-    pub(crate) fn take_index(&self) -> Option<u16> {
-        let index = self.free.borrow_mut().pop();
-        if index.is_none() {
+        let Some(index) = self.free.borrow_mut().pop() else {
             self.exhausted.set(self.exhausted.get() + 1);
-        }
-        index
+            return None;
+        };
+        Some(Chunk { pool: Rc::clone(self), index, start: 0, end: 0 })
     }
 
     /// Wakes `waker` in a turn in which a buffer is free; see [`Self::wake_waiting`].
     pub(crate) fn wait(&self, waker: &Waker) {
         self.waiting.borrow_mut().push_back(waker.clone());
-    }
-
-    /// Wraps a buffer that the kernel filled with `len` bytes.
-    pub(crate) fn filled(self: &Rc<Self>, index: u16, len: u32) -> Chunk {
-        debug_assert!(index < self.count && len <= self.buffer_bytes);
-        Chunk { pool: Rc::clone(self), index, start: 0, end: len }
-    }
-
-    /// Gives a buffer back by its index.
-    pub(crate) fn give_back(&self, index: u16) {
-        self.free.borrow_mut().push(index);
     }
 
     /// Whether a task waits for a buffer and there is one.
@@ -118,7 +98,7 @@ impl BufferPool {
         }
     }
 
-    pub(crate) fn address(&self, index: u16) -> NonNull<u8> {
+    fn address(&self, index: u16) -> NonNull<u8> {
         assert!(index < self.count);
         // SAFETY: `index` is below `count`, so the offset lies inside the mapped region.
         unsafe { self.base.add(usize::from(index) * self.stride) }
@@ -136,11 +116,6 @@ impl BufferPool {
         self.free.borrow().len()
     }
 
-    /// Counts a read that had to wait for a buffer.
-    pub(crate) fn count_exhausted(&self) {
-        self.exhausted.set(self.exhausted.get() + 1);
-    }
-
     pub(crate) fn exhausted(&self) -> u64 {
         self.exhausted.get()
     }
@@ -149,7 +124,7 @@ impl BufferPool {
 impl Drop for BufferPool {
     fn drop(&mut self) {
         // SAFETY: the region came from `mmap_anonymous` with this length, and no chunk is left: each holds an `Rc`
-        // of this pool. The drivers stop the kernel's writes before they let go of theirs.
+        // of this pool.
         let unmapped = unsafe { munmap(self.base.as_ptr().cast(), self.region_bytes) };
         debug_assert!(unmapped.is_ok());
     }
@@ -195,20 +170,6 @@ impl Chunk {
         count
     }
 
-    /// Puts `bytes` in front of what is there; false, and nothing done, when they do not fit.
-    pub(crate) fn prepend(&mut self, bytes: &[u8]) -> bool {
-        let (start, len) = (self.start as usize, self.len());
-        if bytes.len() + len > self.pool.buffer_bytes as usize {
-            return false;
-        }
-        let whole = self.whole();
-        whole.copy_within(start..start + len, bytes.len());
-        whole[..bytes.len()].copy_from_slice(bytes);
-        self.start = 0;
-        self.end = (bytes.len() + len) as u32;
-        true
-    }
-
     /// Whether more bytes fit behind what is there.
     #[must_use]
     pub fn has_room(&mut self) -> bool {
@@ -231,13 +192,6 @@ impl Chunk {
     pub(crate) fn filled(&mut self, count: usize) {
         self.end += count as u32;
         debug_assert!(self.end <= self.pool.buffer_bytes);
-    }
-
-    /// Hands the buffer back to a driver's queue: its index and how many bytes lie at its start.
-    pub(crate) fn into_index(mut self) -> (u16, u32) {
-        let (start, end) = (self.start as usize, self.end as usize);
-        self.whole().copy_within(start..end, 0);
-        (std::mem::replace(&mut self.index, LENT), self.end - self.start)
     }
 
     fn whole(&mut self) -> &mut [u8] {
@@ -263,9 +217,7 @@ impl Deref for Chunk {
 
 impl Drop for Chunk {
     fn drop(&mut self) {
-        if self.index != LENT {
-            self.pool.give_back(self.index);
-        }
+        self.pool.free.borrow_mut().push(self.index);
     }
 }
 
@@ -305,11 +257,6 @@ mod tests {
         chunk.consume(8);
         assert!(chunk.is_empty());
         assert_eq!(chunk.spare().len(), 8);
-        chunk.append(b"xyz");
-        chunk.consume(1);
-        assert!(chunk.prepend(b"12345"));
-        assert_eq!(&*chunk, b"12345yz");
-        assert!(!chunk.prepend(b"ab"));
     }
 
     #[test]

@@ -50,7 +50,7 @@ impl FromStr for DriverChoice {
 pub enum DriverKind {
     /// Edge-triggered epoll.
     Epoll,
-    /// io_uring with receives into provided buffers.
+    /// io_uring with a multishot poll for each socket.
     Uring,
 }
 

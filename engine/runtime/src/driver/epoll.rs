@@ -10,7 +10,7 @@ use rustix::buffer::spare_capacity;
 use rustix::event::epoll;
 use rustix::time::Timespec;
 
-use super::socket::{Flags, Sockets};
+use super::socket::{Flags, Socket, Sockets};
 
 /// Events taken from the kernel in one wait; the rest comes with the next turn.
 const EVENTS_PER_TURN: usize = 256;
@@ -39,10 +39,12 @@ impl Epoll {
         Ok(Self { fd, events: Vec::with_capacity(EVENTS_PER_TURN) })
     }
 
-    pub(crate) fn register(&self, socket: BorrowedFd<'_>, index: u32) -> io::Result<()> {
+    /// Begins to watch a socket, for as long as it is open.
+    pub(crate) fn watch(&self, socket: &Socket, index: u32) -> io::Result<()> {
+        let Some(fd) = &socket.fd else { return Ok(()) };
         let interest =
             epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
-        epoll::add(&self.fd, socket, epoll::EventData::new_u64(u64::from(index)), interest)?;
+        epoll::add(&self.fd, fd, epoll::EventData::new_u64(u64::from(index)), interest)?;
         Ok(())
     }
 
@@ -70,23 +72,28 @@ impl Epoll {
                 waited.wakeup = true;
                 continue;
             }
-            let (index, events) = (data as u32, event.flags);
-            let socket = &mut sockets[index];
-            let broken = events.intersects(epoll::EventFlags::HUP | epoll::EventFlags::ERR);
-            if broken {
-                socket.flags.set(Flags::BROKEN);
-            }
-            if broken || events.contains(epoll::EventFlags::RDHUP) {
-                socket.flags.set(Flags::READ_CLOSED);
-            }
-            if broken || events.intersects(epoll::EventFlags::IN | epoll::EventFlags::RDHUP) {
-                socket.flags.set(Flags::READABLE);
-            }
-            if broken || events.contains(epoll::EventFlags::OUT) {
-                socket.flags.set(Flags::WRITABLE);
-            }
+            let index = data as u32;
+            sockets[index].note_ready(readiness(event.flags));
             on_ready(sockets, index);
         }
         Ok(waited)
     }
+}
+
+fn readiness(events: epoll::EventFlags) -> Flags {
+    let mut flags = Flags::default();
+    let broken = events.intersects(epoll::EventFlags::HUP | epoll::EventFlags::ERR);
+    if broken {
+        flags.set(Flags::BROKEN);
+    }
+    if broken || events.contains(epoll::EventFlags::RDHUP) {
+        flags.set(Flags::READ_CLOSED);
+    }
+    if broken || events.intersects(epoll::EventFlags::IN | epoll::EventFlags::RDHUP) {
+        flags.set(Flags::READABLE);
+    }
+    if broken || events.contains(epoll::EventFlags::OUT) {
+        flags.set(Flags::WRITABLE);
+    }
+    flags
 }

@@ -52,8 +52,7 @@ pub(crate) struct Io {
     connected: Rc<BufferPool>,
     parked_events: Vec<(u32, ParkEvent)>,
     outbox: Outbox,
-    /// Sockets whose unsent rest met a full kernel again, or is over with its owner gone.
-    blocked: Vec<u32>,
+    /// Sockets whose unsent rest is over with its owner gone.
     finished: Vec<u32>,
 }
 
@@ -74,7 +73,7 @@ impl Io {
     ) -> io::Result<Self> {
         let backend = match kind {
             DriverKind::Epoll => Backend::Epoll(Epoll::new(wakeup)?),
-            DriverKind::Uring => Backend::Uring(Box::new(Uring::new(wakeup, &accepted, &connected)?)),
+            DriverKind::Uring => Backend::Uring(Box::new(Uring::new(wakeup)?)),
         };
         let mut wheel = Wheel::new();
         let now_tick = time::monotonic().as_nanos() / TICK_NANOS;
@@ -90,7 +89,6 @@ impl Io {
             connected,
             parked_events: Vec::new(),
             outbox: Outbox::default(),
-            blocked: Vec::new(),
             finished: Vec::new(),
         })
     }
@@ -117,17 +115,18 @@ impl Io {
     /// Takes over a non-blocking socket.
     pub(crate) fn open(&mut self, fd: OwnedFd, lane: Lane) -> io::Result<u32> {
         let index = self.sockets.open(fd, lane);
-        if let Backend::Epoll(epoll) = &self.backend {
-            let socket = &mut self.sockets[index];
-            let registered = match &socket.fd {
-                Some(fd) => epoll.register(fd.as_fd(), index),
-                None => Ok(()),
-            };
-            if let Err(error) = registered {
-                socket.fd = None;
-                self.sockets.release(index);
-                return Err(error);
+        let socket = &mut self.sockets[index];
+        let watched = match &mut self.backend {
+            Backend::Epoll(epoll) => epoll.watch(socket, index),
+            Backend::Uring(uring) => {
+                uring.watch(socket, index);
+                Ok(())
             }
+        };
+        if let Err(error) = watched {
+            socket.fd = None;
+            self.sockets.release(index);
+            return Err(error);
         }
         Ok(index)
     }
@@ -149,7 +148,6 @@ impl Io {
     }
 
     fn finish(&mut self, index: u32) {
-        drop(self.take_received(index));
         let socket = &mut self.sockets[index];
         if let Some(timer) = socket.timer() {
             self.wheel.cancel(timer);
@@ -158,18 +156,12 @@ impl Io {
         socket.reader = None;
         socket.writer = None;
         socket.flags.clear(Flags::PARKED);
-        socket.flags.clear(Flags::STARVED);
         socket.unsent = None;
-        let reusable = match &mut self.backend {
-            Backend::Epoll(_) => {
-                socket.fd = None;
-                true
-            }
-            Backend::Uring(uring) => uring.close(socket, index),
-        };
-        if reusable {
-            self.sockets.release(index);
+        if let Backend::Uring(uring) = &mut self.backend {
+            uring.forget(socket, index);
         }
+        socket.fd = None;
+        self.sockets.release(index);
     }
 
     pub(crate) fn fd(&self, index: u32) -> BorrowedFd<'_> {
@@ -209,17 +201,6 @@ impl Io {
         socket.set_timer(timer, tick);
     }
 
-    /// What was received and not handed out yet.
-    fn take_received(&mut self, index: u32) -> Option<Chunk> {
-        let socket = &mut self.sockets[index];
-        if socket.received_bytes == 0 {
-            return None;
-        }
-        let bytes = std::mem::take(&mut socket.received_bytes);
-        let buffer = socket.received_buffer;
-        Some(self.pool(index).filled(buffer, bytes))
-    }
-
     fn pool(&self, index: u32) -> &Rc<BufferPool> {
         match self.sockets[index].lane() {
             Lane::Accepted => &self.accepted,
@@ -228,9 +209,6 @@ impl Io {
     }
 
     pub(crate) fn poll_recv(&mut self, index: u32, waker: &Waker) -> Poll<io::Result<Option<Chunk>>> {
-        if let Some(chunk) = self.take_received(index) {
-            return Poll::Ready(Ok(Some(chunk)));
-        }
         let socket = &mut self.sockets[index];
         if let Some(end) = end_of(socket) {
             return Poll::Ready(end.map(|()| None));
@@ -252,9 +230,6 @@ impl Io {
         if prefix.len() >= self.pool(index).buffer_bytes() as usize {
             return Poll::Ready(Err(io::Error::from(io::ErrorKind::StorageFull)));
         }
-        if let Some(chunk) = self.take_received(index) {
-            return self.put_behind(index, prefix, chunk, waker);
-        }
         let socket = &mut self.sockets[index];
         if let Some(end) = end_of(socket) {
             return Poll::Ready(end.map(|()| None));
@@ -263,36 +238,6 @@ impl Io {
             return self.wait_bytes(index, waker);
         }
         self.receive_now(index, prefix, waker)
-    }
-
-    /// Joins `prefix` and received bytes in one buffer; what has no room stays received.
-    fn put_behind(
-        &mut self,
-        index: u32,
-        prefix: &[u8],
-        mut chunk: Chunk,
-        waker: &Waker,
-    ) -> Poll<io::Result<Option<Chunk>>> {
-        if chunk.prepend(prefix) {
-            return Poll::Ready(Ok(Some(chunk)));
-        }
-        let whole = self.pool(index).take().map(|mut whole| {
-            whole.append(prefix);
-            let count = whole.append(&chunk);
-            chunk.consume(count);
-            whole
-        });
-        if whole.is_none() {
-            self.pool(index).wait(waker);
-        }
-        let socket = &mut self.sockets[index];
-        if !chunk.is_empty() {
-            (socket.received_buffer, socket.received_bytes) = chunk.into_index();
-        }
-        match whole {
-            Some(whole) => Poll::Ready(Ok(Some(whole))),
-            None => unless_late(Poll::Pending, socket, self.now_tick),
-        }
     }
 
     /// Reads by system call into a buffer of its own.
@@ -323,9 +268,6 @@ impl Io {
     fn wait_bytes<T>(&mut self, index: u32, waker: &Waker) -> Poll<io::Result<T>> {
         let socket = &mut self.sockets[index];
         socket.wait_read(waker);
-        if let Backend::Uring(uring) = &mut self.backend {
-            uring.want_receive(socket, index);
-        }
         unless_late(Poll::Pending, socket, self.now_tick)
     }
 
@@ -336,24 +278,13 @@ impl Io {
             return Poll::Ready(());
         }
         socket.wait_read(waker);
-        if let Backend::Uring(uring) = &mut self.backend {
-            uring.wait_broken(socket, index);
-        }
         Poll::Pending
     }
 
     /// Whether most buffers of the socket's lane are in use.
     pub(crate) fn is_scarce(&self, index: u32) -> bool {
-        let lane = self.sockets[index].lane();
-        let pool = match lane {
-            Lane::Accepted => &self.accepted,
-            Lane::Connected => &self.connected,
-        };
-        let with_kernel = match &self.backend {
-            Backend::Epoll(_) => 0,
-            Backend::Uring(uring) => uring.provided(lane),
-        };
-        (pool.free_count() + with_kernel) * SCARCE_SHARE < usize::from(pool.count())
+        let pool = self.pool(index);
+        pool.free_count() * SCARCE_SHARE < usize::from(pool.count())
     }
 
     /// Whether an idle connection shows no sign of bytes, end or error.
@@ -389,7 +320,7 @@ impl Io {
 
     /// Sends what the tasks have left in the outbox.
     fn deliver(&mut self) {
-        let Self { outbox, sockets, backend, parked_events, .. } = self;
+        let Self { outbox, sockets, parked_events, .. } = self;
         let mut next = 0;
         while let Some((letter, bytes)) = outbox.letter(next) {
             next += 1;
@@ -414,9 +345,6 @@ impl Io {
             if sent < bytes.len() {
                 let bytes = bytes[sent..].to_vec();
                 socket.unsent = Some(Box::new(Unsent { bytes, sent: 0, then: Then::GoOn }));
-                if let Backend::Uring(uring) = backend {
-                    uring.wait_writable(socket, index);
-                }
             }
         }
         outbox.clear();
@@ -436,9 +364,6 @@ impl Io {
             return Poll::Ready(Err(timed_out()));
         }
         socket.wait_write(waker);
-        if let Backend::Uring(uring) = &mut self.backend {
-            uring.wait_writable(socket, index);
-        }
         Poll::Pending
     }
 
@@ -464,7 +389,8 @@ impl Io {
     ) -> Poll<io::Result<(OwnedFd, Option<SocketAddr>)>> {
         let socket = &mut self.sockets[index];
         if !socket.flags.has(Flags::READABLE) {
-            return wait_read(&mut self.backend, socket, index, waker);
+            socket.wait_read(waker);
+            return Poll::Pending;
         }
         loop {
             let Some(fd) = &socket.fd else { unreachable!("a listener owns an open socket") };
@@ -476,7 +402,8 @@ impl Io {
                 Err(Errno::INTR | Errno::CONNABORTED) => {}
                 Err(Errno::AGAIN) => {
                     socket.flags.clear(Flags::READABLE);
-                    return wait_read(&mut self.backend, socket, index, waker);
+                    socket.wait_read(waker);
+                    return Poll::Pending;
                 }
                 Err(error) => return Poll::Ready(Err(error.into())),
             }
@@ -505,9 +432,6 @@ impl Io {
         socket.reader = None;
         socket.writer = None;
         socket.flags.set(Flags::PARKED);
-        if let Backend::Uring(uring) = &mut self.backend {
-            uring.want_receive(socket, index);
-        }
         let generation = socket.generation;
         self.queue_parked_event(index);
         generation
@@ -643,13 +567,12 @@ impl Io {
         if !self.outbox.is_empty() {
             self.deliver();
         }
-        let Self { backend, sockets, parked_events, blocked, finished, .. } = self;
+        let Self { backend, sockets, parked_events, finished, .. } = self;
         let on_ready = |sockets: &mut Sockets, index: u32| {
             let socket = &mut sockets[index];
             if socket.unsent.is_some() && socket.flags.has(Flags::WRITABLE) {
                 match send_rest(socket) {
-                    Rest::Sent => {}
-                    Rest::Blocked => blocked.push(index),
+                    Rest::Sent | Rest::Blocked => {}
                     Rest::Orphaned => return finished.push(index),
                 }
             }
@@ -665,11 +588,6 @@ impl Io {
             Backend::Epoll(epoll) => epoll.wait(timeout, sockets, on_ready),
             Backend::Uring(uring) => uring.wait(timeout, sockets, on_ready),
         };
-        for index in self.blocked.drain(..) {
-            if let Backend::Uring(uring) = &mut self.backend {
-                uring.wait_writable(&mut self.sockets[index], index);
-            }
-        }
         self.finish_orphans();
         waited
     }
@@ -698,7 +616,6 @@ fn has_news(socket: &Socket) -> bool {
     socket.flags.has(Flags::READABLE)
         || socket.flags.has(Flags::READ_CLOSED)
         || socket.flags.has(Flags::ENDED)
-        || socket.received_bytes > 0
         || socket.error != 0
 }
 
@@ -732,13 +649,4 @@ fn note_parked(
         socket.flags.set(Flags::EVENT_QUEUED);
         parked_events.push((index, event));
     }
-}
-
-/// Waits after a read by system call has found nothing, or for a listener.
-fn wait_read<T>(backend: &mut Backend, socket: &mut Socket, index: u32, waker: &Waker) -> Poll<T> {
-    socket.wait_read(waker);
-    if let Backend::Uring(uring) = backend {
-        uring.wait_readable(socket, index);
-    }
-    Poll::Pending
 }

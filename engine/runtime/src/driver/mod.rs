@@ -11,7 +11,6 @@ mod direct;
 mod epoll;
 mod io;
 mod outbox;
-mod ring_buffers;
 mod socket;
 mod uring;
 

@@ -21,22 +21,10 @@ impl Flags {
     pub(crate) const READABLE: Self = Self(1);
     /// A write would probably find room.
     pub(crate) const WRITABLE: Self = Self(1 << 1);
-    /// The peer has closed its side, or the connection broke: what is left to read ends soon (epoll).
+    /// The peer has closed its side, or the connection broke: what is left to read ends soon.
     pub(crate) const READ_CLOSED: Self = Self(1 << 2);
     /// Waits without a task; see [`crate::net::stream::Stream::park`].
     pub(crate) const PARKED: Self = Self(1 << 3);
-    /// Closed by its owner, but the kernel still holds operations on it (io_uring).
-    pub(crate) const CLOSING: Self = Self(1 << 4);
-    /// A receive is in the kernel (io_uring).
-    pub(crate) const RECEIVING: Self = Self(1 << 5);
-    /// A poll for the end of the connection is in the kernel (io_uring).
-    pub(crate) const POLLING_END: Self = Self(1 << 7);
-    /// A poll for reading is in the kernel (io_uring).
-    pub(crate) const POLLING_IN: Self = Self(1 << 8);
-    /// A poll for writing is in the kernel (io_uring).
-    pub(crate) const POLLING_OUT: Self = Self(1 << 9);
-    /// Reads of this socket are listed for arming once buffers are back (io_uring).
-    pub(crate) const STARVED: Self = Self(1 << 10);
     /// The lane of buffers is [`Lane::Connected`].
     const CONNECTED: Self = Self(1 << 11);
     /// A parked event of this socket is queued for the core already.
@@ -91,13 +79,8 @@ pub(crate) struct Socket {
     /// Counts the uses of this slot, so that a stale [`crate::net::stream::Parked`] is told from a live one.
     pub(crate) generation: u32,
     pub(crate) flags: Flags,
-    /// Operations the kernel holds on this slot (io_uring).
-    pub(crate) operations: u8,
     /// What the next receive tells: an errno, 0 for none.
     pub(crate) error: i32,
-    /// A received buffer not yet handed out, and its bytes; none when that is 0.
-    pub(crate) received_buffer: u16,
-    pub(crate) received_bytes: u32,
     /// What the owner of a parked socket calls it.
     pub(crate) tag: u32,
     timer: u32,
@@ -106,7 +89,7 @@ pub(crate) struct Socket {
     /// When a wait for reading, or parking, is over; and one for writing.
     pub(crate) recv_deadline: u64,
     pub(crate) send_deadline: u64,
-    /// The turn in which an operation was last queued for the kernel (io_uring).
+    /// The turn in which the kernel was last asked to watch it (io_uring).
     pub(crate) queued_turn: u32,
     /// Letters in the outbox.
     pub(crate) letters: u16,
@@ -122,10 +105,7 @@ impl Socket {
             fd: None,
             generation: 0,
             flags: Flags::default(),
-            operations: 0,
             error: 0,
-            received_buffer: 0,
-            received_bytes: 0,
             tag: 0,
             timer: NO_TIMER,
             timer_due: NO_DEADLINE,
@@ -161,6 +141,12 @@ impl Socket {
 
     pub(crate) fn lane(&self) -> Lane {
         if self.flags.has(Flags::CONNECTED) { Lane::Connected } else { Lane::Accepted }
+    }
+
+    /// Adds what the kernel has told.
+    #[inline]
+    pub(crate) fn note_ready(&mut self, readiness: Flags) {
+        self.flags.set(readiness);
     }
 
     #[inline]
@@ -220,10 +206,10 @@ impl Sockets {
         index
     }
 
-    /// Makes a slot free for the next socket. Its descriptor must be gone and the kernel done with it.
+    /// Makes a slot free for the next socket. Its descriptor must be gone.
     pub(crate) fn release(&mut self, index: u32) {
         let socket = &mut self[index];
-        debug_assert!(socket.fd.is_none() && socket.operations == 0 && socket.timer().is_none());
+        debug_assert!(socket.fd.is_none() && socket.timer().is_none());
         socket.flags = Flags::default();
         self.free.push(index);
     }

@@ -1,72 +1,43 @@
-//! How does a core do its waiting through io_uring? Receives into a buffer ring, polls for the rest.
+//! How does a core learn of readiness from io_uring? One multishot poll for each socket, both directions.
 //!
-//! Never lets the kernel hold memory of a task: receives fill pool buffers, and sends are tried by system call at
-//! once, so a task may be dropped at any await without anything left in flight.
-//!
-//! A receive is armed only while somebody waits for its bytes, and takes one buffer at most. A multishot receive would
-//! save its submission, but fills buffer after buffer for a reader that is busy elsewhere, until the others have none.
-//! When a whole buffer is filled at once the connection moves bulk bytes: what follows is read by system call.
+//! Never reads or writes, and never lets the kernel hold memory of this process: only readiness goes through the ring,
+//! so a task may be dropped at any await without anything left in flight.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
-use std::rc::Rc;
 use std::time::Duration;
 
-use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
+use io_uring::types::{Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 
 use super::epoll::Waited;
-use super::ring_buffers::RingBuffers;
 use super::socket::{Flags, Socket, Sockets};
-use crate::buffer::{BufferPool, Lane};
 
 /// Submission entries; a full queue is submitted at once and filled again.
 const SUBMISSIONS: u32 = 1024;
 /// Completion entries: more than one turn produces; beyond, the kernel keeps them in its overflow list.
 const COMPLETIONS: u32 = 8192;
-/// `IORING_RECVSEND_POLL_FIRST`: whoever waits has found nothing just now, so the kernel need not look either.
-const POLL_FIRST: u16 = 1;
 /// `IORING_ENTER_GETEVENTS`: lets deferred task work run without waiting.
 const ENTER_GETEVENTS: u32 = 1;
 
-/// What an operation was for, in the upper half of its user data; the lower half is the socket's slot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Operation {
-    Receive = 1,
-    PollIn = 2,
-    PollOut = 3,
-    PollEnd = 4,
-    Wakeup = 5,
-    Cancel = 6,
+/// User data of the poll of the wake-up descriptor.
+const WAKEUP: u64 = u64::MAX;
+/// User data of cancellations, whose outcome concerns nobody.
+const CANCELLED: u64 = u64::MAX - 1;
+
+/// Names the poll of one use of a slot: one that ends late is told from that of the slot's next socket.
+fn user_data(index: u32, generation: u32) -> u64 {
+    u64::from(generation & GENERATION_MASK) << 32 | u64::from(index)
 }
 
-impl Operation {
-    const fn user_data(self, index: u32) -> u64 {
-        (self as u64) << 32 | index as u64
-    }
-
-    const fn from_user_data(data: u64) -> Option<(Self, u32)> {
-        let operation = match data >> 32 {
-            1 => Self::Receive,
-            2 => Self::PollIn,
-            3 => Self::PollOut,
-            4 => Self::PollEnd,
-            5 => Self::Wakeup,
-            6 => Self::Cancel,
-            _ => return None,
-        };
-        Some((operation, data as u32))
-    }
-}
+/// Generations that user data tells apart; keeps clear of [`WAKEUP`] and [`CANCELLED`].
+const GENERATION_MASK: u32 = u32::MAX >> 1;
 
 /// The io_uring instance of one core.
 pub(crate) struct Uring {
     ring: IoUring,
-    accepted: RingBuffers,
-    connected: RingBuffers,
-    starved: Vec<u32>,
     wakeup: RawFd,
-    /// Counts submissions to the kernel, to know whether a socket still has unsubmitted operations.
+    /// Counts submissions to the kernel, to know whether a socket's poll is still in the queue.
     turn: u32,
 }
 
@@ -85,13 +56,9 @@ fn build_ring() -> io::Result<IoUring> {
 /// Whether this kernel and sandbox allow what the driver needs, tried on a ring that is closed again.
 pub(crate) fn probe() -> io::Result<()> {
     let ring = build_ring()?;
-    let pool = BufferPool::new(1, 4096)?;
-    let buffers = RingBuffers::register(pool, 0, &ring.submitter())?;
     let mut probe = io_uring::Probe::new();
     ring.submitter().register_probe(&mut probe)?;
-    let needed = [opcode::Recv::CODE, opcode::PollAdd::CODE, opcode::AsyncCancel::CODE];
-    drop(ring);
-    drop(buffers);
+    let needed = [opcode::PollAdd::CODE, opcode::AsyncCancel::CODE];
     if needed.iter().all(|code| probe.is_supported(*code)) {
         Ok(())
     } else {
@@ -100,32 +67,17 @@ pub(crate) fn probe() -> io::Result<()> {
 }
 
 impl Uring {
-    pub(crate) fn new(
-        wakeup: BorrowedFd<'_>,
-        accepted: &Rc<BufferPool>,
-        connected: &Rc<BufferPool>,
-    ) -> io::Result<Self> {
-        let ring = build_ring()?;
-        let accepted = RingBuffers::register(Rc::clone(accepted), 0, &ring.submitter())?;
-        let connected = RingBuffers::register(Rc::clone(connected), 1, &ring.submitter())?;
-        let mut uring =
-            Self { ring, accepted, connected, starved: Vec::new(), wakeup: wakeup.as_raw_fd(), turn: 1 };
+    pub(crate) fn new(wakeup: BorrowedFd<'_>) -> io::Result<Self> {
+        let mut uring = Self { ring: build_ring()?, wakeup: wakeup.as_raw_fd(), turn: 1 };
         uring.arm_wakeup();
         Ok(uring)
-    }
-
-    fn buffers(&mut self, lane: Lane) -> &mut RingBuffers {
-        match lane {
-            Lane::Accepted => &mut self.accepted,
-            Lane::Connected => &mut self.connected,
-        }
     }
 
     /// Queues an entry; when the queue is full, what is in it goes to the kernel first.
     fn push(&mut self, entry: &squeue::Entry) {
         loop {
             // SAFETY: every entry of this driver refers to a descriptor that stays open until it is submitted (see
-            // `close`) and to no memory besides the registered buffer rings.
+            // `forget`) and to no memory.
             if unsafe { self.ring.submission().push(entry) }.is_ok() {
                 return;
             }
@@ -144,117 +96,32 @@ impl Uring {
         }
     }
 
+    fn poll(&mut self, fd: RawFd, events: i16, user_data: u64) {
+        let entry = opcode::PollAdd::new(Fd(fd), events as u32).multi(true).build().user_data(user_data);
+        self.push(&entry);
+    }
+
     fn arm_wakeup(&mut self) {
-        let entry = opcode::PollAdd::new(Fd(self.wakeup), libc::POLLIN as u32)
-            .multi(true)
-            .build()
-            .user_data(Operation::Wakeup.user_data(0));
-        self.push(&entry);
+        self.poll(self.wakeup, libc::POLLIN, WAKEUP);
     }
 
-    fn arm_receive(&mut self, socket: &mut Socket, index: u32) {
+    /// Begins to watch a socket, for as long as it is open.
+    pub(crate) fn watch(&mut self, socket: &mut Socket, index: u32) {
         let Some(fd) = &socket.fd else { return };
-        let fd = Fd(fd.as_raw_fd());
-        let buffers = self.buffers(socket.lane());
-        let entry = opcode::Recv::new(fd, std::ptr::null_mut(), buffers.pool().buffer_bytes())
-            .ioprio(POLL_FIRST)
-            .buf_group(buffers.group())
-            .build()
-            .flags(squeue::Flags::BUFFER_SELECT)
-            .user_data(Operation::Receive.user_data(index));
-        socket.flags.set(Flags::RECEIVING);
-        socket.operations += 1;
+        let events = libc::POLLIN | libc::POLLOUT | libc::POLLRDHUP;
         socket.queued_turn = self.turn;
-        self.push(&entry);
+        self.poll(fd.as_raw_fd(), events, user_data(index, socket.generation));
     }
 
-    fn cancel(&mut self, operation: Operation, index: u32) {
-        let entry = opcode::AsyncCancel::new(operation.user_data(index))
-            .build()
-            .user_data(Operation::Cancel.user_data(index));
-        self.push(&entry);
-    }
-
-    fn arm_poll(&mut self, socket: &mut Socket, index: u32, operation: Operation) {
-        let (flag, events) = match operation {
-            Operation::PollIn => (Flags::POLLING_IN, libc::POLLIN | libc::POLLRDHUP),
-            // Errors and hang-ups are always reported.
-            Operation::PollEnd => (Flags::POLLING_END, 0),
-            _ => (Flags::POLLING_OUT, libc::POLLOUT),
-        };
-        let Some(fd) = &socket.fd else { return };
-        if socket.flags.has(flag) {
-            return;
-        }
-        let entry = opcode::PollAdd::new(Fd(fd.as_raw_fd()), events as u32)
-            .build()
-            .user_data(operation.user_data(index));
-        socket.flags.set(flag);
-        socket.operations += 1;
-        socket.queued_turn = self.turn;
-        self.push(&entry);
-    }
-
-    /// Wakes the socket's reader once a read would find something.
-    pub(crate) fn wait_readable(&mut self, socket: &mut Socket, index: u32) {
-        self.arm_poll(socket, index, Operation::PollIn);
-    }
-
-    /// Wakes the socket's writer once a write would find room.
-    pub(crate) fn wait_writable(&mut self, socket: &mut Socket, index: u32) {
-        self.arm_poll(socket, index, Operation::PollOut);
-    }
-
-    /// Wakes the socket's reader once the connection is closed both ways or reset. Armed once, for as long as it lives.
-    pub(crate) fn wait_broken(&mut self, socket: &mut Socket, index: u32) {
-        self.arm_poll(socket, index, Operation::PollEnd);
-    }
-
-    /// Buffers of a lane that the kernel may still fill.
-    pub(crate) fn provided(&self, lane: Lane) -> usize {
-        match lane {
-            Lane::Accepted => self.accepted.provided(),
-            Lane::Connected => self.connected.provided(),
-        }
-    }
-
-    /// Makes sure that bytes, an end or an error will be noticed.
-    pub(crate) fn want_receive(&mut self, socket: &mut Socket, index: u32) {
-        let is_armed = socket.flags.has(Flags::RECEIVING) || socket.flags.has(Flags::STARVED);
-        let has_news = socket.received_bytes > 0 || socket.error != 0 || socket.flags.has(Flags::ENDED);
-        if !is_armed && !has_news {
-            // What a read by system call would have found, the kernel finds as well.
-            socket.flags.clear(Flags::READABLE);
-            self.arm_receive(socket, index);
-        }
-    }
-
-    /// Closes a socket. True when its slot may be reused at once; otherwise [`Self::wait`] releases it when the
-    /// kernel has let go of the last operation.
-    pub(crate) fn close(&mut self, socket: &mut Socket, index: u32) -> bool {
-        if socket.operations == 0 {
-            socket.fd = None;
-            return true;
-        }
-        socket.flags.set(Flags::CLOSING);
-        let operations = [
-            (Flags::RECEIVING, Operation::Receive),
-            (Flags::POLLING_IN, Operation::PollIn),
-            (Flags::POLLING_OUT, Operation::PollOut),
-            (Flags::POLLING_END, Operation::PollEnd),
-        ];
-        for (flag, operation) in operations {
-            if socket.flags.has(flag) {
-                self.cancel(operation, index);
-            }
-        }
+    /// Ends the watch of a socket that is about to be closed: the kernel keeps a polled socket open.
+    pub(crate) fn forget(&mut self, socket: &Socket, index: u32) {
+        let cancel = opcode::AsyncCancel::new(user_data(index, socket.generation));
+        self.push(&cancel.build().user_data(CANCELLED));
         if socket.queued_turn == self.turn {
-            // An entry that names this descriptor was not submitted yet: were it closed first, its number could be
+            // The entry that names this descriptor was not submitted yet: were it closed first, its number could be
             // another socket's by then.
             self.submit();
         }
-        socket.fd = None;
-        false
     }
 
     /// Submits, waits for completions and marks the sockets they concern; `None` waits without a limit.
@@ -264,62 +131,38 @@ impl Uring {
         sockets: &mut Sockets,
         mut on_ready: impl FnMut(&mut Sockets, u32),
     ) -> io::Result<Waited> {
-        self.replenish(sockets);
         self.enter(timeout)?;
         let mut waited = Waited::default();
-        let mut rearm_wakeup = false;
-        // The completion queue borrows the ring, and handling one may queue submissions: taken out first.
+        // The completion queue borrows the ring, and a poll that has ended is queued anew.
         while let Some(entry) = self.next_completion() {
-            waited.events += 1;
-            let Some((operation, index)) = Operation::from_user_data(entry.user_data()) else { continue };
-            match operation {
-                Operation::Cancel => waited.events -= 1,
-                Operation::Wakeup => {
-                    waited.wakeup = true;
-                    rearm_wakeup |= !cqueue::more(entry.flags());
-                }
-                Operation::Receive | Operation::PollIn | Operation::PollOut | Operation::PollEnd => {
-                    self.complete(operation, &entry, sockets, index);
-                    let socket = &mut sockets[index];
-                    if socket.flags.has(Flags::CLOSING) {
-                        if socket.operations == 0 {
-                            sockets.release(index);
-                        }
-                    } else {
-                        on_ready(sockets, index);
-                    }
-                }
+            let (data, has_ended) = (entry.user_data(), !cqueue::more(entry.flags()));
+            if data == CANCELLED {
+                continue;
             }
-        }
-        if rearm_wakeup {
-            self.arm_wakeup();
+            waited.events += 1;
+            if data == WAKEUP {
+                waited.wakeup = true;
+                if has_ended {
+                    self.arm_wakeup();
+                }
+                continue;
+            }
+            let index = data as u32;
+            let socket = &mut sockets[index];
+            if socket.fd.is_none() || user_data(index, socket.generation) != data {
+                continue;
+            }
+            socket.note_ready(readiness(entry.result()));
+            if has_ended && entry.result() != -libc::ECANCELED {
+                self.watch(&mut sockets[index], index);
+            }
+            on_ready(sockets, index);
         }
         Ok(waited)
     }
 
     fn next_completion(&mut self) -> Option<cqueue::Entry> {
         self.ring.completion().next()
-    }
-
-    /// Gives the kernel the buffers that came back, and arms the receives that had run out of them.
-    fn replenish(&mut self, sockets: &mut Sockets) {
-        self.accepted.provide();
-        self.connected.provide();
-        if self.starved.is_empty() {
-            return;
-        }
-        for index in std::mem::take(&mut self.starved) {
-            let socket = &mut sockets[index];
-            if !socket.flags.has(Flags::STARVED) {
-                continue; // closed meanwhile, perhaps another socket by now
-            }
-            if self.buffers(socket.lane()).provided() > 0 {
-                socket.flags.clear(Flags::STARVED);
-                self.arm_receive(socket, index);
-            } else {
-                self.starved.push(index);
-            }
-        }
     }
 
     fn enter(&mut self, timeout: Option<Duration>) -> io::Result<()> {
@@ -350,82 +193,25 @@ impl Uring {
             },
         }
     }
-
-    fn complete(&mut self, operation: Operation, entry: &cqueue::Entry, sockets: &mut Sockets, index: u32) {
-        let socket = &mut sockets[index];
-        match operation {
-            Operation::Receive => self.complete_receive(entry, socket, index),
-            Operation::PollIn => {
-                socket.operations -= 1;
-                socket.flags.clear(Flags::POLLING_IN);
-                socket.flags.set(Flags::READABLE);
-            }
-            Operation::PollOut => {
-                socket.operations -= 1;
-                socket.flags.clear(Flags::POLLING_OUT);
-                socket.flags.set(Flags::WRITABLE);
-            }
-            Operation::PollEnd => {
-                // The flag stays: this poll also ends when the peer only stops sending, and would do so again at once.
-                socket.operations -= 1;
-                if entry.result() & i32::from(libc::POLLERR | libc::POLLHUP) != 0 && entry.result() > 0 {
-                    socket.flags.set(Flags::BROKEN);
-                }
-            }
-            Operation::Wakeup | Operation::Cancel => {}
-        }
-    }
-
-    fn complete_receive(&mut self, entry: &cqueue::Entry, socket: &mut Socket, index: u32) {
-        socket.operations -= 1;
-        socket.flags.clear(Flags::RECEIVING);
-        let is_closing = socket.flags.has(Flags::CLOSING);
-        let buffers = self.buffers(socket.lane());
-        if let Some(buffer) = cqueue::buffer_select(entry.flags()) {
-            buffers.taken();
-            let bytes = u32::try_from(entry.result()).unwrap_or(0);
-            if is_closing || bytes == 0 {
-                buffers.pool().give_back(buffer);
-            } else {
-                (socket.received_buffer, socket.received_bytes) = (buffer, bytes);
-                if bytes == buffers.pool().buffer_bytes() {
-                    socket.flags.set(Flags::READABLE); // bulk: more is likely to be there
-                }
-            }
-        }
-        match entry.result() {
-            1.. => {}
-            0 => socket.flags.set(Flags::ENDED),
-            result if result == -libc::ECANCELED || result == -libc::EINTR => {}
-            result if result == -libc::ENOBUFS => {
-                buffers.pool().count_exhausted();
-                if !is_closing && !socket.flags.has(Flags::STARVED) {
-                    socket.flags.set(Flags::STARVED);
-                    self.starved.push(index);
-                }
-            }
-            result => socket.error = -result,
-        }
-    }
 }
 
-impl Drop for Uring {
-    fn drop(&mut self) {
-        // The kernel must be done with the buffers before their memory goes.
-        let _ = self.ring.submitter().register_sync_cancel(None, CancelBuilder::any());
+/// What a poll has found. One that the kernel could not go on with says to look by system call.
+fn readiness(result: i32) -> Flags {
+    let mut flags = Flags::default();
+    let events = if result < 0 { i32::from(libc::POLLIN | libc::POLLOUT) } else { result };
+    let any = |wanted: i16| events & i32::from(wanted) != 0;
+    let broken = any(libc::POLLHUP | libc::POLLERR);
+    if broken {
+        flags.set(Flags::BROKEN);
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn user_data_keeps_operation_and_slot_apart() {
-        for operation in [Operation::Receive, Operation::PollIn, Operation::PollOut, Operation::Wakeup] {
-            let data = operation.user_data(u32::MAX);
-            assert_eq!(Operation::from_user_data(data), Some((operation, u32::MAX)));
-        }
-        assert_eq!(Operation::from_user_data(0), None);
+    if broken || any(libc::POLLRDHUP) {
+        flags.set(Flags::READ_CLOSED);
     }
+    if broken || any(libc::POLLIN | libc::POLLRDHUP) {
+        flags.set(Flags::READABLE);
+    }
+    if broken || any(libc::POLLOUT) {
+        flags.set(Flags::WRITABLE);
+    }
+    flags
 }
