@@ -55,8 +55,13 @@ const REQUEST_PLAN: RequestPlan<'static> = RequestPlan {
     expect: true,
 };
 
-const RESPONSE_PLAN: ResponsePlan<'static> =
-    ResponsePlan { delivery: Delivery::Length(128), connection: None, via: Some("corelane"), upgrade: false };
+const RESPONSE_PLAN: ResponsePlan<'static> = ResponsePlan {
+    delivery: Delivery::Length(128),
+    connection: None,
+    via: Some("corelane"),
+    upgrade: false,
+    date: None,
+};
 
 /// Channels of the table that is searched; the last one matches.
 const CHANNELS: u16 = 20;

@@ -18,6 +18,7 @@ pub(crate) fn check(config: &Config, report: &Report<'_>) {
     check_addresses(config, report);
     check_admin(config, report);
     check_internal(config, report);
+    check_connections(config, report);
     if complete {
         check_served(config, report);
         check_reach(config, report);
@@ -73,6 +74,19 @@ fn check_admin(config: &Config, report: &Report<'_>) {
         let cause = "the admin listener asks no one for a password and can be reached from the network";
         let suggestion = Some(format!("bind it to \"127.0.0.1:{}\"", admin.bind.port()));
         report.warn(&Key::of(["admin", "bind"]), cause, suggestion);
+    }
+}
+
+/// A bound for one client that lies above the one for all of them never bites.
+fn check_connections(config: &Config, report: &Report<'_>) {
+    for (name, listener) in config.listener.iter() {
+        let limits = &listener.limits;
+        if let (Some(each), Some(all)) = (limits.connections_per_address, limits.connections)
+            && each > all
+        {
+            let cause = format!("never reached: all clients together may have {all} (connections)");
+            report.warn(&Key::of(["listener", name, "limits", "connections_per_address"]), cause, None);
+        }
     }
 }
 

@@ -7,6 +7,7 @@ mod rules;
 
 use std::collections::{HashMap, HashSet};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use crate::document::key::Key;
 use crate::report::Report;
@@ -14,9 +15,9 @@ use crate::schema::table::Table;
 use crate::schema::text::{Target, Via};
 use crate::schema::{self, Config};
 use crate::snapshot::{
-    Action, Admin, Balance, Channel, Endpoint, EndpointAddress, EndpointId, Forwarding, HeadLimits, Listener,
-    ListenerId, ListenerTimeouts, ProcessSettings, Protocol, Snapshot, StaticResponse, Upstream, UpstreamId,
-    UpstreamTimeouts,
+    Action, Admin, Balance, Channel, Endpoint, EndpointAddress, EndpointId, ErrorPages, Forwarding,
+    HeadLimits, Listener, ListenerId, ListenerLimits, ListenerTimeouts, ProcessSettings, Protocol, Snapshot,
+    StaticResponse, TrailerLimits, Upstream, UpstreamId, UpstreamLimits, UpstreamTimeouts,
 };
 use crate::suggest;
 use crate::value::size::ByteSize;
@@ -116,7 +117,8 @@ fn compile_listener(name: &str, listener: &schema::Listener) -> Listener {
         },
         internal: listener.internal,
         backlog: u32::from(listener.backlog),
-        limits: compile_limits(listener.limits),
+        retry_after_seconds: seconds(listener.retry_after.duration()),
+        limits: compile_limits(&listener.limits),
         timeouts: ListenerTimeouts {
             head: timeouts.head.duration(),
             idle: timeouts.idle.duration(),
@@ -135,6 +137,7 @@ fn compile_listener(name: &str, listener: &schema::Listener) -> Listener {
             request_id: forwarding.request_id,
             trusted: forwarding.trusted.iter().copied().collect(),
         },
+        error_pages: compile_pages(&listener.error_page),
     }
 }
 
@@ -152,7 +155,14 @@ fn compile_channel(name: &str, channel: &schema::Channel, names: &Names<'_>) -> 
     };
     let total_timeout = channel.timeouts.total.map(|total| total.duration());
     let internal = names.are_internal(&channel.matching.listener);
-    Some(Channel { name: name.to_owned(), action, total_timeout, internal })
+    Some(Channel {
+        name: name.to_owned(),
+        action,
+        body_bytes_max: channel.limits.body_bytes.map(ByteSize::bytes),
+        total_timeout,
+        error_pages: compile_pages(&channel.error_page),
+        internal,
+    })
 }
 
 fn compile_upstreams(config: &Config) -> Option<Box<[Upstream]>> {
@@ -177,7 +187,7 @@ fn compile_upstreams(config: &Config) -> Option<Box<[Upstream]>> {
             },
             idle_connections_max: upstream.idle_connections,
             idle_timeout: upstream.idle_timeout.duration(),
-            limits: compile_limits(upstream.limits),
+            limits: compile_upstream_limits(&upstream.limits),
         })
     });
     upstreams.collect()
@@ -209,11 +219,46 @@ fn compile_endpoints(config: &Config, names: &Names<'_>) -> Option<Box<[Endpoint
     endpoints.into_iter().collect()
 }
 
-fn compile_limits(limits: schema::HeadLimits) -> HeadLimits {
-    HeadLimits { head_bytes_max: bytes_u32(limits.head_bytes), fields_max: limits.fields }
+fn compile_limits(limits: &schema::limits::ListenerLimits) -> ListenerLimits {
+    ListenerLimits {
+        head: HeadLimits { head_bytes_max: bytes_u32(limits.head_bytes), fields_max: limits.fields },
+        target_bytes_max: bytes_u32(limits.target_bytes),
+        body_bytes_max: limits.body_bytes.map_or(u64::MAX, ByteSize::bytes),
+        body_bytes_per_second_min: bytes_u32(limits.body_rate),
+        trailers: compile_trailers(limits.trailer_bytes, limits.trailers),
+        pipelined_max: u32::from(limits.pipelined),
+        requests_max: limits.requests.map_or(u64::MAX, u64::from),
+        connections_max: limits.connections,
+        connections_per_address_max: limits.connections_per_address,
+    }
 }
 
-/// The reader bounds every size to what a buffer may be, far below 4 GiB.
+fn compile_upstream_limits(limits: &schema::limits::UpstreamLimits) -> UpstreamLimits {
+    UpstreamLimits {
+        head: HeadLimits { head_bytes_max: bytes_u32(limits.head_bytes), fields_max: limits.fields },
+        trailers: compile_trailers(limits.trailer_bytes, limits.trailers),
+    }
+}
+
+fn compile_trailers(bytes: ByteSize, count_max: u16) -> TrailerLimits {
+    TrailerLimits { bytes_max: bytes_u32(bytes), count_max }
+}
+
+fn compile_pages(pages: &schema::page::ErrorPages) -> ErrorPages {
+    let page = |(status, page): (u16, &schema::page::ErrorPage)| StaticResponse {
+        status,
+        content_type: page.content_type.as_str().into(),
+        body: page.body.as_bytes().into(),
+    };
+    ErrorPages(pages.iter().map(page).collect())
+}
+
+/// Whole seconds, never fewer than meant.
+fn seconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis().div_ceil(1000)).unwrap_or(u32::MAX)
+}
+
+/// The reader bounds every size that goes through here far below 4 GiB.
 fn bytes_u32(size: ByteSize) -> u32 {
     u32::try_from(size.bytes()).unwrap_or(u32::MAX)
 }

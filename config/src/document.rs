@@ -10,6 +10,7 @@ mod json;
 mod toml;
 
 use std::ops::Range;
+use std::path::PathBuf;
 
 use self::key::Key;
 use self::source::Source;
@@ -36,6 +37,8 @@ pub(crate) struct Document {
     pub(crate) root: Node,
     /// What the environment could not fill in.
     pub(crate) problems: Vec<Problem>,
+    /// Where files are that it names; `None` for a text that may name none.
+    pub(crate) directory: Option<PathBuf>,
 }
 
 /// A value and the bytes it was read from.
@@ -82,12 +85,12 @@ impl Document {
             Err(problems) => return Err(Problems::new(problems, &source)),
         };
         let problems = interpolate::interpolate(&mut root, &source, environment);
-        Ok(Self { source, root, problems })
+        Ok(Self { source, root, problems, directory: None })
     }
 
     /// A tree that was put together rather than read.
     pub(crate) fn of(source: Source, root: Node) -> Self {
-        Self { source, root, problems: Vec::new() }
+        Self { source, root, problems: Vec::new(), directory: None }
     }
 
     /// Where a key stands: its value, for a table its name; for a key left out, the table it belongs to.

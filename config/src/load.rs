@@ -26,7 +26,8 @@ pub struct Loaded {
     pub warnings: Problems,
 }
 
-/// Loads a file: JSON when its name ends in `.json`, else TOML. `${NAME}` in strings is the process's environment.
+/// Loads a file: JSON when its name ends in `.json`, else TOML. `${NAME}` in strings is the process's environment;
+/// relative paths of further files begin at this one's directory.
 ///
 /// # Errors
 /// Every problem found, warnings among them, in the order of the text.
@@ -40,10 +41,13 @@ pub fn load_file(path: impl AsRef<Path>) -> Result<Loaded, Problems> {
     })?;
     let is_json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
     let format = if is_json { Format::Json } else { Format::Toml };
-    load_str(&name, &text, format, &|variable| std::env::var(variable).ok())
+    let source = Source::new(name, text, Naming::Keys);
+    let mut document = Document::parse(source, format, &|variable| std::env::var(variable).ok())?;
+    document.directory = path.parent().map(Path::to_owned);
+    load_document(&document)
 }
 
-/// Loads a text; `name` stands for it in messages, `environment` resolves `${NAME}`.
+/// Loads a text; `name` stands for it in messages, `environment` resolves `${NAME}`. It can name no further files.
 ///
 /// # Errors
 /// Every problem found, warnings among them, in the order of the text.

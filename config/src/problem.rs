@@ -54,6 +54,7 @@ impl Problem {
         let span = source.clamp(span);
         let key = source.key_name(key);
         let file = source.name().to_owned();
+        let (cause, suggestion) = (on_one_line(cause), suggestion.map(on_one_line));
         // `Problems::new` counts lines and columns of those it keeps.
         Self { file, line: 1, column: 1, key, cause, suggestion, severity: Severity::Error, span }
     }
@@ -65,6 +66,19 @@ impl Problem {
     pub(crate) fn into_warning(self) -> Self {
         Self { severity: Severity::Warning, ..self }
     }
+}
+
+/// With control characters escaped: what is quoted of a value must neither break the line nor speak to a terminal.
+fn on_one_line(text: String) -> String {
+    if !text.contains(char::is_control) {
+        return text;
+    }
+    let escaped = |character: char| {
+        let is_control = character.is_control();
+        let plain = (!is_control).then_some(character);
+        character.escape_default().filter(move |_| is_control).chain(plain)
+    };
+    text.chars().flat_map(escaped).collect()
 }
 
 /// `file:line:column: key: cause (suggestion)` on one line, the form scripts read.

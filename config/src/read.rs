@@ -4,7 +4,9 @@
 
 mod channel;
 mod fields;
+mod limits;
 mod listener;
+mod page;
 mod process;
 mod upstream;
 
@@ -12,21 +14,14 @@ use self::fields::Fields;
 use crate::document::Document;
 use crate::document::key::Key;
 use crate::report::Report;
-use crate::schema::{Config, HeadLimits};
+use crate::schema::Config;
 use crate::value::duration::Timespan;
-use crate::value::size::ByteSize;
 
 /// Tables of one kind; their ids are 16 bits wide, and nobody writes more by hand.
 const TABLES_MAX: usize = 10_000;
 
 /// Items of one list, for the same reason.
 const ITEMS_MAX: usize = 10_000;
-
-/// Smallest useful bound of a head: a request line and a handful of fields.
-const HEAD_BYTES_MIN: ByteSize = ByteSize::from_bytes(512);
-
-/// Positions in a head are kept in 16 bits.
-const HEAD_BYTES_MAX: ByteSize = ByteSize::from_kib(64);
 
 /// Deadlines on a peer: below a millisecond no timer fires in time, above a day none is meant.
 const TIMEOUT_MIN: Timespan = Timespan::from_millis(1);
@@ -52,22 +47,4 @@ pub(crate) fn read(document: &Document, report: &Report<'_>) -> Config {
     };
     fields.finish();
     config
-}
-
-/// A head must fit the buffer it is received in.
-fn read_head_limits(fields: &mut Fields<'_>, buffer_size: ByteSize) -> HeadLimits {
-    let default = head_limits_default(buffer_size);
-    let head_bytes = fields.size("head_bytes", HEAD_BYTES_MIN..=HEAD_BYTES_MAX, default.head_bytes);
-    if head_bytes > buffer_size {
-        let suggestion = Some(format!("at most \"{buffer_size}\", or a larger process.buffer_size"));
-        fields.error("head_bytes", "a head does not fit a buffer (process.buffer_size)", suggestion);
-    }
-    // The reader of heads holds that many fields.
-    let fields_max = u16::try_from(proto::http1::head::FIELDS_MAX).unwrap_or(u16::MAX);
-    HeadLimits { head_bytes, fields: fields.integer("fields", 1..=fields_max, default.fields) }
-}
-
-fn head_limits_default(buffer_size: ByteSize) -> HeadLimits {
-    let default = HeadLimits::default();
-    HeadLimits { head_bytes: default.head_bytes.min(buffer_size), ..default }
 }

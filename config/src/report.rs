@@ -4,6 +4,7 @@
 
 use std::cell::RefCell;
 use std::fmt::Display;
+use std::io::Read as _;
 use std::ops::Range;
 
 use crate::document::Document;
@@ -49,6 +50,23 @@ impl<'d> Report<'d> {
         let span = self.document.find(key);
         let problem = Problem::new(&self.document.source, span, key, cause.to_string(), suggestion);
         self.problems.borrow_mut().push(problem.into_warning());
+    }
+
+    /// The text of a file that the document names, of at most `bytes_max` bytes.
+    pub(crate) fn read_file(&self, path: &str, bytes_max: usize) -> Result<String, String> {
+        let Some(directory) = &self.document.directory else {
+            return Err("a file can be named in a configuration file only".to_owned());
+        };
+        let file = std::fs::File::open(directory.join(path));
+        let file = file.map_err(|error| format!("cannot read {path:?}: {error}"))?;
+        let mut bytes = Vec::new();
+        // One byte more than allowed tells.
+        let read = file.take(bytes_max as u64 + 1).read_to_end(&mut bytes);
+        read.map_err(|error| format!("cannot read {path:?}: {error}"))?;
+        if bytes.len() > bytes_max {
+            return Err(format!("{path:?} has more than {bytes_max} bytes"));
+        }
+        String::from_utf8(bytes).map_err(|_| format!("{path:?} is not UTF-8 text"))
     }
 
     /// Whether this key was written, whatever it holds.

@@ -2,6 +2,8 @@
 //!
 //! Nothing here is read by a core: the data plane sees a [`crate::snapshot::Snapshot`] and never this.
 
+pub mod limits;
+pub mod page;
 pub mod table;
 pub mod text;
 
@@ -10,6 +12,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use self::limits::{ChannelLimits, ListenerLimits, UpstreamLimits};
+use self::page::ErrorPages;
 use self::table::Table;
 use self::text::{Target, Via};
 use crate::snapshot::Network;
@@ -86,15 +90,22 @@ pub struct Listener {
     /// Connections that may wait to be accepted, per core. 1 to 65535.
     #[schemars(default = "backlog_default", range(min = 1, max = 65_535), example = 4096)]
     pub backlog: u16,
-    /// Bounds of a request head.
+    /// Seconds after which a client that was answered 503 is asked to try again, in `Retry-After`. 1s to 1h.
+    #[schemars(default = "retry_after_default", example = &"10s")]
+    pub retry_after: Timespan,
+    /// Bounds of what a client may ask for.
     #[schemars(default)]
-    pub limits: HeadLimits,
+    pub limits: ListenerLimits,
     /// Deadlines towards the client.
     #[schemars(default)]
     pub timeouts: ListenerTimeouts,
     /// Fields added to forwarded messages.
     #[schemars(default)]
     pub forwarding: Forwarding,
+    /// Bodies of our own error answers, by status.
+    #[serde(skip_serializing_if = "ErrorPages::is_empty")]
+    #[schemars(default)]
+    pub error_page: ErrorPages,
 }
 
 /// What a listener speaks.
@@ -106,32 +117,24 @@ pub enum Protocol {
     Http,
 }
 
-/// Bounds of a message head; a request over them is answered 431, a response 502.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
-#[schemars(deny_unknown_fields, default)]
-pub struct HeadLimits {
-    /// Bytes of the whole head, at most `process.buffer_size`; a smaller buffer is the default. 512B to 64KiB.
-    #[schemars(example = &"16KiB")]
-    pub head_bytes: ByteSize,
-    /// Field lines. 1 to 128.
-    #[schemars(range(min = 1, max = 128), example = 64)]
-    pub fields: u16,
-}
-
 /// Deadlines towards the client, 1ms to 24h each.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields, default)]
 pub struct ListenerTimeouts {
-    /// From the first byte of a request head to its last; then 408.
+    /// From the first byte of a request head to its last, however it comes; then 408. Two retransmissions of a lost
+    /// packet take three seconds (RFC 6298 §2), and no client needs more to say what it wants.
     #[schemars(example = &"5s")]
     pub head: Timespan,
-    /// Between two requests, and from accept to the first byte; then closed.
+    /// Between two requests, and from accept to the first byte; then closed. Browsers come back within a minute or not at
+    /// all, and waiting costs little.
     #[schemars(example = &"2m")]
     pub idle: Timespan,
-    /// Between two reads of a request body; then 408.
+    /// Between two reads of a request body; then 408. Long enough for a link that changes; who sends on slowly is held to
+    /// `limits.body_rate`.
     #[schemars(example = &"1m")]
     pub body: Timespan,
-    /// Between two writes to a client that does not read; then closed.
+    /// Between two writes to a client that does not read; then closed. The kernel reports room only when a third of its
+    /// buffer is free, so that a slow reader has to read that much in time.
     #[schemars(example = &"10s")]
     pub send: Timespan,
 }
@@ -186,10 +189,18 @@ pub struct Channel {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(default, with = "Respond")]
     pub respond: Option<Respond>,
+    /// Bounds of its requests, in place of the listener's.
+    #[serde(skip_serializing_if = "ChannelLimits::is_empty")]
+    #[schemars(default)]
+    pub limits: ChannelLimits,
     /// Deadlines of the whole exchange.
     #[serde(skip_serializing_if = "ChannelTimeouts::is_empty")]
     #[schemars(default)]
     pub timeouts: ChannelTimeouts,
+    /// Bodies of our own error answers, by status, in place of the listener's.
+    #[serde(skip_serializing_if = "ErrorPages::is_empty")]
+    #[schemars(default)]
+    pub error_page: ErrorPages,
 }
 
 /// Which requests a channel takes; without it, all. Every key given must match; at most one of the three paths is.
@@ -241,7 +252,8 @@ pub struct Respond {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields, default)]
 pub struct ChannelTimeouts {
-    /// From the complete request head to the last byte of the answer; then 504. 1ms to 24h.
+    /// From the complete request head to the last byte of the answer; then 504. Unbounded by default: downloads and
+    /// streams take as long as they take, and no single wait in them is without a deadline. 1ms to 24h.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Timespan", example = &"1m")]
     pub total: Option<Timespan>,
@@ -266,9 +278,9 @@ pub struct Upstream {
     /// Deadlines towards the endpoint.
     #[schemars(default)]
     pub timeouts: UpstreamTimeouts,
-    /// Bounds of a response head.
+    /// Bounds of what an endpoint may answer.
     #[schemars(default)]
-    pub limits: HeadLimits,
+    pub limits: UpstreamLimits,
 }
 
 /// How an endpoint is chosen.
@@ -284,16 +296,17 @@ pub enum Balance {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields, default)]
 pub struct UpstreamTimeouts {
-    /// Establishing a connection.
+    /// Establishing a connection. One lost packet is repeated after a second (RFC 6298 §2).
     #[schemars(example = &"500ms")]
     pub connect: Timespan,
-    /// From the end of the request to the first byte of the answer.
+    /// From the end of the request to the first byte of the answer. Longer than any page is waited for.
     #[schemars(example = &"10s")]
     pub first_byte: Timespan,
-    /// Between two reads of the answer.
+    /// Between two reads of the answer's body, and for its whole head from the first byte on. A stream that is quiet for
+    /// longer, such as of events, needs more.
     #[schemars(example = &"1m")]
     pub body: Timespan,
-    /// Between two writes to an endpoint that does not read.
+    /// Between two writes to an endpoint that does not read. As long as a client may take to send.
     #[schemars(example = &"10s")]
     pub send: Timespan,
 }
@@ -325,12 +338,6 @@ impl Default for Process {
             accept_handoff: true,
             drain_timeout: Timespan::from_secs(30),
         }
-    }
-}
-
-impl Default for HeadLimits {
-    fn default() -> Self {
-        Self { head_bytes: ByteSize::from_kib(32), fields: 100 }
     }
 }
 
@@ -404,6 +411,10 @@ pub(crate) fn backlog_default() -> u16 {
 
 fn enabled_default() -> bool {
     true
+}
+
+pub(crate) fn retry_after_default() -> Timespan {
+    Timespan::from_secs(1)
 }
 
 pub(crate) fn idle_connections_default() -> u16 {

@@ -75,12 +75,16 @@ pub struct Listener {
     pub internal: bool,
     /// Length of the kernel's accept queue per core.
     pub backlog: u32,
-    /// Bounds of a request head.
-    pub limits: HeadLimits,
+    /// Value of `Retry-After` in answers 503, in whole seconds.
+    pub retry_after_seconds: u32,
+    /// Bounds of what a client may send, ask for and hold.
+    pub limits: ListenerLimits,
     /// Deadlines towards the client.
     pub timeouts: ListenerTimeouts,
     /// Fields added to forwarded requests and responses.
     pub forwarding: Forwarding,
+    /// Bodies of our own error answers.
+    pub error_pages: ErrorPages,
 }
 
 /// What a listener speaks.
@@ -88,6 +92,60 @@ pub struct Listener {
 pub enum Protocol {
     /// HTTP/1.0 and HTTP/1.1 in the clear.
     Http,
+}
+
+/// Bounds of what a client may send, ask for and hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListenerLimits {
+    /// A request head: 431.
+    pub head: HeadLimits,
+    /// Bytes of a request target: 414.
+    pub target_bytes_max: u32,
+    /// Bytes of a request body, `u64::MAX` for any: 413. A channel may have its own bound.
+    pub body_bytes_max: u64,
+    /// Bytes of a request body that must come in each second on average once [`ListenerTimeouts::body`] is over, zero
+    /// for any: 408.
+    pub body_bytes_per_second_min: u32,
+    /// Trailers of a request: 400.
+    pub trailers: TrailerLimits,
+    /// Requests in a row that were there before the one ahead of them was answered; the last closes the connection.
+    pub pipelined_max: u32,
+    /// Requests of one connection, `u64::MAX` for any number; the last closes it.
+    pub requests_max: u64,
+    /// Connections of the process.
+    pub connections_max: Option<u32>,
+    /// Connections of the process from one address.
+    pub connections_per_address_max: Option<u32>,
+}
+
+/// Bounds of what an endpoint may answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UpstreamLimits {
+    /// A response head: 502.
+    pub head: HeadLimits,
+    /// Trailers of an answer, which is cut off beyond.
+    pub trailers: TrailerLimits,
+}
+
+/// Bounds of a trailer section.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TrailerLimits {
+    /// Bytes of all lines, the empty one included.
+    pub bytes_max: u32,
+    /// Number of lines.
+    pub count_max: u16,
+}
+
+/// Bodies of our own error answers, by status.
+#[derive(Clone, Debug, Default)]
+pub struct ErrorPages(pub(crate) Box<[StaticResponse]>);
+
+impl ErrorPages {
+    /// The page for answers of `status`, if there is one.
+    #[must_use]
+    pub fn find(&self, status: u16) -> Option<&StaticResponse> {
+        self.0.iter().find(|page| page.status == status)
+    }
 }
 
 /// Bounds of a message head.
@@ -165,8 +223,12 @@ pub struct Channel {
     pub name: String,
     /// Where requests go.
     pub action: Action,
+    /// Bytes of a request body, in place of the listener's bound: 413.
+    pub body_bytes_max: Option<u64>,
     /// From the complete request head to the last byte of the answer: 504 if nothing was sent yet.
     pub total_timeout: Option<Duration>,
+    /// Bodies of our own error answers, in place of the listener's.
+    pub error_pages: ErrorPages,
     /// Only internal listeners can reach it; its exchanges are left out of totals.
     pub internal: bool,
 }
@@ -208,8 +270,8 @@ pub struct Upstream {
     pub idle_connections_max: u16,
     /// How long an idle connection is kept.
     pub idle_timeout: Duration,
-    /// Bounds of a response head.
-    pub limits: HeadLimits,
+    /// Bounds of what an endpoint may answer.
+    pub limits: UpstreamLimits,
 }
 
 /// Scheduler of an upstream.
@@ -226,7 +288,7 @@ pub struct UpstreamTimeouts {
     pub connect: Duration,
     /// From the end of the request to the first byte of the answer: 504.
     pub first_byte: Duration,
-    /// Between two reads of a response head or body: 504, or the connection to the client is cut.
+    /// Between two reads of a response body, and for a whole response head: 504, or the client's connection is cut.
     pub body: Duration,
     /// Between two writes to an endpoint that does not read: 504.
     pub send: Duration,

@@ -20,6 +20,8 @@ fn bounds_bodies_tables_and_lists() {
     let body = "x".repeat(65_537);
     let cause = "f:2:26: channel.c.respond.body: at most 65536 bytes, found 65537";
     check(&format!("channel.c.respond.body = \"{body}\""), cause);
+    let cause = "f:2:37: channel.c.error_page.502.body: at most 65536 bytes, found 65537";
+    check(&format!("channel.c = {{ error_page.502.body = \"{body}\", respond = {{}} }}"), cause);
     let channels: String = (0..10_001).map(|n| format!("c{n} = {{ respond = {{}} }}\n")).collect();
     let cause = "f:2:2: channel: at most 10000 of these are possible, found 10001";
     check(&format!("[channel]\n{channels}"), cause);

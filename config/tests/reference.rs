@@ -12,8 +12,12 @@ use serde_json::{Value, json};
 /// The top-level tables in the order in which one would write them.
 const TABLES: [&str; 6] = ["node", "process", "listener", "channel", "upstream", "admin"];
 
-/// What NAME stands for in examples.
-const NAMES: [(&str, &str); 3] = [("listener", "web"), ("channel", "patients"), ("upstream", "fhir")];
+/// What NAME stands for in examples, or STATUS.
+const NAMES: [(&str, &str); 4] =
+    [("listener", "web"), ("channel", "patients"), ("upstream", "fhir"), ("error_page", "502")];
+
+/// Read into another key, so that it is not seen again.
+const FILE: &str = "file";
 
 /// What the document says before the first table.
 const INTRODUCTION: &str = "\
@@ -87,9 +91,7 @@ fn tables(root: &Value) -> Vec<Table> {
         let property = &root["properties"][name];
         match resolve(root, property).get("additionalProperties") {
             Some(each) if each.is_object() => {
-                let (_, example) =
-                    NAMES.into_iter().find(|(of, _)| *of == name).expect("a name for examples");
-                let pointer = format!("/{name}/{example}");
+                let pointer = format!("/{name}/{}", example_name(name));
                 push_tables(root, each, Some(property), &format!("{name}.NAME"), &pointer, &mut tables);
             }
             _ => push_tables(root, property, Some(property), name, &format!("/{name}"), &mut tables),
@@ -110,19 +112,35 @@ fn push_tables(
     let definition = resolve(root, schema);
     let properties = definition["properties"].as_object().unwrap_or_else(|| panic!("{path} has no keys"));
     let (below, plain): (Vec<_>, Vec<_>) =
-        properties.iter().partition(|(_, schema)| resolve(root, schema)["properties"].is_object());
+        properties.iter().partition(|(_, schema)| is_table(resolve(root, schema)));
     let mut keys: Vec<_> =
         plain.into_iter().map(|(name, schema)| read_key(root, definition, pointer, name, schema)).collect();
     keys.sort_by_key(|key| !key.is_required);
     tables.push(Table { path: path.to_owned(), description: description(key.unwrap_or(definition)), keys });
     for (name, schema) in below {
-        push_tables(root, schema, None, &format!("{path}.{name}"), &format!("{pointer}/{name}"), tables);
+        let (path, pointer) = (format!("{path}.{name}"), format!("{pointer}/{name}"));
+        match schema.get("additionalProperties").filter(|each| each.is_object()) {
+            Some(each) => {
+                let (path, pointer) = (format!("{path}.STATUS"), format!("{pointer}/{}", example_name(name)));
+                push_tables(root, each, None, &path, &pointer, tables);
+            }
+            None => push_tables(root, schema, None, &path, &pointer, tables),
+        }
     }
+}
+
+fn is_table(schema: &Value) -> bool {
+    schema["properties"].is_object() || schema["additionalProperties"].is_object()
+}
+
+fn example_name(table: &str) -> &'static str {
+    NAMES.into_iter().find(|(of, _)| *of == table).expect("a name for examples").1
 }
 
 fn read_key(root: &Value, table: &Value, pointer: &str, name: &str, schema: &Value) -> Key {
     let pointer = format!("{pointer}/{name}");
-    let (description, range) = split_range(&description(schema));
+    // A key's text stands in one cell of a table.
+    let (description, range) = split_range(&description(schema).replace('\n', " "));
     let example = schema["examples"].get(0).unwrap_or_else(|| panic!("{pointer} has no example")).clone();
     let required = table["required"].as_array();
     Key {
@@ -235,26 +253,39 @@ fn with(key: &Key, value: Option<&Value>) -> Result<Value, String> {
     if value.is_none() || key.pointer.starts_with("/channel/patients/respond") {
         config["channel"]["patients"] = json!({ "respond": {} });
     }
+    if key.pointer.contains("/error_page/") && key.name != FILE {
+        let (page, _) = key.pointer.rsplit_once('/').expect("below a table");
+        *place_of(&mut config, page) = json!({ "body": "" });
+    }
     if let Some(value) = value {
-        let mut place = &mut config;
-        for step in key.pointer.split('/').skip(1) {
-            place = &mut place[step];
-        }
-        *place = value.clone();
+        *place_of(&mut config, &key.pointer) = value.clone();
     }
     let loaded = load_str("f", &config.to_string(), Format::Json, &|_| None);
     let loaded = loaded.map_err(|problems| problems.to_string())?;
     Ok(serde_json::to_value(&loaded.schema).expect("every configuration has a JSON form"))
 }
 
+/// Where a key stands, made if it was not there.
+fn place_of<'c>(config: &'c mut Value, pointer: &str) -> &'c mut Value {
+    pointer.split('/').skip(1).fold(config, |place, step| &mut place[step])
+}
+
 #[test]
 fn every_example_can_be_written() {
     for key in tables(&schema()).iter().flat_map(|table| &table.keys) {
+        assert!(key.description.ends_with('.'), "{}: {}", key.pointer, key.description);
+        if key.name == FILE {
+            // A text that is no file has no directory to find others in.
+            assert!(
+                with(key, Some(&key.example))
+                    .is_err_and(|problems| problems.contains("configuration file only"))
+            );
+            continue;
+        }
         let loaded = with(key, Some(&key.example)).unwrap_or_else(|problems| panic!("{problems}"));
         let read = loaded.pointer(&key.pointer);
         let is_same = read == Some(&key.example) || read == Some(&json!([key.example]));
         assert!(is_same, "{}: {read:?}", key.pointer);
-        assert!(key.description.ends_with('.'), "{}: {}", key.pointer, key.description);
     }
 }
 

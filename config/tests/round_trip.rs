@@ -189,7 +189,7 @@ fn strings_take_values_from_the_environment() {
 fn a_smaller_buffer_lowers_the_default_bound_of_heads() {
     let text = "process.buffer_size = '16KiB'\nlistener.web.bind = '127.0.0.1:1'";
     let snapshot = load(text).snapshot;
-    assert_eq!(snapshot.listeners[0].limits.head_bytes_max, 16 * 1024);
+    assert_eq!(snapshot.listeners[0].limits.head.head_bytes_max, 16 * 1024);
 }
 
 #[test]
@@ -222,6 +222,41 @@ fn files_load_by_their_suffix() {
 }
 
 #[test]
+fn a_page_is_read_from_its_file_once() {
+    let directory = std::env::temp_dir().join(format!("corelane-pages-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let load = |page: &str| {
+        let path = directory.join("a.toml");
+        let text = format!("listener.web = {{ bind = '127.0.0.1:1', error_page.502.{page} }}");
+        std::fs::write(&path, text).unwrap();
+        load_file(path)
+    };
+    std::fs::write(directory.join("502.html"), "<h1>Away</h1>").unwrap();
+    let from_file = load("file = '502.html'").unwrap();
+    let page = from_file.snapshot.listeners[0].error_pages.find(502).unwrap();
+    assert_eq!((&*page.body, &*page.content_type), (&b"<h1>Away</h1>"[..], "text/html; charset=utf-8"));
+    assert!(from_file.snapshot.listeners[0].error_pages.find(503).is_none());
+    // What is compared between processes is the text, wherever it came from.
+    let inline = load("body = '<h1>Away</h1>'").unwrap();
+    assert_eq!(from_file.snapshot.fingerprint, inline.snapshot.fingerprint);
+    assert_eq!(from_file.schema, inline.schema);
+
+    let cause = |page: &str| {
+        let problems = load(page).unwrap_err();
+        let problem = problems.iter().next().unwrap();
+        assert_eq!((problem.line, problem.column), (1, 62), "{problem}");
+        problem.cause.clone()
+    };
+    assert!(cause("file = 'absent.html'").starts_with("cannot read \"absent.html\": No such file"));
+    assert!(cause("file = '.'").starts_with("cannot read \".\": Is a directory"));
+    std::fs::write(directory.join("large"), vec![b'x'; 65_537]).unwrap();
+    assert_eq!(cause("file = 'large'"), "\"large\" has more than 65536 bytes");
+    std::fs::write(directory.join("binary"), b"\xff").unwrap();
+    assert_eq!(cause("file = 'binary'"), "\"binary\" is not UTF-8 text");
+    std::fs::remove_dir_all(&directory).unwrap();
+}
+
+#[test]
 fn the_schema_names_every_key_of_a_dump() {
     let schema: serde_json::Value = serde_json::from_str(&config::json_schema()).unwrap();
     let names = |pointer: &str| -> Vec<String> {
@@ -229,8 +264,8 @@ fn the_schema_names_every_key_of_a_dump() {
         object.unwrap_or_else(|| panic!("{pointer} in {schema:#}")).keys().cloned().collect()
     };
     assert_eq!(names("/properties"), ["admin", "channel", "listener", "node", "process", "upstream"]);
-    let listener = ["backlog", "bind", "forwarding", "internal", "limits", "protocol", "timeouts"];
-    assert_eq!(names("/$defs/Listener/properties"), listener);
+    let listener = "backlog bind error_page forwarding internal limits protocol retry_after timeouts";
+    assert_eq!(names("/$defs/Listener/properties").join(" "), listener);
     let matching = ["host", "listener", "methods", "path", "path_exact", "path_prefix"];
     assert_eq!(names("/$defs/Matching/properties"), matching);
     // Each key is described.

@@ -188,6 +188,11 @@ backlog = 10"#,
             r#"1:21: listener.web.bind: the host is missing (write "127.0.0.1:8080", or "0.0.0.0:8080" for every address)"#,
         ],
     );
+    // What is quoted of a value neither breaks the line nor speaks to a terminal.
+    wrong(
+        "listener.web.bind = \"http://a:80\\n\\u001b[2J\"",
+        &[r#"1:21: listener.web.bind: an address is written IP:PORT, found a URL (write "a:80\n\u{1b}[2J")"#],
+    );
     wrong(
         r#"listener.web.bind = "web.example:80""#,
         &[
@@ -260,6 +265,70 @@ listener.v6 = { bind = "[2001:db8::1]:82", internal = true }"#,
     wrong(
         r#"listener.web.bind = "localhost:9000""#,
         &["1:21: listener.web.bind: 127.0.0.1:9000 is already bound by admin.bind (choose another port)"],
+    );
+}
+
+#[test]
+fn names_bad_limits() {
+    wrong_below_web(
+        r#"listener.web.limits = { target_bytes = "1B", body_bytes = 5, body_rate = "2GiB", trailers = 1001 }"#,
+        &[
+            "2:40: listener.web.limits.target_bytes: must be 64B to 64KiB, found 1B",
+            r#"2:59: listener.web.limits.body_bytes: a size needs a unit: B, KB, KiB, MB, MiB, GB, GiB (write "5B")"#,
+            "2:74: listener.web.limits.body_rate: must be 0B to 1GiB, found 2GiB",
+            "2:93: listener.web.limits.trailers: must be 0 to 1000, found 1001",
+        ],
+    );
+    wrong_below_web(
+        "listener.web.limits = { pipelined = 0, requests = -1, connections = 0, connections_per_address = 'x' }",
+        &[
+            "2:37: listener.web.limits.pipelined: must be 1 to 65535, found 0",
+            "2:51: listener.web.limits.requests: must be 1 to 1000000000, found -1",
+            "2:69: listener.web.limits.connections: must be 1 to 10000000, found 0",
+            "2:98: listener.web.limits.connections_per_address: expected an integer, found a string",
+        ],
+    );
+    wrong_below_web(
+        r#"channel.c = { respond = {}, limits = { body_byte = "1B" } }
+upstream.u = { endpoints = ["10.0.0.1:80"], limits = { body_bytes = "1B" } }
+listener.web.retry_after = "500ms""#,
+        &[
+            r#"2:40: channel.c.limits.body_byte: unknown key (did you mean "body_bytes"?)"#,
+            r#"3:56: upstream.u.limits.body_bytes: unknown key (known: head_bytes, fields, trailer_bytes, trailers)"#,
+            "4:28: listener.web.retry_after: must be 1s to 1h, found 500ms",
+        ],
+    );
+    warned(
+        "listener.web.limits = { connections = 10, connections_per_address = 11 }\nchannel.c.respond = {}",
+        &[
+            "2:69: warning: listener.web.limits.connections_per_address: never reached: all clients together may have 10 (connections)",
+        ],
+    );
+}
+
+#[test]
+fn names_bad_error_pages() {
+    wrong_below_web(
+        r#"[listener.web.error_page]
+200 = { body = "x" }
+0502 = { body = "x" }
+502 = { body = "x", file = "x" }
+503 = {}
+504 = "x"
+500 = { body = "x", content_type = "html" }"#,
+        &[
+            "3:1: listener.web.error_page.200: an error page is named by its status, 400 to 599",
+            "4:1: listener.web.error_page.0502: an error page is named by its status, 400 to 599",
+            "5:28: listener.web.error_page.502.file: a page has either a body or a file (keep one of the two)",
+            r#"6:1: listener.web.error_page.503: a page has a body or a file, found neither (for example file = "pages/502.html")"#,
+            "7:7: listener.web.error_page.504: expected a table, found a string",
+            r#"8:36: listener.web.error_page.500.content_type: a content type is written type/subtype, found "html" (for example "text/plain; charset=utf-8")"#,
+        ],
+    );
+    // A text that is not a file has no directory where others could be.
+    wrong_below_web(
+        r#"channel.c = { respond = {}, error_page.502.file = "x.html" }"#,
+        &["2:51: channel.c.error_page.502.file: a file can be named in a configuration file only"],
     );
 }
 
@@ -504,7 +573,7 @@ channel.c = { respond = {}, priority = "${P:-7}", bogus = 1 }"#,
         &[
             r#"1:26: listener.web.bind: the environment variable NO_SUCH_BIND is not set (set it, or give a default: "${NO_SUCH_BIND:-…}")"#,
             "1:54: listener.web.backlog: must be 1 to 65535, found 0",
-            "2:51: channel.c.bogus: unknown key (known: enabled, priority, upstream, match, respond, timeouts)",
+            "2:51: channel.c.bogus: unknown key (known: enabled, priority, upstream, match, respond, limits, timeouts, error_page)",
         ],
     );
     wrong_json(

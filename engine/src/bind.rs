@@ -7,13 +7,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use config::snapshot::{EndpointAddress, ListenerId, Snapshot};
+use runtime::Handle;
 use runtime::net::listener::bind_per_core;
 
 /// The listening sockets of the process.
 #[derive(Debug)]
 pub(crate) struct Bound {
     /// By core: its own socket of each listener.
-    pub(crate) per_core: Vec<Vec<(ListenerId, TcpListener)>>,
+    pub(crate) per_core: Vec<Vec<(ListenerId, Handle)>>,
     /// By listener: where it is, the port that the kernel chose included.
     pub(crate) addresses: Box<[SocketAddr]>,
     /// Admin's socket and where it is.
@@ -60,7 +61,7 @@ pub(crate) fn bind(snapshot: &Snapshot, cores: usize) -> Result<Bound, BindError
         let sockets = bind_per_core(listener.bind, listener.backlog, cores).map_err(failed)?;
         addresses.push(sockets[0].local_addr().map_err(failed)?);
         for (core, socket) in per_core.iter_mut().zip(sockets) {
-            core.push((id, socket));
+            core.push((id, socket.into()));
         }
     }
     let admin = snapshot.admin.as_ref().map(|admin| bind_admin(admin.bind)).transpose()?;

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context as _, anyhow};
 use config::snapshot::Snapshot;
 use control::{Control, ControlSetup, CoreInfo, CoreWatch, ProcessInfo};
+use proxy::admission::Admission;
 use proxy::core_main::{CoreSetup, Fellow, serve};
 use proxy::message::MAILBOX_CAPACITY;
 use proxy::stats::CoreStats;
@@ -79,7 +80,7 @@ fn prepare(
     snapshot: &Arc<Snapshot>,
     placement: &[CoreId],
     driver: DriverKind,
-    per_core: Vec<Vec<(config::snapshot::ListenerId, std::net::TcpListener)>>,
+    per_core: Vec<Vec<(config::snapshot::ListenerId, runtime::Handle)>>,
     endpoint_addresses: &Arc<[SocketAddr]>,
 ) -> anyhow::Result<Vec<CoreSetup>> {
     let mut configs = Vec::new();
@@ -103,6 +104,7 @@ fn prepare(
         configs.push(config);
     }
     let fellows: Arc<[Fellow]> = fellows.into();
+    let admission = Admission::new(snapshot);
     let parts = configs.into_iter().zip(mailboxes).zip(per_core).zip(fellows.iter());
     let setups = parts.map(|(((config, mailbox), listeners), fellow)| CoreSetup {
         config,
@@ -112,6 +114,7 @@ fn prepare(
         stats: Arc::clone(&fellow.stats),
         mailbox,
         fellows: Arc::clone(&fellows),
+        admission: Arc::clone(&admission),
     });
     Ok(setups.collect())
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use config::Format;
 use config::snapshot::{EndpointAddress, ListenerId, Snapshot};
+use proxy::admission::Admission;
 use proxy::message::{CoreMessage, MAILBOX_CAPACITY};
 use proxy::stats::CoreStats;
 use proxy::{CoreSetup, Fellow, serve};
@@ -112,10 +113,11 @@ impl Gateway {
         let address = sockets[0].local_addr().expect("bound");
         let setup = CoreSetup {
             config,
-            listeners: sockets.into_iter().map(|socket| (ListenerId(0), socket)).collect(),
+            listeners: sockets.into_iter().map(|socket| (ListenerId(0), socket.into())).collect(),
             endpoint_addresses: endpoint_addresses(&snapshot),
             fellows: [Fellow { sender: mail.clone(), stats: Arc::clone(&stats) }].into(),
             stats,
+            admission: Admission::new(&snapshot),
             mailbox,
             snapshot,
         };

@@ -12,13 +12,16 @@ const EDGES: &[(&str, &[&str])] = &[
     ("config", &["proto"]),
     ("engine/proxy", &["config", "proto", "runtime"]),
     ("engine/control", &["config", "proto", "proxy"]),
+    ("engine/simulation", &["config", "proxy", "runtime"]),
     ("engine", &["config", "control", "proto", "proxy", "runtime"]),
     ("loadgen", &["proto", "runtime"]),
     ("bench", &["proto"]),
+    ("fuzz", &["config", "proto"]),
 ];
 
 /// Names of our crates as dependencies.
-const OURS: &[&str] = &["bench", "config", "control", "engine", "loadgen", "proto", "proxy", "runtime"];
+const OURS: &[&str] =
+    &["bench", "config", "control", "engine", "loadgen", "proto", "proxy", "runtime", "simulation"];
 
 /// Longest file; one that needs more is split by decision, not by accident.
 const LINES_MAX: usize = 1_000;
@@ -251,6 +254,36 @@ fn edge_rule_can_fail() {
         0
     );
     assert_eq!(strays("engine/proto/Cargo.toml", "[dev-dependencies]\nruntime.workspace = true"), 0);
+}
+
+// ---- the simulation stays out of production ----
+
+fn simulation_in_production(source: &Source) -> Vec<String> {
+    let asks = |line: &str| line.trim_start().starts_with("runtime") && line.contains("\"simulation\"");
+    match source.package() {
+        Some("engine/simulation") | None => Vec::new(),
+        Some(_) => {
+            let hits = source.text.lines().zip(1..).filter(|(line, _)| asks(line));
+            hits.map(|(_, line)| {
+                format!("{}:{line}: only engine/simulation runs on a simulated network", source.path)
+            })
+            .collect()
+        }
+    }
+}
+
+#[test]
+fn no_program_is_built_with_a_simulated_network() {
+    assert_tidy(simulation_in_production);
+}
+
+#[test]
+fn simulation_rule_can_fail() {
+    let count = |path: &str, text: &str| simulation_in_production(&Source::new(path, text)).len();
+    let asks = "[dependencies]\nruntime = { workspace = true, features = [\"simulation\"] }";
+    assert_eq!(count("engine/Cargo.toml", asks), 1);
+    assert_eq!(count("engine/simulation/Cargo.toml", asks), 0);
+    assert_eq!(count("engine/Cargo.toml", "[dependencies]\nruntime.workspace = true"), 0);
 }
 
 // ---- lints ----

@@ -129,6 +129,92 @@ fn a_request_body_that_stalls_is_answered_408() {
     });
 }
 
+#[test]
+fn a_request_body_that_trickles_is_answered_408() {
+    on_both_drivers(|driver| {
+        let origin = Origin::answering(OK);
+        let endpoints = &[origin.address];
+        let listener = r#"timeouts = { body = "250ms" }
+            limits = { body_rate = "1KiB" }"#;
+        let engine = Engine::start(driver, Config { endpoints, listener, ..Config::default() });
+        let mut client = engine.connect();
+        let since = Instant::now();
+        client.send("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 1000\r\n\r\n");
+        while client.send("x") && since.elapsed() < 4 * SHORT {
+            // Each byte in time, all of them far too slow.
+            thread::sleep(PAUSE / 2);
+        }
+        assert_eq!(client.response().status(), 408);
+        assert_not_early(since);
+        engine.assert_only_fault("request_body_slow", 1);
+        origin.wait_until(|seen| seen.ended == 1);
+        assert!(!origin.only_request().end.is_complete);
+    });
+}
+
+#[test]
+fn a_request_body_may_take_its_time_where_that_is_allowed() {
+    on_both_drivers(|driver| {
+        for rate in ["0B", "10B"] {
+            let origin = Origin::answering(OK);
+            let endpoints = &[origin.address];
+            let listener =
+                &format!("timeouts = {{ body = \"250ms\" }}\nlimits = {{ body_rate = \"{rate}\" }}");
+            let engine = Engine::start(driver, Config { endpoints, listener, ..Config::default() });
+            let mut client = engine.connect();
+            client.send("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 100\r\n\r\n");
+            for _ in 0..10 {
+                // Longer than the deadline in all, and ten times as fast as it has to be.
+                thread::sleep(PAUSE);
+                client.send("0123456789");
+            }
+            client.response().assert_is(200, "ok");
+        }
+    });
+}
+
+#[test]
+fn the_rest_of_a_body_nobody_wants_is_not_waited_for_again_and_again() {
+    let config =
+        "[listener.web]\nbind = \"127.0.0.1:0\"\ntimeouts = { body = \"250ms\" }\n[channel.a]\nrespond = {}";
+    on_both_drivers(|driver| {
+        let engine = Engine::start(driver, config);
+        let mut client = engine.connect();
+        client.send("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 1000\r\n\r\n");
+        let since = Instant::now();
+        assert_eq!(client.response().status(), 200);
+        while client.send("x") {
+            assert!(since.elapsed() < 8 * SHORT, "still read");
+            // The pace of a client that wants to hold the connection.
+            thread::sleep(PAUSE / 2);
+        }
+        assert_not_early(since);
+    });
+}
+
+#[test]
+fn an_answer_whose_head_trickles_is_504() {
+    on_both_drivers(|driver| {
+        let origin = Origin::start(|peer| {
+            peer.request();
+            let mut head = "HTTP/1.1 200 OK\r\nX: ".bytes().chain(std::iter::repeat(b'x'));
+            while peer.wire.send([head.next().expect("without end")]) {
+                // Each byte in time, the whole head never.
+                thread::sleep(PAUSE / 5);
+            }
+        });
+        let endpoints = &[origin.address];
+        let upstream = r#"timeouts = { body = "250ms" }"#;
+        let engine = Engine::start(driver, Config { endpoints, upstream, ..Config::default() });
+        let mut client = engine.connect();
+        let since = Instant::now();
+        assert_eq!(client.get("/").status(), 504);
+        assert_not_early(since);
+        client.assert_open();
+        engine.assert_only_fault("response_timeout", 1);
+    });
+}
+
 /// A listening socket whose queue is full: the kernel drops further handshakes, so that connecting hangs.
 fn full_listener() -> (Socket, SocketAddr, Vec<TcpStream>) {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");

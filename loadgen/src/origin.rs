@@ -208,7 +208,7 @@ impl Connection {
 
     async fn refuse(&self, status: u16) -> io::Result<Option<Chunk>> {
         let mut answer = ArrayVec::new();
-        let plan = AnswerPlan { keep_alive: false, head_only: false, retry_after_seconds: None };
+        let plan = AnswerPlan { keep_alive: false, head_only: false, retry_after_seconds: None, date: None };
         error_answer(status, &plan, &mut answer);
         self.stream.send_all(&answer).await?;
         self.stream.shutdown_write()?;

@@ -5,12 +5,11 @@
 use proto::matching::HostPattern;
 
 use super::fields::{Fields, Item};
+use super::limits::read_channel;
+use super::page::{read_body, read_pages};
 use super::{TIMEOUT_MAX, TIMEOUT_MIN};
 use crate::schema::{Channel, ChannelTimeouts, Matching, Respond};
 use crate::value::field;
-
-/// Body of a fixed answer in bytes: it is held in memory and sent with its head.
-const BODY_BYTES_MAX: usize = 64 * 1024;
 
 pub(super) fn read(fields: &mut Fields<'_>) -> Option<Channel> {
     match (fields.has("upstream"), fields.has("respond")) {
@@ -26,11 +25,13 @@ pub(super) fn read(fields: &mut Fields<'_>) -> Option<Channel> {
     }
     Some(Channel {
         enabled: fields.boolean("enabled", true),
-        priority: fields.has("priority").then(|| fields.integer("priority", 1..=u16::MAX, 1)),
+        priority: fields.is_given("priority").then(|| fields.integer("priority", 1..=u16::MAX, 1)),
         upstream: fields.text("upstream").map(str::to_owned),
         matching: fields.table("match", read_matching).unwrap_or_default(),
         respond: fields.table("respond", read_respond),
+        limits: fields.table("limits", read_channel).unwrap_or_default(),
         timeouts: fields.table("timeouts", read_timeouts).unwrap_or_default(),
+        error_page: read_pages(fields),
     })
 }
 
@@ -73,18 +74,16 @@ fn read_respond(fields: &mut Fields<'_>) -> Respond {
     let content_type = |text: &str| field::check_content_type(text).map(|()| text.to_owned());
     let status = fields.integer("status", 200..=599, default.status);
     let content_type = fields.parsed("content_type", content_type).unwrap_or(default.content_type);
-    let body = fields.text("body").unwrap_or_default();
-    if body.len() > BODY_BYTES_MAX {
-        fields.error("body", format!("at most {BODY_BYTES_MAX} bytes, found {}", body.len()), None);
-    }
+    let body = read_body(fields);
     // RFC 9110 §15.3.5, §15.3.6 and §15.4.5.
     if !body.is_empty() && matches!(status, 204 | 205 | 304) {
         fields.error("body", format!("an answer with status {status} has no body"), None);
     }
-    Respond { status, content_type, body: body.to_owned() }
+    Respond { status, content_type, body }
 }
 
 fn read_timeouts(fields: &mut Fields<'_>) -> ChannelTimeouts {
-    let total = fields.has("total").then(|| fields.duration("total", TIMEOUT_MIN..=TIMEOUT_MAX, TIMEOUT_MAX));
+    let total =
+        fields.is_given("total").then(|| fields.duration("total", TIMEOUT_MIN..=TIMEOUT_MAX, TIMEOUT_MAX));
     ChannelTimeouts { total }
 }

@@ -67,6 +67,11 @@ impl<'r> Fields<'r> {
         self.find(name).is_some()
     }
 
+    /// Whether there is a value to read for a key that has no default and may be left out.
+    pub(super) fn is_given(&mut self, name: &'static str) -> bool {
+        self.ask(name).is_some()
+    }
+
     /// Reports a key that has no default and was left out.
     pub(super) fn require(&self, name: &str, example: &str) {
         if !self.has(name) {
@@ -87,7 +92,12 @@ impl<'r> Fields<'r> {
         }
     }
 
-    pub(super) fn integer(&mut self, name: &'static str, bounds: RangeInclusive<u16>, default: u16) -> u16 {
+    pub(super) fn integer<T: TryFrom<i128> + PartialOrd + Display>(
+        &mut self,
+        name: &'static str,
+        bounds: RangeInclusive<T>,
+        default: T,
+    ) -> T {
         let Some(node) = self.ask(name) else { return default };
         let number = match &node.value {
             Value::Integer(number) => Some(*number),
@@ -98,7 +108,7 @@ impl<'r> Fields<'r> {
             self.wrong_type(name, "an integer", node);
             return default;
         };
-        match u16::try_from(number) {
+        match T::try_from(number) {
             Ok(number) if bounds.contains(&number) => number,
             _ => {
                 self.out_of_bounds(name, &bounds, number);
@@ -202,6 +212,38 @@ impl<'r> Fields<'r> {
         Some(value)
     }
 
+    /// A text from a file that is named.
+    pub(super) fn file(&mut self, name: &'static str, bytes_max: usize) -> Option<String> {
+        let path = self.text(name)?;
+        let read = self.report.read_file(path, bytes_max);
+        read.map_err(|cause| self.error(name, cause, None)).ok()
+    }
+
+    /// A table of tables whose names `parse` takes, in the order written.
+    pub(super) fn tables_by<N, T, R: Refusal>(
+        &mut self,
+        name: &'static str,
+        parse: impl Fn(&str) -> Result<N, R>,
+        mut read: impl FnMut(&mut Fields<'_>) -> T,
+    ) -> Vec<(N, T)> {
+        let Some(node) = self.ask(name) else { return Vec::new() };
+        let key = self.key.child(name);
+        let Some(outer) = Fields::open(self.report, key.clone(), node) else { return Vec::new() };
+        let mut tables = Vec::new();
+        for entry in outer.entries {
+            let key = key.child(&entry.name);
+            let parsed = parse(&entry.name).map_err(|refusal| {
+                let suggestion = refusal.suggestion();
+                self.report.error_at(entry.name_span.clone(), &key, &refusal, suggestion);
+            });
+            let Some(mut fields) = Fields::open(self.report, key, &entry.node) else { continue };
+            let table = read(&mut fields);
+            fields.finish();
+            tables.extend(parsed.ok().map(|name| (name, table)));
+        }
+        tables
+    }
+
     /// A table of named tables, in the order written.
     pub(super) fn tables<T>(
         &mut self,
@@ -242,7 +284,9 @@ impl<'r> Fields<'r> {
     }
 
     fn ask(&mut self, name: &'static str) -> Option<&'r Node> {
-        self.asked.push(name);
+        if !self.asked.contains(&name) {
+            self.asked.push(name);
+        }
         // What the environment failed to fill in has its own message and stands in for anything.
         self.find(name).filter(|node| !matches!(node.value, Value::Unresolved))
     }

@@ -3,13 +3,22 @@
 //! Never binds it: whether the port is free is found out at start.
 
 use super::fields::Fields;
-use super::{TIMEOUT_MAX, TIMEOUT_MIN, head_limits_default, read_head_limits};
+use super::limits::{listener_default, read_listener};
+use super::page::read_pages;
+use super::{TIMEOUT_MAX, TIMEOUT_MIN};
 use crate::document::Value;
 use crate::schema::text::Via;
-use crate::schema::{Admin, Forwarding, Listener, ListenerTimeouts, Protocol, backlog_default};
+use crate::schema::{
+    Admin, Forwarding, Listener, ListenerTimeouts, Protocol, backlog_default, retry_after_default,
+};
 use crate::suggest;
+use crate::value::duration::Timespan;
 use crate::value::size::ByteSize;
 use crate::value::{address, field, network};
+
+/// RFC 9110 §10.2.3 counts in seconds.
+const RETRY_AFTER_MIN: Timespan = Timespan::from_secs(1);
+const RETRY_AFTER_MAX: Timespan = Timespan::from_secs(3600);
 
 pub(super) fn read(fields: &mut Fields<'_>, buffer_size: ByteSize) -> Option<Listener> {
     fields.require("bind", "\"0.0.0.0:8080\"");
@@ -17,11 +26,24 @@ pub(super) fn read(fields: &mut Fields<'_>, buffer_size: ByteSize) -> Option<Lis
     let protocol = read_protocol(fields);
     let internal = fields.boolean("internal", false);
     let backlog = fields.integer("backlog", 1..=u16::MAX, backlog_default());
-    let limits = fields.table("limits", |fields| read_head_limits(fields, buffer_size));
+    let retry_after =
+        fields.duration("retry_after", RETRY_AFTER_MIN..=RETRY_AFTER_MAX, retry_after_default());
+    let limits = fields.table("limits", |fields| read_listener(fields, buffer_size));
     let timeouts = fields.table("timeouts", read_timeouts).unwrap_or_default();
     let forwarding = fields.table("forwarding", read_forwarding).unwrap_or_default();
-    let limits = limits.unwrap_or_else(|| head_limits_default(buffer_size));
-    Some(Listener { bind: bind?, protocol, internal, backlog, limits, timeouts, forwarding })
+    let error_page = read_pages(fields);
+    let limits = limits.unwrap_or_else(|| listener_default(buffer_size));
+    Some(Listener {
+        bind: bind?,
+        protocol,
+        internal,
+        backlog,
+        retry_after,
+        limits,
+        timeouts,
+        forwarding,
+        error_page,
+    })
 }
 
 pub(super) fn read_admin(fields: &mut Fields<'_>) -> Admin {

@@ -3,7 +3,8 @@
 //! Never connects to one: whether it answers is found out by talking to it.
 
 use super::fields::{Fields, Item};
-use super::{TIMEOUT_MAX, TIMEOUT_MIN, head_limits_default, read_head_limits};
+use super::limits::{read_upstream, upstream_default};
+use super::{TIMEOUT_MAX, TIMEOUT_MIN};
 use crate::document::Value;
 use crate::schema::text::Target;
 use crate::schema::{Balance, Upstream, UpstreamTimeouts, idle_connections_default, idle_timeout_default};
@@ -13,14 +14,14 @@ use crate::value::size::ByteSize;
 
 pub(super) fn read(fields: &mut Fields<'_>, buffer_size: ByteSize) -> Option<Upstream> {
     fields.require("endpoints", "[\"10.0.0.1:8000\"]");
-    let limits = fields.table("limits", |fields| read_head_limits(fields, buffer_size));
+    let limits = fields.table("limits", |fields| read_upstream(fields, buffer_size));
     Some(Upstream {
         balance: read_balance(fields),
         endpoints: fields.items_some("endpoints").iter().filter_map(read_endpoint).collect(),
         idle_connections: fields.integer("idle_connections", 0..=u16::MAX, idle_connections_default()),
         idle_timeout: fields.duration("idle_timeout", TIMEOUT_MIN..=TIMEOUT_MAX, idle_timeout_default()),
         timeouts: fields.table("timeouts", read_timeouts).unwrap_or_default(),
-        limits: limits.unwrap_or_else(|| head_limits_default(buffer_size)),
+        limits: limits.unwrap_or_else(|| upstream_default(buffer_size)),
     })
 }
 

@@ -14,6 +14,7 @@ use tokio::time::MissedTickBehavior;
 use crate::Shared;
 use crate::catalogue::sum;
 use crate::latency::Latency;
+use crate::scarcity::Scarcity;
 
 /// Time between two rounds nobody asked for; the grain of the windows.
 const COLLECT_EVERY: Duration = Duration::from_secs(1);
@@ -132,9 +133,13 @@ pub(crate) async fn rounds(shared: Arc<Shared>) {
     let mut rounds = tokio::time::interval(COLLECT_EVERY);
     // A round that came late does not make the next ones hurry.
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut scarcity = Scarcity::default();
     loop {
         rounds.tick().await;
         shared.aggregator.lock().await.tick().await;
+        if let Some(news) = scarcity.tick(&shared) {
+            tracing::warn!("{news}");
+        }
     }
 }
 

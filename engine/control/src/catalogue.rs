@@ -71,11 +71,21 @@ pub(crate) static CORE: [Entry<CoreStats>; 14] = [
 ];
 
 /// What a core counts of a listener.
-pub(crate) static LISTENER: [Entry<ListenerCounters>; 8] = [
+pub(crate) static LISTENER: [Entry<ListenerCounters>; 10] = [
     counter("accepted", "Connections accepted", |listener| listener.accepted.value()),
     counter("accept_errors", "Errors of accept, mostly for want of descriptors", |listener| {
         listener.accept_errors.value()
     }),
+    counter(
+        "over_connections",
+        "Connections closed at once: the listener had as many as it may have",
+        |listener| listener.over_connections.value(),
+    ),
+    counter(
+        "over_connections_per_address",
+        "Connections closed at once: their address had as many as it may have",
+        |listener| listener.over_connections_per_address.value(),
+    ),
     counter("idle_timeouts", "Connections closed because they were idle too long", |listener| {
         listener.idle_timeouts.value()
     }),

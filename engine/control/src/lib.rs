@@ -3,13 +3,14 @@
 //! Never on the request path: no request waits for anything in here, however comfortable it makes itself.
 //!
 //! Suggested reading order: [`ControlSetup`] and [`spawn`], `lifecycle` (signals, drain, the end), `aggregate` and
-//! `latency`, `admin`, `catalogue` (every counter by name),
+//! `latency`, `scarcity`, `admin`, `catalogue` (every counter by name),
 //! `shards` (where they are), `stats` and `metrics` (two renderings).
 
 mod lifecycle;
 
 mod aggregate;
 mod latency;
+mod scarcity;
 
 mod admin;
 mod connections;

@@ -135,10 +135,10 @@ impl Scrape {
         let happened = |(_, count): &(&str, u64)| *count > 0;
         let help = "Exchanges that did not end as they should";
         families.counters("faults", help, self.shared.faults().map(labelled("fault")))?;
-        let help = "Request heads refused, by the rule they broke";
+        let help = "Requests refused, by the rule their head or body broke";
         let rejected = self.shared.requests_rejected().filter(happened);
         families.counters("requests_rejected", help, rejected.map(labelled("rule")))?;
-        let help = "Response heads refused, by the rule they broke";
+        let help = "Responses refused, by the rule their head or body broke";
         let rejected = self.shared.responses_rejected().filter(happened);
         families.counters("responses_rejected", help, rejected.map(labelled("rule")))
     }

@@ -2,6 +2,7 @@
 //!
 //! Never copies a counter: what is handed out is read in place.
 
+use proto::http1::chunked::ChunkRejected;
 use proto::http1::rejected::{RequestRejected, ResponseRejected};
 use proxy::outcome::Fault;
 use proxy::stats::{ChannelCounters, CoreStats, EndpointCounters, ListenerCounters};
@@ -56,18 +57,33 @@ impl Shared {
             .map(|(index, name)| (name, self.cores().map(|core| core.faults[index].value()).sum()))
     }
 
-    /// Refused request heads by rule.
-    pub(crate) fn requests_rejected(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        RequestRejected::all().map(|rule| {
-            (rule.name(), self.cores().map(|core| core.requests_rejected[rule.index()].value()).sum())
-        })
+    /// Faults of one kind.
+    pub(crate) fn fault(&self, name: &str) -> u64 {
+        self.faults().filter(|(fault, _)| *fault == name).map(|(_, count)| count).sum()
     }
 
-    /// Refused response heads by rule.
+    /// Refused requests by the rule that their head or body broke.
+    pub(crate) fn requests_rejected(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let heads = RequestRejected::all().map(|rule| {
+            (rule.name(), self.cores().map(|core| core.requests_rejected[rule.index()].value()).sum())
+        });
+        heads.chain(self.bodies_rejected(|core, rule| core.request_bodies_rejected[rule].value()))
+    }
+
+    /// Refused responses by the rule that their head or body broke.
     pub(crate) fn responses_rejected(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        ResponseRejected::all().map(|rule| {
+        let heads = ResponseRejected::all().map(|rule| {
             (rule.name(), self.cores().map(|core| core.responses_rejected[rule.index()].value()).sum())
-        })
+        });
+        heads.chain(self.bodies_rejected(|core, rule| core.response_bodies_rejected[rule].value()))
+    }
+
+    fn bodies_rejected(
+        &self,
+        count: fn(&CoreStats, usize) -> u64,
+    ) -> impl Iterator<Item = (&'static str, u64)> {
+        let rules = ChunkRejected::ALL.iter().enumerate();
+        rules.map(move |(index, rule)| (rule.name(), self.cores().map(|core| count(core, index)).sum()))
     }
 
     /// The configuration's fingerprint as it is shown.
@@ -84,4 +100,32 @@ pub(crate) fn responses<'s, Shards: Iterator<Item = &'s ChannelCounters>>(
         .into_iter()
         .enumerate()
         .map(move |(index, class)| (class, shards().map(|channel| channel.responses[index].value()).sum()))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing;
+
+    /// A series is told by its rule alone: one name for two would be one series twice.
+    #[test]
+    fn no_two_rules_of_a_side_bear_the_same_name() {
+        let (shared, _cores) = testing::shared(1);
+        for rules in [shared.requests_rejected().collect::<Vec<_>>(), shared.responses_rejected().collect()] {
+            let mut names: Vec<_> = rules.iter().map(|(name, _)| name).collect();
+            names.sort_unstable();
+            names.dedup();
+            assert_eq!(names.len(), rules.len());
+        }
+    }
+
+    #[test]
+    fn bodies_count_beside_heads() {
+        let (shared, _cores) = testing::shared(2);
+        let [first, second] = [0, 1].map(|core| &shared.fellows[core].stats.request_bodies_rejected[0]);
+        first.add(1);
+        second.add(2);
+        let counted = shared.requests_rejected().filter(|(_, count)| *count > 0);
+        assert_eq!(counted.collect::<Vec<_>>(), [("chunk_size_invalid", 3)]);
+        assert_eq!(shared.responses_rejected().map(|(_, count)| count).sum::<u64>(), 0);
+    }
 }

@@ -5,7 +5,7 @@
 use std::ops::Range;
 
 use arrayvec::ArrayVec;
-use proto::http1::chunked::{ChunkRejected, ChunkedScanner, Mode};
+use proto::http1::chunked::{ChunkRejected, ChunkedScanner, Limits, Mode};
 use proto::http1::framing::{RequestFraming, ResponseFraming};
 
 /// Most separate stretches of one buffer that go out in one send. A buffer is one stretch unless chunk framing is
@@ -33,19 +33,20 @@ pub(crate) enum Body {
 pub(crate) struct Truncated;
 
 impl Body {
-    pub(crate) fn of_request(framing: RequestFraming) -> Self {
+    /// `limits` are kept where the length is not known beforehand.
+    pub(crate) fn of_request(framing: RequestFraming, limits: Limits) -> Self {
         match framing {
             RequestFraming::None | RequestFraming::Length(0) => Self::Done,
             RequestFraming::Length(bytes) => Self::Length(bytes),
-            RequestFraming::Chunked => Self::Chunked(ChunkedScanner::new()),
+            RequestFraming::Chunked => Self::Chunked(ChunkedScanner::within(limits)),
         }
     }
 
-    pub(crate) fn of_response(framing: ResponseFraming) -> Self {
+    pub(crate) fn of_response(framing: ResponseFraming, limits: Limits) -> Self {
         match framing {
             ResponseFraming::None | ResponseFraming::Length(0) => Self::Done,
             ResponseFraming::Length(bytes) => Self::Length(bytes),
-            ResponseFraming::Chunked => Self::Chunked(ChunkedScanner::new()),
+            ResponseFraming::Chunked => Self::Chunked(ChunkedScanner::within(limits)),
             ResponseFraming::UntilClose => Self::UntilClose,
         }
     }
@@ -111,7 +112,7 @@ mod tests {
 
     #[test]
     fn a_length_ends_where_it_says() {
-        let mut body = Body::of_request(RequestFraming::Length(5));
+        let mut body = Body::of_request(RequestFraming::Length(5), Limits::default());
         let mut ranges = Ranges::new();
         assert_eq!(body.pass(b"abc", Mode::Framed, &mut ranges), Ok(3));
         assert!(body.end().is_err());
@@ -123,7 +124,7 @@ mod tests {
 
     #[test]
     fn until_close_ends_only_there() {
-        let mut body = Body::of_response(ResponseFraming::UntilClose);
+        let mut body = Body::of_response(ResponseFraming::UntilClose, Limits::default());
         let mut ranges = Ranges::new();
         assert_eq!(body.pass(b"abc", Mode::DataOnly, &mut ranges), Ok(3));
         assert!(!body.is_done());

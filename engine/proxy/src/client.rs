@@ -11,8 +11,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::snapshot::{Listener, ListenerId};
+use proto::http1::head::EMPTY_LINES_MAX;
 use runtime::{Chunk, ParkEvent, Parked, Stream};
 
+use crate::admission::Permit;
 use crate::core_main::CoreState;
 use crate::exchange::exchange;
 use crate::stats::{CoreStats, ListenerCounters};
@@ -36,6 +38,10 @@ pub(crate) struct Client {
     pub(crate) peer: SocketAddr,
     /// Bytes received beyond the last request: the next one, or its beginning.
     pub(crate) unread: Option<Chunk>,
+    /// Requests begun on this connection.
+    requests: u64,
+    /// Requests in a row that were there before the one ahead of them was answered.
+    pipelined: u32,
     open: Open,
 }
 
@@ -43,11 +49,13 @@ pub(crate) struct Client {
 struct Open {
     stats: Arc<CoreStats>,
     listener: ListenerId,
+    /// Held as long as the connection is open.
+    _permit: Option<Permit>,
 }
 
 impl Open {
-    fn new(stats: &Arc<CoreStats>, listener: ListenerId) -> Self {
-        let open = Self { stats: Arc::clone(stats), listener };
+    fn new(stats: &Arc<CoreStats>, listener: ListenerId, permit: Option<Permit>) -> Self {
+        let open = Self { stats: Arc::clone(stats), listener, _permit: permit };
         open.counters().connections_open.add(1);
         open
     }
@@ -72,12 +80,15 @@ pub(crate) enum Next {
     Close,
     /// Ends although the client may be sending: its bytes are read and dropped for a while.
     Linger,
+    /// Ends at once, with a reset: its last answer must not look whole.
+    Cut,
 }
 
 /// A connection between two requests.
 struct Waiting {
     parked: Parked,
     peer: SocketAddr,
+    requests: u64,
     open: Open,
 }
 
@@ -93,9 +104,11 @@ impl Client {
         stream: Stream,
         peer: SocketAddr,
         listener: ListenerId,
+        permit: Option<Permit>,
         stats: &Arc<CoreStats>,
     ) -> Self {
-        Self { stream, peer, unread: None, open: Open::new(stats, listener) }
+        let open = Open::new(stats, listener, permit);
+        Self { stream, peer, unread: None, requests: 0, pipelined: 0, open }
     }
 
     pub(crate) fn listener(&self) -> ListenerId {
@@ -111,16 +124,21 @@ impl Client {
         self.open.counters()
     }
 
-    /// Whether the connection ends with the exchange it carries, because the core drains.
+    /// Whether the connection ends with the exchange it carries: because the core drains, or the client has had its
+    /// share.
     pub(crate) fn is_last_exchange(&self, state: &CoreState) -> bool {
-        state.closes(self.open.listener)
+        let limits = &self.settings(state).limits;
+        self.requests >= limits.requests_max
+            || self.pipelined >= limits.pipelined_max
+            || state.closes(self.open.listener)
     }
 
     /// Waits for the next request without a task.
     pub(crate) fn park(self, state: &CoreState) {
         let idle_timeout = self.settings(state).timeouts.idle;
-        let timeout = if self.is_last_exchange(state) { idle_timeout.min(LAST_WAIT) } else { idle_timeout };
-        let Self { stream, peer, open, .. } = self;
+        let is_last_wait = state.closes(self.open.listener);
+        let timeout = if is_last_wait { idle_timeout.min(LAST_WAIT) } else { idle_timeout };
+        let Self { stream, peer, requests, open, .. } = self;
         stream.set_recv_deadline(state.core.turn_time() + timeout);
         let index = state.clients.free.borrow_mut().pop();
         let mut waiting = state.clients.waiting.borrow_mut();
@@ -128,20 +146,22 @@ impl Client {
             waiting.push(None);
             waiting.len() as u32 - 1
         });
-        waiting[index as usize] = Some(Waiting { parked: stream.park(index), peer, open });
+        waiting[index as usize] = Some(Waiting { parked: stream.park(index), peer, requests, open });
     }
 }
 
 impl Clients {
     /// A parked connection came back.
     pub(crate) fn wake(state: &Rc<CoreState>, stream: Stream, tag: u32, event: ParkEvent) {
-        let Some(Waiting { peer, open, .. }) = state.clients.waiting.borrow_mut()[tag as usize].take() else {
+        let Some(Waiting { peer, requests, open, .. }) =
+            state.clients.waiting.borrow_mut()[tag as usize].take()
+        else {
             return;
         };
         state.clients.free.borrow_mut().push(tag);
         match event {
             ParkEvent::Readable => {
-                let client = Client { stream, peer, unread: None, open };
+                let client = Client { stream, peer, unread: None, requests, pipelined: 0, open };
                 state.core.spawn(serve(Rc::clone(state), client));
             }
             ParkEvent::Deadline if state.closes(open.listener) => {}
@@ -184,6 +204,7 @@ async fn serve(state: Rc<CoreState>, mut client: Client) {
                 Waited::Late => break Next::Keep,
             }
         }
+        client.requests += 1;
         // Taken for each request anew: the one given back last is still in the cache.
         let mut workspace = state.workspaces.take();
         let next = exchange(&state, &mut client, &mut workspace).await;
@@ -192,6 +213,10 @@ async fn serve(state: Rc<CoreState>, mut client: Client) {
             // A pipelined request is there already; others get their turn first.
             Next::Keep if client.unread.is_some() => {
                 client.unread = client.unread.take().and_then(without_empty_lines);
+                client.pipelined += 1;
+                if client.unread.is_none() {
+                    client.stream.set_recv_deadline(state.core.turn_time() + WAIT_IN_TASK);
+                }
                 state.core.yield_now().await;
             }
             Next::Keep if state.lingering.get() < WAITING_TASKS_MAX => {
@@ -204,13 +229,14 @@ async fn serve(state: Rc<CoreState>, mut client: Client) {
         Next::Keep => client.park(&state),
         // Closed with unread bytes, the kernel would answer them with a reset.
         Next::Close if client.unread.is_some() || !client.stream.is_quiet() => linger(&state, client).await,
-        Next::Close => {}
+        Next::Close | Next::Cut => {}
         Next::Linger => linger(&state, client).await,
     }
 }
 
 async fn first_bytes(state: &CoreState, client: &mut Client) -> Waited {
     let _waiting = WaitingTask::new(&state.lingering);
+    client.pipelined = 0;
     while client.unread.is_none() {
         match client.stream.recv().await {
             Ok(Some(chunk)) => {
@@ -224,12 +250,11 @@ async fn first_bytes(state: &CoreState, client: &mut Client) -> Waited {
     Waited::Bytes
 }
 
-/// Takes off empty lines, which some clients send after a body and which begin no request (RFC 9112 §2.2).
-fn without_empty_lines(mut chunk: Chunk) -> Option<Chunk> {
-    while chunk.starts_with(b"\r\n") {
-        chunk.consume(2);
-    }
-    (!chunk.is_empty()).then_some(chunk)
+/// Drops empty lines with nothing behind them, which some clients send after a body and which begin no request
+/// (RFC 9112 §2.2). With something behind them, or too many, they are the parser's to judge.
+fn without_empty_lines(chunk: Chunk) -> Option<Chunk> {
+    let is_dropped = chunk.len() <= 2 * EMPTY_LINES_MAX && chunk.chunks(2).all(|line| line == b"\r\n");
+    (!is_dropped).then_some(chunk)
 }
 
 /// Counts a task that waits for a request, however the wait ends.
@@ -256,6 +281,7 @@ async fn linger(state: &CoreState, client: Client) {
     client.stream.set_recv_deadline(state.core.turn_time() + LINGER_MAX);
     let mut dropped = 0;
     while let Ok(Some(chunk)) = client.stream.recv().await {
+        client.counters().bytes_received.add(chunk.len() as u64);
         dropped += chunk.len();
         if dropped > LINGER_BYTES_MAX {
             return;

@@ -4,7 +4,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,9 +14,11 @@ use std::time::Duration;
 use config::snapshot::{Listener, ListenerId, Snapshot};
 use proto::matching::MatchCaches;
 use runtime::mailbox::{Receiver, Sender};
-use runtime::{Core, CoreConfig, Instant};
+use runtime::{Core, CoreConfig, Handle, Instant};
 
+use crate::admission::Admission;
 use crate::client::Clients;
+use crate::date::DateText;
 use crate::exchange::Route;
 use crate::listener;
 use crate::message::CoreMessage;
@@ -36,7 +38,7 @@ pub struct CoreSetup {
     /// The configuration.
     pub snapshot: Arc<Snapshot>,
     /// This core's own listening sockets.
-    pub listeners: Vec<(ListenerId, TcpListener)>,
+    pub listeners: Vec<(ListenerId, Handle)>,
     /// Where each endpoint is, by [`config::snapshot::EndpointId`].
     pub endpoint_addresses: Arc<[SocketAddr]>,
     /// Where this core counts; also `fellows[index].stats`.
@@ -45,6 +47,8 @@ pub struct CoreSetup {
     pub mailbox: Receiver<CoreMessage>,
     /// All cores by index, this one included.
     pub fellows: Arc<[Fellow]>,
+    /// The connections of the process; the same for all cores.
+    pub admission: Arc<Admission>,
 }
 
 /// What a core knows of another.
@@ -62,12 +66,15 @@ pub(crate) struct CoreState {
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) stats: Arc<CoreStats>,
     pub(crate) fellows: Arc<[Fellow]>,
+    pub(crate) admission: Arc<Admission>,
     pub(crate) clients: Clients,
     pub(crate) upstreams: Upstreams,
     /// `Host` for requests of HTTP/1.0 without one, by endpoint: the endpoint's own address.
     pub(crate) host_fallbacks: Box<[String]>,
     pub(crate) workspaces: Workspaces,
     pub(crate) match_caches: RefCell<MatchCaches>,
+    /// What answers without a `Date` are given.
+    pub(crate) date: DateText,
     pub(crate) histograms: RefCell<Box<HistogramSet>>,
     pub(crate) drain: Drain,
     /// Listeners that a drain closes and that are still open.
@@ -105,55 +112,66 @@ impl CoreState {
 /// # Errors
 /// When the driver cannot be set up or fails.
 pub fn serve(setup: CoreSetup) -> io::Result<()> {
-    let CoreSetup { config, snapshot, listeners, endpoint_addresses, stats, mailbox, fellows } = setup;
     let failure = Rc::new(Cell::new(None));
     let failed = Rc::clone(&failure);
-    runtime::run(config, move |core| async move {
-        let upstreams = Upstreams::new(&core, &snapshot, &stats, &endpoint_addresses, UPSTREAM_TAG);
-        let state = Rc::new(CoreState {
-            match_caches: RefCell::new(snapshot.channel_table.caches()),
-            histograms: RefCell::new(Box::new(HistogramSet::new(snapshot.channels.len()))),
-            clients: Clients::default(),
-            host_fallbacks: endpoint_addresses.iter().map(SocketAddr::to_string).collect(),
-            upstreams,
-            workspaces: Workspaces::default(),
-            drain: Drain::default(),
-            accepting: Cell::new(0),
-            set_aside: SetAside::default(),
-            lingering: Cell::new(0),
-            core,
-            snapshot,
-            stats,
-            fellows,
-        });
-        let parked = Rc::clone(&state);
-        state.core.on_parked(move |stream, tag, event| {
-            if tag & UPSTREAM_TAG != 0 {
-                drop(stream);
-                parked.upstreams.discard_idle(tag);
-            } else {
-                Clients::wake(&parked, stream, tag, event);
-            }
-        });
-        for (id, socket) in listeners {
-            if let Err(error) = listener::open(&state, id, socket) {
-                failed.set(Some(error));
-                return;
-            }
+    runtime::run(setup.config.clone(), move |core| async move {
+        if let Err(error) = serve_on(core, setup).await {
+            failed.set(Some(error));
         }
-        state.core.spawn(read_mail(Rc::clone(&state), mailbox));
-        let timeout = state.drain.begun().await;
-        finish(&state, timeout).await;
     })?;
     failure.take().map_or(Ok(()), Err)
+}
+
+/// What [`serve`] does, on a core that runs already; its configuration in `setup` is not looked at again.
+///
+/// # Errors
+/// When the driver refuses a listener.
+pub async fn serve_on(core: Core, setup: CoreSetup) -> io::Result<()> {
+    let CoreSetup { config: _, snapshot, listeners, endpoint_addresses, stats, mailbox, fellows, admission } =
+        setup;
+    let upstreams = Upstreams::new(&core, &snapshot, &stats, &endpoint_addresses, UPSTREAM_TAG);
+    let state = Rc::new(CoreState {
+        match_caches: RefCell::new(snapshot.channel_table.caches()),
+        histograms: RefCell::new(Box::new(HistogramSet::new(snapshot.channels.len()))),
+        clients: Clients::default(),
+        host_fallbacks: endpoint_addresses.iter().map(SocketAddr::to_string).collect(),
+        upstreams,
+        workspaces: Workspaces::default(),
+        date: DateText::default(),
+        drain: Drain::default(),
+        accepting: Cell::new(0),
+        set_aside: SetAside::default(),
+        lingering: Cell::new(0),
+        core,
+        snapshot,
+        stats,
+        fellows,
+        admission,
+    });
+    let parked = Rc::clone(&state);
+    state.core.on_parked(move |stream, tag, event| {
+        if tag & UPSTREAM_TAG != 0 {
+            drop(stream);
+            parked.upstreams.discard_idle(tag);
+        } else {
+            Clients::wake(&parked, stream, tag, event);
+        }
+    });
+    for (id, socket) in listeners {
+        listener::open(&state, id, socket)?;
+    }
+    state.core.spawn(read_mail(Rc::clone(&state), mailbox));
+    let timeout = state.drain.begun().await;
+    finish(&state, timeout).await;
+    Ok(())
 }
 
 /// Does what the core is told. While it drains too: another core may not know yet, and hand connections over.
 async fn read_mail(state: Rc<CoreState>, mailbox: Receiver<CoreMessage>) {
     loop {
         match mailbox.recv(&state.core).await {
-            CoreMessage::Adopt { fd, peer, listener } => {
-                listener::adopt(&state, fd, peer, listener);
+            CoreMessage::Adopt { fd, peer, listener, permit } => {
+                listener::adopt(&state, fd, peer, listener, permit);
                 // Counted last: until then nobody takes the connection for gone.
                 state.stats.taken_over.add(1);
             }

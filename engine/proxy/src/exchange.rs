@@ -10,8 +10,10 @@ use std::task::Poll;
 use std::time::Duration;
 
 use config::snapshot::{Action, Channel, ChannelId, EndpointId, ListenerId, Upstream, UpstreamId};
-use proto::http1::head::Method;
-use proto::http1::persist::Persistence;
+use proto::http1::chunked::Limits;
+use proto::http1::framing::{Delivery, RequestFraming};
+use proto::http1::head::{Method, RequestHead};
+use proto::http1::persist::{Persistence, decide_downstream};
 use proto::matching::Query;
 use runtime::{Chunk, Instant};
 
@@ -36,6 +38,8 @@ pub(crate) struct Route<'a> {
     pub(crate) began: Instant,
     /// When the exchange must be over.
     pub(crate) total: Instant,
+    /// How long the request's body may be.
+    pub(crate) body_limits: Limits,
 }
 
 /// Serves one request of `client`, whose first bytes are in [`Client::unread`].
@@ -49,29 +53,39 @@ pub(crate) async fn exchange(state: &CoreState, client: &mut Client, work: &mut 
             if matches!(fault, Fault::RequestRejected(_)) {
                 client.counters().requests.add(1);
             }
-            return answer::refuse(state, client, None, fault, work).await;
+            return answer::refuse(state, client, None, None, fault, work).await;
         }
     };
     let began = state.core.now();
     let listener = client.listener();
     let _in_progress = InProgress::new(&state.stats.listeners[usize::from(listener.0)]);
 
+    if work.request.max_forwards == Some(0) {
+        let rest = Rest::after_head(&work.request, chunk);
+        return answer::last_hop(state, client, rest, work).await;
+    }
+
     // 2. The channel.
     let id = match find_channel(state, listener, &chunk, work) {
         Ok(id) => id,
         Err(fault) => {
             state.stats.count_fault(fault);
-            let rest = Rest::after_head(&work.request, chunk);
-            return answer::refuse(state, client, Some(rest), fault, work).await;
+            let rest = Some(unforwarded(chunk, work));
+            return answer::refuse(state, client, None, rest, fault, work).await;
         }
     };
     let channel = &state.snapshot.channels[usize::from(id.0)];
     let counters = &state.stats.channels[usize::from(id.0)];
     let total = channel.total_timeout.map_or(Instant::FAR_FUTURE, |limit| began + limit);
-    let route = Route { channel, id, counters, began, total };
+    let body_limits = request::body_limits(state, client, channel);
+    let route = Route { channel, id, counters, began, total, body_limits };
 
     // 3. What the channel does with it.
     let outcome = match &route.channel.action {
+        _ if is_too_large(work.request.framing, &body_limits) => {
+            let rest = Answerable::Yes(Some(unforwarded(chunk, work)));
+            Err(Failed { fault: Fault::RequestBodyTooLarge, rest })
+        }
         Action::Respond(response) => {
             let rest = Rest::after_head(&work.request, chunk);
             Ok(answer::respond(state, client, &route, rest, response, work).await)
@@ -89,10 +103,15 @@ pub(crate) async fn exchange(state: &CoreState, client: &mut Client, work: &mut 
             match rest {
                 Answerable::Yes(rest) => {
                     response::count_answer(counters, fault.status());
-                    answer::refuse(state, client, rest, fault, work).await
+                    answer::refuse(state, client, Some(channel), rest, fault, work).await
                 }
                 // The client has part of an answer: only cutting it off tells that the rest will not come.
                 Answerable::No => Next::Close,
+                Answerable::Cut => {
+                    // Where that is refused the answer looks whole: HTTP/1.0 has no other means.
+                    let _ = client.stream.reset_on_close();
+                    Next::Cut
+                }
             }
         }
     };
@@ -112,6 +131,20 @@ enum Answerable {
     Yes(Option<Rest>),
     /// Part of an answer was sent.
     No,
+    /// Part of an answer was sent whose end is that of the connection.
+    Cut,
+}
+
+/// What is left of a request that goes nowhere. Its head is kept as what the answer goes by.
+fn unforwarded(chunk: Chunk, work: &mut Workspace) -> Rest {
+    work.request_text.clear();
+    work.request_text.extend_from_slice(&chunk[..work.request.head_bytes as usize]);
+    Rest::after_head(&work.request, chunk)
+}
+
+/// Whether a body says of itself that it is longer than allowed.
+fn is_too_large(framing: RequestFraming, limits: &Limits) -> bool {
+    matches!(framing, RequestFraming::Length(bytes) if bytes > limits.body_bytes_max)
 }
 
 fn find_channel(
@@ -148,7 +181,7 @@ async fn forward(
 
     // 1. The rewritten head, and what is at hand of the body, over a connection.
     request::rewrite(state, client, settings, &chunk, work);
-    let mut body = Body::of_request(work.request.framing);
+    let mut body = Body::of_request(work.request.framing, route.body_limits);
     let sent = send_request(state, client, route, upstream, &mut body, chunk, work).await;
     let SentRequest { mut connection, connected_at, mut rest } = match sent {
         Ok(sent) => sent,
@@ -180,15 +213,23 @@ async fn forward(
             Ok(match persistence {
                 _ if !is_request_over => Next::Linger,
                 Persistence::Keep => Next::Keep,
+                // Its next request may be on its way, and must not meet a closed socket: RFC 9112 §9.6.
+                Persistence::Close if wants_more(&work.request) => Next::Linger,
                 Persistence::Close => Next::Close,
             })
         }
+        Err(fault) if progress.ends_with_connection.get() => Err(Failed { fault, rest: Answerable::Cut }),
         Err(fault) if progress.is_answer_begun.get() => Err(Failed { fault, rest: Answerable::No }),
         Err(fault) => {
             let rest = is_request_over.then(|| Rest { body: Body::Done, at_hand: client.unread.take() });
             Err(Failed { fault, rest: Answerable::Yes(rest) })
         }
     }
+}
+
+/// Whether the client takes its connection for one that is kept.
+fn wants_more(request: &RequestHead) -> bool {
+    decide_downstream(request, Delivery::None) == Persistence::Keep
 }
 
 /// A request that is on its way.
@@ -217,6 +258,11 @@ async fn send_request(
     work: &mut Workspace,
 ) -> Result<SentRequest, Unsent> {
     let settings = &state.snapshot.upstreams[usize::from(upstream.0)];
+    // Before a connection is spent on a body that breaks a rule.
+    let at_hand = match request::take_body_at_hand(body, &chunk, work) {
+        Ok(at_hand) => at_hand,
+        Err(fault) => return Err(Unsent { fault, chunk: None }),
+    };
     let found = match state.upstreams.reuse(upstream) {
         Ok(connection) => {
             // Not worth a look at the clock.
@@ -231,10 +277,6 @@ async fn send_request(
     let (mut connection, mut connected_at) = match found {
         Ok(found) => found,
         Err(fault) => return Err(Unsent { fault, chunk: Some(chunk) }),
-    };
-    let at_hand = match request::take_body_at_hand(body, &chunk, work) {
-        Ok(at_hand) => at_hand,
-        Err(fault) => return Err(Unsent { fault, chunk: None }),
     };
     let mut parcel = Parcel {
         text: &work.request_text,

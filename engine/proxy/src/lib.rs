@@ -3,12 +3,14 @@
 //! Never parses configuration, opens a file or talks to a store; never waits for control.
 //!
 //! Suggested reading order: `exchange` (one request, top to bottom), `request` and `response` (its two sides),
-//! `client` (the connection around it), `upstream` (the pool), `relay` and `body`, [`outcome`], [`stats`],
-//! [`core_main`].
+//! `client` (the connection around it), `upstream` (the pool), `relay` and `body`, `answer`, `error_answer`
+//! and `date`, [`outcome`], [`stats`], `listener` and [`admission`], [`core_main`].
 
 mod answer;
 mod body;
 mod client;
+mod date;
+mod error_answer;
 mod exchange;
 mod listener;
 mod relay;
@@ -17,9 +19,10 @@ mod response;
 mod upstream;
 mod workspace;
 
+pub mod admission;
 pub mod core_main;
 pub mod message;
 pub mod outcome;
 pub mod stats;
 
-pub use crate::core_main::{CoreSetup, Fellow, serve};
+pub use crate::core_main::{CoreSetup, Fellow, serve, serve_on};

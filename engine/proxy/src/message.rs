@@ -3,11 +3,12 @@
 //! Never anything that a request waits for.
 
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use config::snapshot::ListenerId;
+use runtime::Handle;
 
+use crate::admission::Permit;
 use crate::stats::{CollectedQueue, HistogramSet};
 
 /// A message to a core.
@@ -16,11 +17,13 @@ pub enum CoreMessage {
     /// Serve a connection that another core has accepted.
     Adopt {
         /// The socket, non-blocking.
-        fd: OwnedFd,
+        fd: Handle,
         /// The client's address.
         peer: SocketAddr,
         /// The listener it came in through.
         listener: ListenerId,
+        /// Its right to be there, where that is bounded.
+        permit: Option<Permit>,
     },
     /// Record into `empty` from now on and put the set used so far into `reply`.
     CollectHistograms {

@@ -25,10 +25,14 @@ pub enum Fault {
     RequestRejected(RequestRejected),
     /// The request's chunked body broke a rule: 400.
     RequestBodyRejected(ChunkRejected),
+    /// The request's body is longer than allowed: 413.
+    RequestBodyTooLarge,
     /// The head was not complete in time: 408.
     HeadTimeout,
     /// The client stopped sending its body: 408.
     RequestBodyTimeout,
+    /// The client sent its body too slowly: 408.
+    RequestBodySlow,
     /// The client closed or broke the connection before its request was complete.
     ClientGone,
     /// The client closed or broke the connection before it had its answer.
@@ -39,6 +43,8 @@ pub enum Fault {
     TunnelRefused,
     /// No channel matches: 404.
     NoChannel,
+    /// No descriptor, port or memory was left for a connection to an endpoint: 503.
+    ResourcesExhausted,
     /// No connection to any endpoint tried: 502.
     ConnectFailed,
     /// No connection within the upstream's `connect` timeout: 504.
@@ -59,6 +65,8 @@ pub enum Fault {
     ResponseTruncated,
     /// The endpoint switched protocols though nobody had asked: 502.
     UnaskedUpgrade,
+    /// The endpoint sent interim answers without end: 502.
+    InterimAnswersTooMany,
     /// The channel's total time was over: 504, or an incomplete answer.
     TotalTimeout,
 }
@@ -68,7 +76,7 @@ impl Fault {
     pub const COUNT: usize = Self::NAMES.len();
 
     /// Names of all kinds by [`Self::index`], as exported.
-    pub const NAMES: [&'static str; 20] = [
+    pub const NAMES: [&'static str; 24] = [
         "request_rejected",
         "request_body_rejected",
         "head_timeout",
@@ -89,6 +97,10 @@ impl Fault {
         "response_truncated",
         "unasked_upgrade",
         "total_timeout",
+        "request_body_too_large",
+        "request_body_slow",
+        "resources_exhausted",
+        "interim_answers_too_many",
     ];
 
     /// Index of this kind among [`Self::NAMES`].
@@ -115,6 +127,10 @@ impl Fault {
             Self::ResponseTruncated => 17,
             Self::UnaskedUpgrade => 18,
             Self::TotalTimeout => 19,
+            Self::RequestBodyTooLarge => 20,
+            Self::RequestBodySlow => 21,
+            Self::ResourcesExhausted => 22,
+            Self::InterimAnswersTooMany => 23,
         }
     }
 
@@ -124,19 +140,29 @@ impl Fault {
         Self::NAMES[self.index()]
     }
 
+    /// What a broken rule of a request's chunked body comes to.
+    pub(crate) const fn of_request_body(rule: ChunkRejected) -> Self {
+        match rule {
+            ChunkRejected::BodyTooLarge => Self::RequestBodyTooLarge,
+            rule => Self::RequestBodyRejected(rule),
+        }
+    }
+
     /// Whose fault it was.
     #[must_use]
     pub const fn side(self) -> Side {
         match self {
             Self::RequestRejected(_)
             | Self::RequestBodyRejected(_)
+            | Self::RequestBodyTooLarge
             | Self::HeadTimeout
             | Self::RequestBodyTimeout
+            | Self::RequestBodySlow
             | Self::ClientGone
             | Self::ClientGoneInResponse
             | Self::ClientSendTimeout
             | Self::TunnelRefused => Side::Downstream,
-            Self::NoChannel | Self::TotalTimeout => Side::Internal,
+            Self::NoChannel | Self::ResourcesExhausted | Self::TotalTimeout => Side::Internal,
             Self::ConnectFailed
             | Self::ConnectTimeout
             | Self::UpstreamGone
@@ -146,7 +172,8 @@ impl Fault {
             | Self::ResponseBodyRejected(_)
             | Self::ResponseTimeout
             | Self::ResponseTruncated
-            | Self::UnaskedUpgrade => Side::Upstream,
+            | Self::UnaskedUpgrade
+            | Self::InterimAnswersTooMany => Side::Upstream,
         }
     }
 
@@ -156,7 +183,8 @@ impl Fault {
         match self {
             Self::RequestRejected(rule) => Some(rule.status()),
             Self::RequestBodyRejected(_) => Some(400),
-            Self::HeadTimeout | Self::RequestBodyTimeout => Some(408),
+            Self::HeadTimeout | Self::RequestBodyTimeout | Self::RequestBodySlow => Some(408),
+            Self::RequestBodyTooLarge => Some(413),
             Self::ClientGone | Self::ClientGoneInResponse | Self::ClientSendTimeout => None,
             Self::TunnelRefused => Some(501),
             Self::NoChannel => Some(404),
@@ -165,7 +193,9 @@ impl Fault {
             | Self::ResponseRejected(_)
             | Self::ResponseBodyRejected(_)
             | Self::ResponseTruncated
-            | Self::UnaskedUpgrade => Some(502),
+            | Self::UnaskedUpgrade
+            | Self::InterimAnswersTooMany => Some(502),
+            Self::ResourcesExhausted => Some(503),
             Self::ConnectTimeout
             | Self::UpstreamSendTimeout
             | Self::FirstByteTimeout
@@ -184,6 +214,16 @@ impl Fault {
 /// Tells a passed deadline from a broken connection.
 pub(crate) fn fault_of(error: &io::Error, timeout: Fault, gone: Fault) -> Fault {
     if error.kind() == io::ErrorKind::TimedOut { timeout } else { gone }
+}
+
+/// Whether the kernel had nothing left to give: descriptors, of the process or of the system, ports, buffers, memory.
+pub(crate) fn is_exhaustion(error: &io::Error) -> bool {
+    /// errno(3), the numbers of Linux.
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    const ENOBUFS: i32 = 105;
+    matches!(error.kind(), io::ErrorKind::AddrNotAvailable | io::ErrorKind::OutOfMemory)
+        || matches!(error.raw_os_error(), Some(ENFILE | EMFILE | ENOBUFS))
 }
 
 #[cfg(test)]
@@ -205,6 +245,7 @@ mod tests {
         let timeouts = [
             (Fault::HeadTimeout, Some(408)),
             (Fault::RequestBodyTimeout, Some(408)),
+            (Fault::RequestBodySlow, Some(408)),
             (Fault::ClientSendTimeout, None),
             (Fault::ConnectTimeout, Some(504)),
             (Fault::UpstreamSendTimeout, Some(504)),

@@ -47,6 +47,8 @@ impl Coding {
 pub(crate) enum Broken {
     /// The sending side failed or ran into its deadline.
     Source(io::Error),
+    /// The sending side is slower than [`Way::bytes_per_second_min`].
+    Slow,
     /// The sending side closed before the body's end.
     Truncated,
     /// The sending side's chunks break a rule.
@@ -97,6 +99,10 @@ impl Parcel<'_> {
     /// Sends what the kernel takes at once, without the first `sent` bytes; true when all of it is gone. Slices live
     /// on the stack, never across a wait.
     pub(crate) fn try_send(&self, sink: &Stream, sent: &mut usize) -> io::Result<bool> {
+        if self.ranges.is_empty() {
+            // Nearly every small message: its head has been put together with its body.
+            return send_slices(sink, &mut [IoSlice::new(self.text)], sent);
+        }
         let mut header = [0; CHUNK_HEADER_BYTES_MAX];
         let mut slices = self.slices(&mut header);
         send_slices(sink, &mut slices, sent)
@@ -146,6 +152,23 @@ impl Parcel<'_> {
     }
 }
 
+/// How fast a source is. Its own time alone counts, not the time in which the sink took nothing.
+#[derive(Default)]
+struct Pace {
+    waited: Duration,
+    bytes: u64,
+}
+
+impl Pace {
+    /// How much longer the source may take for its next bytes.
+    fn left(&self, way: &Way<'_>) -> Duration {
+        let Some(earned) = self.bytes.checked_div(u64::from(way.bytes_per_second_min)) else {
+            return Duration::MAX;
+        };
+        (way.recv_timeout + Duration::from_secs(earned)).saturating_sub(self.waited)
+    }
+}
+
 /// One direction of an exchange.
 pub(crate) struct Way<'a> {
     pub(crate) core: &'a Core,
@@ -153,6 +176,8 @@ pub(crate) struct Way<'a> {
     pub(crate) sink: &'a Stream,
     /// Longest wait for the next bytes of the source.
     pub(crate) recv_timeout: Duration,
+    /// Bytes that each second must bring on average, once the source has been waited for that long; zero for any.
+    pub(crate) bytes_per_second_min: u32,
     /// Longest wait for the sink to take bytes.
     pub(crate) send_timeout: Duration,
     /// The end of the exchange, whatever happens.
@@ -172,10 +197,11 @@ impl Way<'_> {
         mut at_hand: Option<Chunk>,
     ) -> Result<Option<Chunk>, Broken> {
         let mut ranges = Ranges::new();
+        let mut pace = Pace::default();
         while !body.is_done() {
             let chunk = match at_hand.take() {
                 Some(chunk) => chunk,
-                None => match self.recv().await.map_err(Broken::Source)? {
+                None => match self.recv(&mut pace).await? {
                     Some(chunk) => chunk,
                     None => {
                         body.end().map_err(|_| Broken::Truncated)?;
@@ -206,10 +232,16 @@ impl Way<'_> {
         Ok(at_hand)
     }
 
-    async fn recv(&self) -> io::Result<Option<Chunk>> {
-        self.source.set_recv_deadline(deadline(self.core, self.recv_timeout, self.total));
-        let chunk = self.source.recv().await?;
+    async fn recv(&self, pace: &mut Pace) -> Result<Option<Chunk>, Broken> {
+        let (since, left) = (self.core.turn_time(), pace.left(self));
+        self.source.set_recv_deadline(deadline(self.core, left.min(self.recv_timeout), self.total));
+        let chunk = self.source.recv().await.map_err(|error| {
+            let is_slow = error.kind() == io::ErrorKind::TimedOut && left < self.recv_timeout;
+            if is_slow { Broken::Slow } else { Broken::Source(error) }
+        })?;
         let bytes = chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
+        pace.waited += self.core.turn_time().since(since);
+        pace.bytes += bytes;
         self.received.iter().flatten().for_each(|counter| counter.add(bytes));
         Ok(chunk)
     }

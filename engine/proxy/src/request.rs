@@ -6,7 +6,8 @@ use std::fmt::Write as _;
 use std::io;
 
 use arrayvec::ArrayString;
-use config::snapshot::{Forwarding, HeadLimits, Upstream};
+use config::snapshot::{Channel, Forwarding, ListenerLimits, Upstream};
+use proto::http1::chunked::Limits as BodyLimits;
 use proto::http1::head::{Limits, Parsed, RequestHead, parse_request};
 use proto::http1::rewrite::{RequestPlan, rewrite_request};
 use runtime::Chunk;
@@ -51,12 +52,22 @@ pub(crate) async fn receive_head(
     }
 }
 
-/// The bounds of a head as proto takes them. A target may fill the whole head.
-pub(crate) fn limits(limits: &HeadLimits) -> Limits {
+/// The bounds of a head as proto takes them.
+fn limits(limits: &ListenerLimits) -> Limits {
     Limits {
-        head_bytes_max: limits.head_bytes_max,
-        fields_max: limits.fields_max,
-        target_bytes_max: limits.head_bytes_max,
+        head_bytes_max: limits.head.head_bytes_max,
+        fields_max: limits.head.fields_max,
+        target_bytes_max: limits.target_bytes_max,
+    }
+}
+
+/// The bounds of a request body on its way to this channel.
+pub(crate) fn body_limits(state: &CoreState, client: &Client, channel: &Channel) -> BodyLimits {
+    let limits = &client.settings(state).limits;
+    BodyLimits {
+        body_bytes_max: channel.body_bytes_max.unwrap_or(limits.body_bytes_max),
+        trailer_bytes_max: limits.trailers.bytes_max,
+        trailers_max: limits.trailers.count_max,
     }
 }
 
@@ -143,7 +154,7 @@ pub(crate) fn take_body_at_hand(
 ) -> Result<AtHand, Fault> {
     let head_bytes = work.request.head_bytes as usize;
     let passed = body.pass(&chunk[head_bytes..], Coding::AsReceived.mode(), &mut work.ranges);
-    let body_bytes = passed.map_err(Fault::RequestBodyRejected)?;
+    let body_bytes = passed.map_err(Fault::of_request_body)?;
     assemble(&chunk[head_bytes..], &mut work.ranges, &mut work.request_text);
     Ok(AtHand { consumed: head_bytes + body_bytes, body_bytes })
 }
@@ -162,6 +173,7 @@ pub(crate) fn way_up<'a>(
         source: &client.stream,
         sink: &connection.stream,
         recv_timeout: client.settings(state).timeouts.body,
+        bytes_per_second_min: client.settings(state).limits.body_bytes_per_second_min,
         send_timeout: settings.timeouts.send,
         total: route.total,
         received: Some([&listener.bytes_received, &route.counters.body_bytes_received]),
@@ -200,9 +212,10 @@ pub(crate) fn count_sent(state: &CoreState, route: &Route<'_>, connection: &Conn
 /// Whose fault it was that a body did not get up.
 pub(crate) fn upload_fault(state: &CoreState, route: &Route<'_>, broken: &Broken) -> Fault {
     match broken {
-        Broken::Malformed(rule) => Fault::RequestBodyRejected(*rule),
+        Broken::Malformed(rule) => Fault::of_request_body(*rule),
         Broken::Truncated => Fault::ClientGone,
         _ if state.core.now() >= route.total => Fault::TotalTimeout,
+        Broken::Slow => Fault::RequestBodySlow,
         Broken::Source(error) => fault_of(error, Fault::RequestBodyTimeout, Fault::ClientGone),
         Broken::Sink(error) => send_fault(error),
     }

@@ -8,8 +8,9 @@ use std::io;
 use std::task::Poll;
 
 use config::snapshot::Upstream;
+use proto::http1::chunked::Limits as BodyLimits;
 use proto::http1::framing::{Delivery, decide_response_framing};
-use proto::http1::head::{Parsed, RequestHead, ResponseHead, Version, parse_response};
+use proto::http1::head::{Limits, Parsed, RequestHead, ResponseHead, Version, parse_response};
 use proto::http1::persist::{Persistence, connection_option, decide_downstream, decide_upstream};
 use proto::http1::rewrite::{ResponsePlan, rewrite_response};
 use runtime::{Chunk, Instant};
@@ -20,10 +21,13 @@ use crate::core_main::{CoreState, deadline};
 use crate::exchange::Route;
 use crate::outcome::{Fault, fault_of};
 use crate::relay::{Broken, Coding, Parcel, Way, assemble};
-use crate::request::limits;
 use crate::stats::{ChannelCounters, Phase};
 use crate::upstream::Connection;
 use crate::workspace::Workspace;
+
+/// Interim answers to one request that are passed on. Nobody sends more than a few, and each puts off nothing but the
+/// final one.
+const INTERIM_ANSWERS_MAX: u32 = 100;
 
 /// What has become of a request's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,8 +45,12 @@ pub(crate) struct Progress {
     pub(crate) upload: Cell<Upload>,
     /// Something came back, were it half a head.
     pub(crate) is_response_begun: Cell<bool>,
+    /// A head is waited for of which nothing has come; an interim one does not end the wait for the final one.
+    is_head_awaited: Cell<bool>,
     /// The client has been sent something of a final answer.
     pub(crate) is_answer_begun: Cell<bool>,
+    /// That answer ends with the connection: only a reset tells that it is not whole (RFC 9112 §8).
+    pub(crate) ends_with_connection: Cell<bool>,
     /// When the wait for the answer began: with the connection, or with the last byte of the body.
     waiting_since: Cell<Instant>,
 }
@@ -52,7 +60,9 @@ impl Progress {
         Self {
             upload: Cell::new(upload),
             is_response_begun: Cell::new(false),
+            is_head_awaited: Cell::new(false),
             is_answer_begun: Cell::new(false),
+            ends_with_connection: Cell::new(false),
             waiting_since: Cell::new(connected_at),
         }
     }
@@ -67,9 +77,11 @@ impl Progress {
         connection: &Connection,
     ) {
         self.upload.set(upload);
-        if !self.is_response_begun.get() {
-            let now = state.core.now();
+        let now = state.core.now();
+        if !self.is_answer_begun.get() {
             self.waiting_since.set(now);
+        }
+        if self.is_head_awaited.get() {
             connection.stream.set_recv_deadline((now + settings.timeouts.first_byte).min(route.total));
         }
     }
@@ -96,6 +108,7 @@ pub(crate) async fn relay_answer(
     // 1. The final head.
     let mut first_byte_at;
     let mut at_hand = None;
+    let mut interim_answers = 0;
     let chunk = loop {
         let chunk;
         (chunk, first_byte_at) = receive_head(
@@ -112,6 +125,10 @@ pub(crate) async fn relay_answer(
         if !work.response.is_interim() {
             break chunk;
         }
+        interim_answers += 1;
+        if interim_answers > INTERIM_ANSWERS_MAX {
+            return Err(Fault::InterimAnswersTooMany);
+        }
         let way = way_down(state, client, route, settings, connection);
         at_hand = pass_interim(state, client, &way, route, chunk, work).await?;
     };
@@ -124,7 +141,7 @@ pub(crate) async fn relay_answer(
     let delivery = Delivery::of(framing, work.request.version);
     let reusable = decide_upstream(&work.response, framing);
     let persistence = client_persistence(state, client, &work.request, delivery, progress);
-    let mut body = Body::of_response(framing);
+    let mut body = Body::of_response(framing, body_limits(settings));
     let coding = coding_of(delivery);
 
     // 3. The rewritten head, and what is at hand of the body.
@@ -138,6 +155,7 @@ pub(crate) async fn relay_answer(
         assemble(at_hand, &mut work.ranges, &mut work.answer_text);
     }
     progress.is_answer_begun.set(true);
+    progress.ends_with_connection.set(delivery == Delivery::UntilClose);
     let way = way_down(state, client, route, settings, connection);
     let sent = send(&way, rewritten_bytes, chunk, coding, consumed, work).await;
     let mut beyond = sent.map_err(|error| download_fault(state, route, &Broken::Sink(error)))?;
@@ -155,6 +173,26 @@ pub(crate) async fn relay_answer(
     Ok(Answered { client: persistence, upstream })
 }
 
+/// The bounds of a response head as proto takes them.
+fn head_limits(settings: &Upstream) -> Limits {
+    let limits = &settings.limits.head;
+    Limits {
+        head_bytes_max: limits.head_bytes_max,
+        fields_max: limits.fields_max,
+        target_bytes_max: 0, // there is none
+    }
+}
+
+/// The bounds of an answer's body; its length is the endpoint's business.
+fn body_limits(settings: &Upstream) -> BodyLimits {
+    let trailers = settings.limits.trailers;
+    BodyLimits {
+        body_bytes_max: u64::MAX,
+        trailer_bytes_max: trailers.bytes_max,
+        trailers_max: trailers.count_max,
+    }
+}
+
 /// Receives a response head; says when its first byte was there.
 #[expect(clippy::too_many_arguments, reason = "who waits for whom, how long, and where it goes")]
 async fn receive_head(
@@ -168,7 +206,7 @@ async fn receive_head(
     head: &mut ResponseHead,
 ) -> Result<(Chunk, Instant), Fault> {
     let stream = &connection.stream;
-    let limits = limits(&settings.limits);
+    let limits = head_limits(settings);
     let mut chunk = match at_hand {
         Some(chunk) => chunk,
         None => {
@@ -179,6 +217,7 @@ async fn receive_head(
                 route.total
             };
             stream.set_recv_deadline(limit);
+            progress.is_head_awaited.set(true);
             match first_bytes(client, connection).await? {
                 Ok(Some(chunk)) => chunk,
                 Ok(None) => return Err(Fault::UpstreamGone),
@@ -189,6 +228,7 @@ async fn receive_head(
         }
     };
     progress.is_response_begun.set(true);
+    progress.is_head_awaited.set(false);
     let first_byte_at = state.core.now();
     let mut examined = 0;
     loop {
@@ -196,11 +236,14 @@ async fn receive_head(
             Parsed::Complete => return Ok((chunk, first_byte_at)),
             Parsed::Incomplete => {}
         }
+        if examined == 0 {
+            // Once for the whole head: more bytes of it do not buy more time.
+            stream.set_recv_deadline(deadline(&state.core, settings.timeouts.body, route.total));
+        }
         examined = chunk.len();
         // As with a client: half a head holds no buffer.
         let begun = chunk.to_vec();
         drop(chunk);
-        stream.set_recv_deadline(deadline(&state.core, settings.timeouts.body, route.total));
         chunk = match stream.recv_behind(&begun).await {
             Ok(Some(chunk)) => chunk,
             Ok(None) => return Err(Fault::UpstreamGone),
@@ -275,11 +318,13 @@ fn rewrite(
     work: &mut Workspace,
 ) {
     let version = work.request.version;
+    let date = state.date.now(&state.core);
     let plan = ResponsePlan {
         delivery,
         connection: persistence.and_then(|persistence| connection_option(version, persistence)),
         via: client.settings(state).forwarding.via.as_deref(),
         upgrade: work.response.status == 426,
+        date: persistence.is_some().then_some(&*date),
     };
     rewrite_response(head, &work.response, &plan, &mut work.answer_text);
 }
@@ -320,6 +365,8 @@ fn way_down<'a>(
         source: &connection.stream,
         sink: &client.stream,
         recv_timeout: settings.timeouts.body,
+        // An answer may be a line now and then, for hours.
+        bytes_per_second_min: 0,
         send_timeout: client.settings(state).timeouts.send,
         total: route.total,
         received: None,
@@ -333,6 +380,7 @@ fn download_fault(state: &CoreState, route: &Route<'_>, broken: &Broken) -> Faul
     match broken {
         Broken::Malformed(rule) => Fault::ResponseBodyRejected(*rule),
         Broken::Truncated => Fault::ResponseTruncated,
+        Broken::Slow => Fault::ResponseTimeout,
         Broken::Source(error) => late(state, route, error, Fault::ResponseTimeout, Fault::ResponseTruncated),
         Broken::Sink(error) => {
             late(state, route, error, Fault::ClientSendTimeout, Fault::ClientGoneInResponse)

@@ -12,6 +12,7 @@ use std::time::Duration;
 use config::snapshot::{ChannelId, Snapshot};
 use crossbeam_queue::ArrayQueue;
 use proto::histogram::{LatencyHistogram, latency_histogram};
+use proto::http1::chunked::ChunkRejected;
 use proto::http1::rejected::{RequestRejected, ResponseRejected};
 use runtime::counter::{Counter, RuntimeCounters};
 
@@ -35,6 +36,10 @@ pub struct CoreStats {
     pub requests_rejected: [Counter; RequestRejected::COUNT],
     /// Refused response heads by [`ResponseRejected::index`].
     pub responses_rejected: [Counter; ResponseRejected::COUNT],
+    /// Refused bodies of requests by rule, in the order of [`ChunkRejected::ALL`].
+    pub request_bodies_rejected: [Counter; ChunkRejected::ALL.len()],
+    /// Refused bodies of responses, likewise.
+    pub response_bodies_rejected: [Counter; ChunkRejected::ALL.len()],
     /// Connections handed to a less loaded core when accepted.
     pub handed_over: Counter,
     /// Connections taken from another core.
@@ -53,6 +58,10 @@ pub struct ListenerCounters {
     pub accepted: Counter,
     /// Errors of accept, mostly for want of descriptors.
     pub accept_errors: Counter,
+    /// Accepted connections closed at once because the listener had as many as it may have.
+    pub over_connections: Counter,
+    /// Accepted connections closed at once because their address had as many as it may have.
+    pub over_connections_per_address: Counter,
     /// Connections closed because they were idle too long.
     pub idle_timeouts: Counter,
     /// Requests whose head was received, or refused by a rule of HTTP.
@@ -120,6 +129,8 @@ impl CoreStats {
             faults: std::array::from_fn(|_| Counter::default()),
             requests_rejected: std::array::from_fn(|_| Counter::default()),
             responses_rejected: std::array::from_fn(|_| Counter::default()),
+            request_bodies_rejected: std::array::from_fn(|_| Counter::default()),
+            response_bodies_rejected: std::array::from_fn(|_| Counter::default()),
             handed_over: Counter::default(),
             taken_over: Counter::default(),
             handover_refused: Counter::default(),
@@ -145,6 +156,8 @@ impl CoreStats {
         match fault {
             Fault::RequestRejected(rule) => self.requests_rejected[rule.index()].add(1),
             Fault::ResponseRejected(rule) => self.responses_rejected[rule.index()].add(1),
+            Fault::RequestBodyRejected(rule) => self.request_bodies_rejected[rule as usize].add(1),
+            Fault::ResponseBodyRejected(rule) => self.response_bodies_rejected[rule as usize].add(1),
             _ => {}
         }
     }

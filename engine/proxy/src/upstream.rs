@@ -11,7 +11,7 @@ use config::snapshot::{EndpointId, Snapshot, Upstream, UpstreamId};
 use proto::balance::round_robin::RoundRobin;
 use runtime::{Core, Instant, Parked, Stream};
 
-use crate::outcome::{Fault, fault_of};
+use crate::outcome::{Fault, fault_of, is_exhaustion};
 use crate::stats::CoreStats;
 
 /// Endpoints of one upstream tried for a request before it is answered 502; nothing has been sent by then.
@@ -138,6 +138,8 @@ impl Upstreams {
                     let active = Active::new(&self.stats, endpoint);
                     return Ok(Connection { stream, endpoint, is_reused: false, active });
                 }
+                // Not the endpoint's failure, and no other endpoint would fare better.
+                Err(error) if is_exhaustion(&error) => return Err(Fault::ResourcesExhausted),
                 Err(error) => {
                     counters.connect_failures.add(1);
                     let is_late = error.kind() == io::ErrorKind::TimedOut;

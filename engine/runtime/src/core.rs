@@ -5,25 +5,23 @@
 use std::cell::{Cell, RefCell, RefMut};
 use std::future::poll_fn;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
-use std::os::fd::OwnedFd;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
-use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, socket_with, sockopt};
-
 use crate::buffer::{BufferPool, Lane};
 use crate::cores::{self, CoreId};
 use crate::counter::RuntimeCounters;
-use crate::driver::{DriverKind, Io};
+use crate::driver::{Backend, DriverKind, Io};
 use crate::mailbox::{Remote, Waiters};
+use crate::net::handle::Handle;
 use crate::net::listener::Listener;
 use crate::net::stream::{ParkEvent, Stream};
 use crate::spin::Spin;
 use crate::task::{Entered, Polled, Tasks};
-use crate::time::{self, Instant};
+use crate::time::Instant;
 use crate::wheel::EntryId;
 
 /// Tasks polled in one turn before timers, mail and the driver get their share again.
@@ -107,13 +105,7 @@ where
     }
     let mut spin = Spin::new(config.spin_max);
     let core = Core::new(config)?;
-    let main_state = Rc::new(Cell::new(MainState::Running));
-    let ends = MainEnds(Rc::clone(&main_state));
-    let main = main(core.clone());
-    core.spawn(async move {
-        main.await;
-        ends.0.set(MainState::Finished);
-    });
+    let main_state = core.spawn_main(main);
     let outcome = loop {
         core.work();
         match main_state.get() {
@@ -129,9 +121,9 @@ where
     outcome
 }
 
-/// How the task given to [`run`] fares.
+/// How the main task of a core fares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum MainState {
+pub(crate) enum MainState {
     Running,
     Finished,
     Panicked,
@@ -148,6 +140,20 @@ impl Drop for MainEnds {
     }
 }
 
+/// The buffers of accepted sockets, and those of connected ones.
+fn pools(config: &CoreConfig) -> io::Result<[Rc<BufferPool>; 2]> {
+    let pool = || BufferPool::new(config.buffers_per_lane, config.buffer_bytes);
+    Ok([pool()?, pool()?])
+}
+
+/// The next state of a generator, and its number. SplitMix64 (Steele, Lea, Flood 2014).
+pub(crate) const fn split_mix(state: u64) -> (u64, u64) {
+    let state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let mixed = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    (state, mixed ^ (mixed >> 31))
+}
+
 impl std::fmt::Debug for Core {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Core({})", self.0.index)
@@ -156,13 +162,31 @@ impl std::fmt::Debug for Core {
 
 impl Core {
     fn new(config: CoreConfig) -> io::Result<Self> {
-        let accepted = BufferPool::new(config.buffers_per_lane, config.buffer_bytes)?;
-        let connected = BufferPool::new(config.buffers_per_lane, config.buffer_bytes)?;
-        let io =
-            Io::new(config.driver, config.remote.eventfd(), Rc::clone(&accepted), Rc::clone(&connected))?;
+        let [accepted, connected] = pools(&config)?;
+        let backend = Backend::new(config.driver, config.remote.eventfd())?;
         let mut seed = [0; 8];
         rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty())?;
-        Ok(Self(Rc::new(Inner {
+        Ok(Self::assemble(config, backend, [accepted, connected], u64::from_ne_bytes(seed)))
+    }
+
+    /// A core whose turns a simulation takes.
+    ///
+    /// # Errors
+    /// When no memory is left for buffers.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn simulated(
+        config: CoreConfig,
+        driver: crate::simulation::Driver,
+        seed: u64,
+    ) -> io::Result<Self> {
+        let pools = pools(&config)?;
+        Ok(Self::assemble(config, Backend::Simulated(driver), pools, seed))
+    }
+
+    fn assemble(config: CoreConfig, backend: Backend, pools: [Rc<BufferPool>; 2], seed: u64) -> Self {
+        let io = Io::new(backend, Rc::clone(&pools[0]), Rc::clone(&pools[1]));
+        let now = io.clock();
+        Self(Rc::new(Inner {
             index: config.index,
             tasks: Tasks::new(config.remote.number()),
             io: RefCell::new(io),
@@ -170,10 +194,25 @@ impl Core {
             mailbox_waiters: Waiters::default(),
             remote: config.remote,
             counters: config.counters,
-            pools: [accepted, connected],
-            dice: Cell::new(u64::from_ne_bytes(seed)),
-            turn_time: Cell::new(time::monotonic()),
-        })))
+            pools,
+            dice: Cell::new(seed),
+            turn_time: Cell::new(now),
+        }))
+    }
+
+    /// Starts the main task; the answer tells how it fares.
+    pub(crate) fn spawn_main<F>(&self, main: impl FnOnce(Self) -> F) -> Rc<Cell<MainState>>
+    where
+        F: Future<Output = ()> + 'static,
+    {
+        let state = Rc::new(Cell::new(MainState::Running));
+        let ends = MainEnds(Rc::clone(&state));
+        let main = main(self.clone());
+        self.spawn(async move {
+            main.await;
+            ends.0.set(MainState::Finished);
+        });
+        state
     }
 
     /// Number of this core among its fellows, from 0.
@@ -205,17 +244,15 @@ impl Core {
     /// Wall-clock time, for what people and other hosts read. Never for deadlines.
     #[must_use]
     pub fn wall_clock(&self) -> SystemTime {
-        SystemTime::now()
+        self.io().wall_clock()
     }
 
-    /// The next of this core's random numbers; not for secrets. SplitMix64 (Steele, Lea, Flood 2014).
+    /// The next of this core's random numbers; not for secrets.
     #[must_use]
     pub fn random(&self) -> u64 {
-        let state = self.0.dice.get().wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let (state, number) = split_mix(self.0.dice.get());
         self.0.dice.set(state);
-        let mixed = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
+        number
     }
 
     /// Starts a task on this core, in recycled memory.
@@ -262,38 +299,30 @@ impl Core {
     /// # Errors
     /// `TimedOut` past the deadline, or the kernel's.
     pub async fn connect(&self, address: SocketAddr, deadline: Instant) -> io::Result<Stream> {
-        let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        let fd = socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
-        sockopt::set_tcp_nodelay(&fd, true)?;
         // Registered only once the connection is under way: epoll calls an unconnected socket hung up.
-        let started = rustix::net::connect(&fd, &address);
-        let stream = self.adopt(fd, Lane::Connected)?;
+        let (handle, is_made) = self.io().connect(address)?;
+        let stream = self.adopt(handle, Lane::Connected)?;
         stream.set_deadline(deadline);
-        match started {
-            Ok(()) => Ok(stream),
-            Err(rustix::io::Errno::INPROGRESS | rustix::io::Errno::INTR) => {
-                stream.connected().await?;
-                Ok(stream)
-            }
-            Err(error) => Err(error.into()),
+        if !is_made {
+            stream.connected().await?;
         }
+        Ok(stream)
     }
 
     /// Makes a listening socket this core's.
     ///
     /// # Errors
     /// When the driver cannot watch it.
-    pub fn adopt_listener(&self, listener: TcpListener) -> io::Result<Listener> {
-        Listener::new(self.clone(), listener)
+    pub fn adopt_listener(&self, listener: impl Into<Handle>) -> io::Result<Listener> {
+        Listener::new(self.clone(), listener.into())
     }
 
     /// Makes a non-blocking connected socket this core's.
     ///
     /// # Errors
     /// When the driver cannot watch it.
-    pub fn adopt(&self, fd: OwnedFd, lane: Lane) -> io::Result<Stream> {
-        let index = self.io().open(fd, lane)?;
+    pub fn adopt(&self, handle: impl Into<Handle>, lane: Lane) -> io::Result<Stream> {
+        let index = self.io().open(handle.into(), lane)?;
         Ok(Stream::new(self.clone(), index))
     }
 
@@ -423,12 +452,69 @@ impl Core {
     }
 
     /// Drops all tasks and closes all sockets. What refers to the core in a circle is cut here.
-    fn shut_down(&self) {
+    pub(crate) fn shut_down(&self) {
         let _entered = Entered::new(&self.0.tasks);
         self.0.tasks.clear();
         let handler = self.0.on_parked.borrow_mut().take();
         drop(handler);
         self.io().close_all();
+    }
+}
+
+/// When a simulated core goes on.
+#[cfg(feature = "simulation")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NextTurn {
+    /// It has something to do.
+    Now,
+    /// A timer may be due.
+    At(Instant),
+    /// Only when something comes from outside.
+    WhenTold,
+}
+
+/// What a simulation does instead of [`run`].
+#[cfg(feature = "simulation")]
+impl Core {
+    pub(crate) fn next_turn(&self) -> NextTurn {
+        let inner = &*self.0;
+        let io = self.io();
+        let now = io.clock();
+        let has_work = inner.tasks.ready_count() > 0
+            || inner.remote.has_pending()
+            || io.has_parked_events()
+            || io.has_events()
+            || inner.pools.iter().any(|pool| pool.can_wake());
+        match io.next_timer(now) {
+            _ if has_work => NextTurn::Now,
+            Some(left) if left.is_zero() => NextTurn::Now,
+            Some(left) => NextTurn::At(now + left),
+            None => NextTurn::WhenTold,
+        }
+    }
+
+    /// A turn: everything that can be done now, then what the world has to say.
+    pub(crate) fn take_turn(&self) {
+        self.work();
+        let _entered = Entered::new(&self.0.tasks);
+        let looked = self.look(Some(Duration::ZERO), &mut Spin::new(Duration::ZERO));
+        debug_assert!(looked.is_ok(), "nothing can fail in memory");
+        self.publish_gauges();
+    }
+
+    pub(crate) fn usage(&self) -> crate::simulation::Usage {
+        self.publish_gauges();
+        let io = self.io();
+        crate::simulation::Usage {
+            tasks_live: self.tasks_live(),
+            sockets_open: io.sockets_open(),
+            buffers_in_use: self.0.counters.buffers.value() as usize,
+            sleepers: io.sleepers(),
+        }
+    }
+
+    pub(crate) fn task_panics(&self) -> u64 {
+        self.0.counters.task_panics.value()
     }
 }
 

@@ -14,6 +14,8 @@ pub mod counter;
 pub mod driver;
 pub mod mailbox;
 pub mod net;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 mod spin;
 mod task;
 pub mod time;
@@ -23,6 +25,7 @@ pub use crate::buffer::Chunk;
 pub use crate::core::{Core, CoreConfig, run};
 pub use crate::driver::{DriverChoice, DriverKind};
 pub use crate::mailbox::Remote;
+pub use crate::net::handle::Handle;
 pub use crate::net::listener::Listener;
 pub use crate::net::stream::{ParkEvent, Parked, Stream};
 pub use crate::time::Instant;

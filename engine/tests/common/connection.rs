@@ -160,7 +160,7 @@ impl Connection {
         loop {
             if let Some(at) = self.unread.windows(2).position(|window| window == b"\r\n") {
                 let line: Vec<u8> = self.unread.drain(..at + 2).take(at).collect();
-                return Some(String::from_utf8(line).expect("a line of text"));
+                return Some(line.into_iter().map(char::from).collect());
             }
             if self.receive() == 0 {
                 return None;

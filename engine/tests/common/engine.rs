@@ -287,6 +287,11 @@ impl Engine {
         Duration::from_nanos(spent.filter_map(nanos).sum())
     }
 
+    /// Descriptors it has open now.
+    pub(crate) fn open_files(&self) -> usize {
+        fs::read_dir(self.proc_path("fd")).expect("a live process").count()
+    }
+
     /// The names of its threads, each with the CPUs it may run on.
     pub(crate) fn threads(&self) -> Vec<(String, String)> {
         let tasks = fs::read_dir(self.proc_path("task")).expect("a live process");

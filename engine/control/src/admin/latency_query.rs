@@ -144,7 +144,7 @@ pub(super) fn summary(query: &LatencyQuery, channels: &[Channel], merged: &Merge
 
 #[cfg(test)]
 mod tests {
-    use config::snapshot::{Action, StaticResponse};
+    use config::snapshot::{Action, ErrorPages, StaticResponse};
     use proto::histogram::merged_histogram;
 
     use super::*;
@@ -154,7 +154,9 @@ mod tests {
         let channel = |name: &str| Channel {
             name: name.to_owned(),
             action: Action::Respond(respond.clone()),
+            body_bytes_max: None,
             total_timeout: None,
+            error_pages: ErrorPages::default(),
             internal: name == "own",
         };
         vec![channel("web"), channel("api"), channel("own")]

@@ -12,13 +12,15 @@ pub const CONTENT_TYPE_BYTES_MAX: usize = 256;
 
 /// What an answer depends on besides its status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AnswerPlan {
+pub struct AnswerPlan<'a> {
     /// An HTTP/1.1 connection serves another request; else the answer says `Connection: close`.
     pub keep_alive: bool,
     /// The request was HEAD: the fields of the answer without its body (RFC 9110 §9.3.2).
     pub head_only: bool,
     /// Seconds after which to try again, RFC 9110 §10.2.3.
     pub retry_after_seconds: Option<u32>,
+    /// The time, as [`super::date::http_date`] writes it; who has a clock says it in every answer, RFC 9110 §6.6.1.
+    pub date: Option<&'a str>,
 }
 
 /// A `Content-Type` is longer than [`CONTENT_TYPE_BYTES_MAX`].
@@ -27,7 +29,7 @@ pub struct AnswerPlan {
 pub struct ContentTypeTooLong;
 
 /// Replaces `out` by a complete HTTP/1.1 answer of `status` whose text is the reason phrase.
-pub fn error_answer(status: u16, plan: &AnswerPlan, out: &mut ArrayVec<u8, ANSWER_BYTES_MAX>) {
+pub fn error_answer(status: u16, plan: &AnswerPlan<'_>, out: &mut ArrayVec<u8, ANSWER_BYTES_MAX>) {
     let reason = reason_phrase(status);
     head(status, "text/plain; charset=utf-8", reason.len() + 1, plan, out);
     if has_body(status, plan) {
@@ -45,7 +47,7 @@ pub fn answer_head(
     status: u16,
     content_type: &str,
     body_bytes: usize,
-    plan: &AnswerPlan,
+    plan: &AnswerPlan<'_>,
     out: &mut ArrayVec<u8, ANSWER_BYTES_MAX>,
 ) -> Result<(), ContentTypeTooLong> {
     if content_type.len() > CONTENT_TYPE_BYTES_MAX {
@@ -57,7 +59,7 @@ pub fn answer_head(
 
 /// Whether a body follows the head of such an answer, RFC 9112 §6.3.
 #[must_use]
-pub fn has_body(status: u16, plan: &AnswerPlan) -> bool {
+pub fn has_body(status: u16, plan: &AnswerPlan<'_>) -> bool {
     !plan.head_only && has_content(status)
 }
 
@@ -70,7 +72,7 @@ fn head(
     status: u16,
     content_type: &str,
     body_bytes: usize,
-    plan: &AnswerPlan,
+    plan: &AnswerPlan<'_>,
     out: &mut ArrayVec<u8, ANSWER_BYTES_MAX>,
 ) {
     let mut number = itoa::Buffer::new();
@@ -84,6 +86,10 @@ fn head(
         put(out, content_type);
         put(out, "\r\nContent-Length: ");
         put(out, number.format(body_bytes));
+    }
+    if let Some(date) = plan.date {
+        put(out, "\r\nDate: ");
+        put(out, date);
     }
     if let Some(seconds) = plan.retry_after_seconds {
         put(out, "\r\nRetry-After: ");
@@ -179,10 +185,17 @@ mod tests {
     use crate::http1::framing::{ResponseFraming, decide_response_framing};
     use crate::http1::head::{Limits, Method, Parsed, ResponseHead, parse_response};
 
-    const KEEP: AnswerPlan = AnswerPlan { keep_alive: true, head_only: false, retry_after_seconds: None };
+    const KEEP: AnswerPlan<'static> =
+        AnswerPlan { keep_alive: true, head_only: false, retry_after_seconds: None, date: None };
+    const LONGEST: AnswerPlan<'static> = AnswerPlan {
+        keep_alive: false,
+        head_only: false,
+        retry_after_seconds: Some(u32::MAX),
+        date: Some("Sun, 06 Nov 1994 08:49:37 GMT"),
+    };
 
     #[track_caller]
-    fn check(status: u16, plan: &AnswerPlan, expected: &str) {
+    fn check(status: u16, plan: &AnswerPlan<'_>, expected: &str) {
         let mut out = ArrayVec::new();
         error_answer(status, plan, &mut out);
         assert_eq!(std::str::from_utf8(&out).unwrap(), expected);
@@ -200,6 +213,12 @@ mod tests {
         );
         let head = AnswerPlan { head_only: true, ..KEEP };
         check(502, &head, &format!("HTTP/1.1 502 Bad Gateway\r\n{start} 12\r\n\r\n"));
+        let dated = AnswerPlan { date: LONGEST.date, ..head };
+        check(
+            502,
+            &dated,
+            &format!("HTTP/1.1 502 Bad Gateway\r\n{start} 12\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\r\n"),
+        );
         let later = AnswerPlan { retry_after_seconds: Some(5), ..close };
         check(
             503,
@@ -213,11 +232,10 @@ mod tests {
     #[test]
     fn every_answer_is_a_response_we_would_accept() {
         let limits = Limits { head_bytes_max: 4096, fields_max: 100, target_bytes_max: 0 };
-        let plan = AnswerPlan { keep_alive: false, head_only: false, retry_after_seconds: Some(u32::MAX) };
         let (mut out, mut head) = (ArrayVec::new(), ResponseHead::new());
         for status in 200..=599 {
-            error_answer(status, &plan, &mut out);
-            assert_eq!(has_body(status, &plan), out.ends_with(b"\n") && !out.ends_with(b"\r\n"));
+            error_answer(status, &LONGEST, &mut out);
+            assert_eq!(has_body(status, &LONGEST), out.ends_with(b"\n") && !out.ends_with(b"\r\n"));
             assert_eq!(parse_response(&out, 0, &limits, &mut head), Ok(Parsed::Complete), "{status}");
             assert_eq!((head.status, head.connection.close), (status, true));
             if !matches!(status, 204 | 304) {
@@ -235,8 +253,7 @@ mod tests {
         answer_head(204, "a/b", 0, &KEEP, &mut out).unwrap();
         assert_eq!(&out[..], b"HTTP/1.1 204 No Content\r\n\r\n");
         let longest = "a".repeat(CONTENT_TYPE_BYTES_MAX);
-        let plan = AnswerPlan { keep_alive: false, head_only: false, retry_after_seconds: Some(u32::MAX) };
-        assert_eq!(answer_head(511, &longest, usize::MAX, &plan, &mut out), Ok(()));
+        assert_eq!(answer_head(511, &longest, usize::MAX, &LONGEST, &mut out), Ok(()));
         assert_eq!(answer_head(200, &format!("{longest}a"), 1, &KEEP, &mut out), Err(ContentTypeTooLong));
     }
 }

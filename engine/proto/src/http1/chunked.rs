@@ -19,8 +19,11 @@ pub const EXTENSION_BYTES_MAX: u32 = 1024;
 /// for each byte of body (the fault behind CVE-2023-39326).
 pub const EXTENSION_EXCESS_BYTES_MAX: u64 = 16 * 1024;
 
-/// Most bytes of the whole trailer section.
+/// Most bytes of the whole trailer section, unless [`Limits`] say otherwise.
 pub const TRAILER_BYTES_MAX: u32 = 8 * 1024;
+
+/// Most trailer lines, unless [`Limits`] say otherwise. A checksum, a signature and a status are three.
+pub const TRAILERS_MAX: u16 = 32;
 
 /// Digits of the largest chunk size; more are refused even if they are zeros.
 const SIZE_DIGITS_MAX: u8 = 16;
@@ -38,6 +41,8 @@ rules! {
         BareCarriageReturn = "chunk_bare_carriage_return",
         /// A control byte in a chunk extension, RFC 9112 §7.1.1.
         ExtensionByte = "chunk_extension_byte",
+        /// A chunk extension that is not `;name` or `;name=value`, RFC 9112 §7.1.1.
+        ExtensionMalformed = "chunk_extension_malformed",
         /// A chunk's extensions are longer than [`EXTENSION_BYTES_MAX`], RFC 9112 §7.1.1.
         ExtensionTooLong = "chunk_extension_too_long",
         /// All extensions together outweigh the data by more than [`EXTENSION_EXCESS_BYTES_MAX`], RFC 9112 §7.1.1.
@@ -54,8 +59,29 @@ rules! {
         TrailerValueByte = "trailer_value_byte",
         /// A trailer that has no business after the body, RFC 9110 §6.5.1.
         TrailerForbidden = "trailer_forbidden",
-        /// The trailer section is longer than [`TRAILER_BYTES_MAX`], RFC 9110 §5.4.
+        /// The trailer section is longer than [`Limits::trailer_bytes_max`], RFC 9110 §5.4.
         TrailersTooLarge = "trailers_too_large",
+        /// More trailer lines than [`Limits::trailers_max`], RFC 9110 §5.4.
+        TrailersTooMany = "trailers_too_many",
+        /// A chunk that makes the body longer than [`Limits::body_bytes_max`], RFC 9110 §15.5.14.
+        BodyTooLarge = "chunked_body_too_large",
+    }
+}
+
+/// Bounds of a chunked body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of chunk data.
+    pub body_bytes_max: u64,
+    /// Bytes of the trailer section, its last line end included.
+    pub trailer_bytes_max: u32,
+    /// Trailer lines.
+    pub trailers_max: u16,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { body_bytes_max: u64::MAX, trailer_bytes_max: TRAILER_BYTES_MAX, trailers_max: TRAILERS_MAX }
     }
 }
 
@@ -84,13 +110,15 @@ pub struct ChunkedScanner {
     body_bytes: u64,
     extension_bytes: u64,
     trailer_bytes: u32,
+    trailers: u16,
+    limits: Limits,
     name: TrailerName,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Size { bytes: u64, digits: u8 },
-    Extension { bytes: u64, len: u32 },
+    Extension { bytes: u64, len: u32, part: ExtensionPart },
     SizeLineFeed { bytes: u64 },
     Data { left: u64 },
     DataReturn,
@@ -102,6 +130,55 @@ enum State {
     EndLineFeed,
     Done,
     Rejected(ChunkRejected),
+}
+
+/// Where in `*( BWS ";" BWS name [ BWS "=" BWS ( token / quoted-string ) ] )` the scan is, RFC 9112 §7.1.1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ExtensionPart {
+    /// After the size, where only space or `;` may stand: a size with a space at its end is read in two ways.
+    SizeEnd,
+    NameStart,
+    Name,
+    NameEnd,
+    ValueStart,
+    Value,
+    Quoted,
+    QuotedPair,
+    QuotedEnd,
+    ValueEnd,
+}
+
+impl ExtensionPart {
+    /// The part that `byte`, which is a field value's, leads to; `None` when it may not stand here.
+    fn next(self, byte: u8) -> Option<Self> {
+        let is_space = matches!(byte, b' ' | b'\t');
+        Some(match (self, byte) {
+            (Self::Quoted, b'"') => Self::QuotedEnd,
+            (Self::Quoted, b'\\') => Self::QuotedPair,
+            (Self::Quoted | Self::QuotedPair, _) => Self::Quoted,
+            (Self::SizeEnd | Self::NameStart | Self::NameEnd | Self::ValueStart | Self::ValueEnd, _)
+                if is_space =>
+            {
+                self
+            }
+            (Self::Name, _) if is_space => Self::NameEnd,
+            (Self::Value | Self::QuotedEnd, _) if is_space => Self::ValueEnd,
+            (
+                Self::SizeEnd | Self::Name | Self::NameEnd | Self::Value | Self::QuotedEnd | Self::ValueEnd,
+                b';',
+            ) => Self::NameStart,
+            (Self::Name | Self::NameEnd, b'=') => Self::ValueStart,
+            (Self::ValueStart, b'"') => Self::Quoted,
+            (Self::NameStart | Self::Name, _) if is_token_byte(byte) => Self::Name,
+            (Self::ValueStart | Self::Value, _) if is_token_byte(byte) => Self::Value,
+            _ => return None,
+        })
+    }
+
+    /// Whether the chunk line may end here.
+    fn is_whole(self) -> bool {
+        matches!(self, Self::Name | Self::Value | Self::QuotedEnd)
+    }
 }
 
 /// The name of the trailer line being scanned, as far as it can matter.
@@ -132,14 +209,22 @@ impl Default for ChunkedScanner {
 }
 
 impl ChunkedScanner {
-    /// At the first byte of a body.
+    /// At the first byte of a body of any length.
     #[must_use]
     pub fn new() -> Self {
+        Self::within(Limits::default())
+    }
+
+    /// At the first byte of a body that has to keep these bounds.
+    #[must_use]
+    pub fn within(limits: Limits) -> Self {
         Self {
             state: State::Size { bytes: 0, digits: 0 },
             body_bytes: 0,
             extension_bytes: 0,
             trailer_bytes: 0,
+            trailers: 0,
+            limits,
             name: TrailerName::default(),
         }
     }
@@ -214,8 +299,14 @@ impl ChunkedScanner {
         let byte = bytes[0];
         match self.state {
             State::Size { bytes: size, digits } => self.size(byte, size, digits),
-            State::Extension { bytes: size, len } => self.extension(bytes, size, len),
+            State::Extension { bytes: size, len, part } => self.extension(byte, size, len, part),
             State::SizeLineFeed { bytes: 0 } => self.line_feed(byte, State::TrailerStart),
+            // Told by the chunk's size, so that not a byte beyond the bound is passed on.
+            State::SizeLineFeed { bytes: size }
+                if self.body_bytes.saturating_add(size) > self.limits.body_bytes_max =>
+            {
+                Err(ChunkRejected::BodyTooLarge)
+            }
             State::SizeLineFeed { bytes: size } => self.line_feed(byte, State::Data { left: size }),
             State::Data { left } => {
                 let len = usize::try_from(left).map_or(bytes.len(), |left| left.min(bytes.len()));
@@ -252,40 +343,50 @@ impl ChunkedScanner {
                 State::Size { bytes: size << 4 | u64::from(digit), digits: digits + 1 }
             }
             (_, None) if digits == 0 => return Err(ChunkRejected::SizeInvalid),
-            (b'\r' | b';', None) if size > BODY_BYTES_MAX => return Err(ChunkRejected::SizeOverflow),
+            (b'\r' | b';' | b' ' | b'\t', None) if size > BODY_BYTES_MAX => {
+                return Err(ChunkRejected::SizeOverflow);
+            }
             (b'\r', None) => State::SizeLineFeed { bytes: size },
-            (b';', None) => {
-                self.state = State::Extension { bytes: size, len: 0 };
+            (b';' | b' ' | b'\t', None) => {
+                self.state = State::Extension { bytes: size, len: 0, part: ExtensionPart::SizeEnd };
                 return Ok(Step { kind: Kind::Extension, len: 0 });
             }
             (b'\n', None) => return Err(ChunkRejected::BareLineFeed),
-            // White space too: RFC 9112 §7.1.1 allows it before an extension, and smugglers rely on it.
             (_, None) => return Err(ChunkRejected::SizeInvalid),
         };
         Ok(self.framing(state))
     }
 
-    fn extension(&mut self, bytes: &[u8], size: u64, len: u32) -> Result<Step, ChunkRejected> {
-        let line_left = u64::from(EXTENSION_BYTES_MAX - len);
-        let body_left = (EXTENSION_EXCESS_BYTES_MAX + self.body_bytes).saturating_sub(self.extension_bytes);
-        let allowed = line_left.min(body_left);
-        let run = bytes.iter().take(allowed as usize).take_while(|&&byte| is_value_byte(byte)).count();
-        if run > 0 {
-            self.extension_bytes += run as u64;
-            self.state = State::Extension { bytes: size, len: len + run as u32 };
-            return Ok(Step { kind: Kind::Extension, len: run });
+    /// Takes one byte: nobody sends extensions, so nothing is gained by taking more.
+    fn extension(
+        &mut self,
+        byte: u8,
+        size: u64,
+        len: u32,
+        part: ExtensionPart,
+    ) -> Result<Step, ChunkRejected> {
+        match byte {
+            b'\r' if part.is_whole() => return Ok(self.framing(State::SizeLineFeed { bytes: size })),
+            b'\n' => return Err(ChunkRejected::BareLineFeed),
+            _ if part == ExtensionPart::SizeEnd && !matches!(byte, b' ' | b'\t' | b';') => {
+                return Err(ChunkRejected::SizeInvalid);
+            }
+            b'\r' => return Err(ChunkRejected::ExtensionMalformed),
+            _ if !is_value_byte(byte) => return Err(ChunkRejected::ExtensionByte),
+            _ if len == EXTENSION_BYTES_MAX => return Err(ChunkRejected::ExtensionTooLong),
+            _ if self.extension_bytes >= EXTENSION_EXCESS_BYTES_MAX + self.body_bytes => {
+                return Err(ChunkRejected::ExtensionsTooMany);
+            }
+            _ => {}
         }
-        match bytes[0] {
-            b'\r' => Ok(self.framing(State::SizeLineFeed { bytes: size })),
-            b'\n' => Err(ChunkRejected::BareLineFeed),
-            byte if !is_value_byte(byte) => Err(ChunkRejected::ExtensionByte),
-            _ if line_left == 0 => Err(ChunkRejected::ExtensionTooLong),
-            _ => Err(ChunkRejected::ExtensionsTooMany),
-        }
+        let part = part.next(byte).ok_or(ChunkRejected::ExtensionMalformed)?;
+        self.extension_bytes += 1;
+        self.state = State::Extension { bytes: size, len: len + 1, part };
+        Ok(Step { kind: Kind::Extension, len: 1 })
     }
 
     fn trailer(&mut self, byte: u8) -> Result<Step, ChunkRejected> {
-        if self.trailer_bytes == TRAILER_BYTES_MAX {
+        if self.trailer_bytes >= self.limits.trailer_bytes_max {
             return Err(ChunkRejected::TrailersTooLarge);
         }
         self.trailer_bytes += 1;
@@ -299,6 +400,10 @@ impl ChunkedScanner {
             (State::TrailerStart, b' ' | b'\t') => return Err(ChunkRejected::TrailerFolded),
             (State::TrailerStart, b':') => return Err(ChunkRejected::TrailerNameEmpty),
             (State::TrailerStart, _) if is_token_byte(byte) => {
+                if self.trailers == self.limits.trailers_max {
+                    return Err(ChunkRejected::TrailersTooMany);
+                }
+                self.trailers += 1;
                 self.name = TrailerName::default();
                 self.name.push(byte);
                 State::TrailerName

@@ -119,61 +119,33 @@ pub enum KnownField {
     Content,
     /// `Cache-Control`, `Age`, `Expires`, `Location`, `Retry-After`, `Vary`, `Warning`
     Control,
-    /// `If-*`, `Range`, `Max-Forwards`
+    /// `If-*`, `Range`
     Modifier,
+    /// `Max-Forwards`
+    MaxForwards,
+    /// `Content_Length`, `Transfer_Encoding`, which some servers equate to the fields with `-`
+    FramingLookalike,
     /// Any name that means nothing to a gateway.
     Other,
 }
 
 impl KnownField {
-    /// The class of `name`, compared without regard to ASCII case.
+    /// The class of `name`, a token, compared without regard to ASCII case.
     #[must_use]
     pub fn classify(name: &[u8]) -> Self {
-        let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
-        match name.len() {
-            2 if is("te") => Self::Te,
-            3 if is("via") => Self::Via,
-            3 if is("age") => Self::Control,
-            4 if is("host") => Self::Host,
-            4 if is("date") => Self::Date,
-            4 if is("vary") => Self::Control,
-            5 if is("range") => Self::Modifier,
-            6 if is("cookie") => Self::Credentials,
-            6 if is("expect") => Self::Expect,
-            6 if is("server") => Self::Server,
-            7 if is("upgrade") => Self::Upgrade,
-            7 if is("trailer") => Self::Trailer,
-            7 if is("expires") || is("warning") => Self::Control,
-            8 if is("location") => Self::Control,
-            8 if is("if-match") || is("if-range") => Self::Modifier,
-            9 if is("forwarded") => Self::Forwarded,
-            10 if is("connection") => Self::Connection,
-            10 if is("keep-alive") => Self::KeepAlive,
-            10 if is("set-cookie") => Self::Credentials,
-            11 if is("retry-after") => Self::Control,
-            12 if is("content-type") => Self::Content,
-            12 if is("x-request-id") => Self::XRequestId,
-            12 if is("max-forwards") => Self::Modifier,
-            13 if is("authorization") => Self::Credentials,
-            13 if is("cache-control") => Self::Control,
-            13 if is("content-range") => Self::Content,
-            13 if is("if-none-match") => Self::Modifier,
-            14 if is("content-length") => Self::ContentLength,
-            14 if is("http2-settings") => Self::Http2Settings,
-            15 if is("x-forwarded-for") => Self::XForwardedFor,
-            16 if is("x-forwarded-host") => Self::XForwardedHost,
-            16 if is("content-encoding") => Self::Content,
-            16 if is("proxy-connection") => Self::ProxyConnection,
-            16 if is("www-authenticate") => Self::Credentials,
-            17 if is("transfer-encoding") => Self::TransferEncoding,
-            17 if is("x-forwarded-proto") => Self::XForwardedProto,
-            17 if is("if-modified-since") => Self::Modifier,
-            18 if is("proxy-authenticate") => Self::Credentials,
-            19 if is("proxy-authorization") => Self::Credentials,
-            19 if is("if-unmodified-since") => Self::Modifier,
-            12.. if is_x_forwarded(name) => Self::XForwardedOther,
-            _ => Self::Other,
+        let len = name.len();
+        if len <= KNOWN_NAME_BYTES_MAX {
+            let ends = Ends::of(name);
+            let alike = &KNOWN[usize::from(KNOWN_FROM[len])..usize::from(KNOWN_FROM[len + 1])];
+            // Two ends of eight bytes are all of a name of sixteen.
+            let is = |known: &Known| {
+                known.ends == ends && (len <= 16 || name.eq_ignore_ascii_case(known.name.as_bytes()))
+            };
+            if let Some(known) = alike.iter().find(|known| is(known)) {
+                return known.field;
+            }
         }
+        if is_x_forwarded(name) { Self::XForwardedOther } else { Self::Other }
     }
 
     /// Whether `Connection` may take this field away. Naming a field there that is meant for every recipient
@@ -192,8 +164,111 @@ impl KnownField {
     }
 }
 
-/// Longest name in [`KnownField::classify`]'s table, in bytes; `proxy-authorization`.
+/// Longest name in [`KNOWN`], in bytes; `proxy-authorization`.
 pub(super) const KNOWN_NAME_BYTES_MAX: usize = 19;
+
+/// The first and the last eight bytes of a name, in lower case: what known names are told apart by.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Ends {
+    head: u64,
+    tail: u64,
+}
+
+impl Ends {
+    #[inline]
+    const fn of(name: &[u8]) -> Self {
+        // Of the bytes of a token, the bit that makes letters small changes only `^` and `_` besides, into bytes that no
+        // known name has.
+        const SMALL: u64 = u64::from_le_bytes([b' '; 8]);
+        match (name.first_chunk::<8>(), name.last_chunk::<8>()) {
+            (Some(head), Some(tail)) => {
+                Self { head: u64::from_le_bytes(*head) | SMALL, tail: u64::from_le_bytes(*tail) | SMALL }
+            }
+            _ => {
+                let (mut head, mut at) = (0, 0);
+                while at < name.len() {
+                    head = head << 8 | (name[at] | b' ') as u64;
+                    at += 1;
+                }
+                Self { head, tail: 0 }
+            }
+        }
+    }
+}
+
+/// A name and its class.
+struct Known {
+    name: &'static str,
+    ends: Ends,
+    field: KnownField,
+}
+
+const fn known(name: &'static str, field: KnownField) -> Known {
+    Known { name, ends: Ends::of(name.as_bytes()), field }
+}
+
+/// Every known name, the shorter ones first.
+static KNOWN: [Known; 44] = [
+    known("te", KnownField::Te),
+    known("via", KnownField::Via),
+    known("age", KnownField::Control),
+    known("host", KnownField::Host),
+    known("date", KnownField::Date),
+    known("vary", KnownField::Control),
+    known("range", KnownField::Modifier),
+    known("cookie", KnownField::Credentials),
+    known("expect", KnownField::Expect),
+    known("server", KnownField::Server),
+    known("upgrade", KnownField::Upgrade),
+    known("trailer", KnownField::Trailer),
+    known("expires", KnownField::Control),
+    known("warning", KnownField::Control),
+    known("location", KnownField::Control),
+    known("if-match", KnownField::Modifier),
+    known("if-range", KnownField::Modifier),
+    known("forwarded", KnownField::Forwarded),
+    known("connection", KnownField::Connection),
+    known("keep-alive", KnownField::KeepAlive),
+    known("set-cookie", KnownField::Credentials),
+    known("retry-after", KnownField::Control),
+    known("content-type", KnownField::Content),
+    known("x-request-id", KnownField::XRequestId),
+    known("max-forwards", KnownField::MaxForwards),
+    known("authorization", KnownField::Credentials),
+    known("cache-control", KnownField::Control),
+    known("content-range", KnownField::Content),
+    known("if-none-match", KnownField::Modifier),
+    known("content-length", KnownField::ContentLength),
+    known("content_length", KnownField::FramingLookalike),
+    known("http2-settings", KnownField::Http2Settings),
+    known("x-forwarded-for", KnownField::XForwardedFor),
+    known("x-forwarded-host", KnownField::XForwardedHost),
+    known("content-encoding", KnownField::Content),
+    known("proxy-connection", KnownField::ProxyConnection),
+    known("www-authenticate", KnownField::Credentials),
+    known("transfer-encoding", KnownField::TransferEncoding),
+    known("transfer_encoding", KnownField::FramingLookalike),
+    known("x-forwarded-proto", KnownField::XForwardedProto),
+    known("if-modified-since", KnownField::Modifier),
+    known("proxy-authenticate", KnownField::Credentials),
+    known("proxy-authorization", KnownField::Credentials),
+    known("if-unmodified-since", KnownField::Modifier),
+];
+
+/// Where in [`KNOWN`] the names of each length begin, and at the next index end.
+static KNOWN_FROM: [u8; KNOWN_NAME_BYTES_MAX + 2] = {
+    let mut from = [0; KNOWN_NAME_BYTES_MAX + 2];
+    let mut len = 0;
+    let mut at = 0;
+    while len < from.len() {
+        while at < KNOWN.len() && KNOWN[at].name.len() < len {
+            at += 1;
+        }
+        from[len] = at as u8;
+        len += 1;
+    }
+    from
+};
 
 fn is_x_forwarded(name: &[u8]) -> bool {
     const PREFIX: &[u8] = b"x-forwarded-";
@@ -284,11 +359,12 @@ pub(super) fn tokenise(
     }
 }
 
-/// Whether the bytes from `examined` on hold an empty line, or a bare line feed, which ends a head as well.
+/// Whether the bytes from `examined` on hold an empty line, or what a lenient recipient takes for one: a bare line
+/// feed, or one behind two carriage returns.
 fn may_have_ended(window: &[u8], first: usize, examined: usize) -> bool {
     memchr_iter(b'\n', &window[examined..]).any(|offset| {
         let at = examined + offset;
-        window[at - 1] != b'\r' || at < first + 2 || window[at - 2] == b'\n'
+        window[at - 1] != b'\r' || at < first + 2 || matches!(window[at - 2], b'\n' | b'\r')
     })
 }
 
@@ -379,5 +455,38 @@ fn broken_line_rule(line: &[u8], is_first: bool) -> Option<SyntaxRejected> {
         Some(SyntaxRejected::FieldValueByte)
     } else {
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_names_stand_in_order_of_length_and_are_found_in_any_case() {
+        assert!(KNOWN.is_sorted_by_key(|known| known.name.len()));
+        assert_eq!(KNOWN.last().map(|known| known.name.len()), Some(KNOWN_NAME_BYTES_MAX));
+        for known in &KNOWN {
+            assert_eq!(KnownField::classify(known.name.as_bytes()), known.field, "{}", known.name);
+            assert_eq!(KnownField::classify(known.name.to_ascii_uppercase().as_bytes()), known.field);
+        }
+    }
+
+    /// Exhaustive over one changed byte, because names are compared by their ends alone.
+    #[test]
+    fn a_name_with_another_token_byte_in_it_is_not_known() {
+        for known in &KNOWN {
+            for at in 0..known.name.len() {
+                for byte in (0..=u8::MAX).filter(|&byte| is_token_byte(byte)) {
+                    let mut name = known.name.as_bytes().to_vec();
+                    name[at] = byte;
+                    let is_listed =
+                        KNOWN.iter().any(|other| name.eq_ignore_ascii_case(other.name.as_bytes()));
+                    let found = KnownField::classify(&name);
+                    let is_known = !matches!(found, KnownField::Other | KnownField::XForwardedOther);
+                    assert_eq!(is_known, is_listed, "{}", name.escape_ascii());
+                }
+            }
+        }
     }
 }

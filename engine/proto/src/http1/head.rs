@@ -148,6 +148,8 @@ pub struct RequestHead {
     pub upgrade: bool,
     /// The client understands trailers, RFC 9110 §6.5.1.
     pub te_trailers: bool,
+    /// How many more hops an OPTIONS or TRACE may take, RFC 9110 §7.6.2; 0: it is answered here.
+    pub max_forwards: Option<u32>,
     /// Where the first field line, or the empty line, starts.
     pub(super) fields_start: u16,
 }
@@ -172,6 +174,7 @@ impl RequestHead {
             expect_continue: false,
             upgrade: false,
             te_trailers: false,
+            max_forwards: None,
             fields_start: 0,
         }
     }
@@ -200,6 +203,7 @@ impl RequestHead {
         self.expect_continue = false;
         self.upgrade = false;
         self.te_trailers = false;
+        self.max_forwards = None;
     }
 }
 
@@ -371,8 +375,14 @@ fn skip_empty_lines(window: &[u8]) -> Result<usize, RequestRejected> {
 /// told by its first bytes instead of by a deadline, and an endless line by its length.
 fn refuse_request_line_start(line: &[u8], limits: &Limits) -> Result<(), RequestRejected> {
     let method = line.iter().take(METHOD_BYTES_MAX).take_while(|byte| !matches!(byte, b' ' | b'\r' | b'\n'));
-    if !method.copied().all(is_token_byte) {
+    if !method.clone().copied().all(is_token_byte) {
         return Err(RequestRule::MethodInvalid.into());
+    }
+    // RFC 9112 §3: a method longer than any that is implemented deserves 501.
+    if method.count() == METHOD_BYTES_MAX
+        && line.get(METHOD_BYTES_MAX).is_some_and(|&byte| is_token_byte(byte))
+    {
+        return Err(RequestRule::MethodTooLong.into());
     }
     let line_bytes_max =
         (limits.target_bytes_max as usize).saturating_add(METHOD_BYTES_MAX + "  HTTP/1.1\r\n".len());
@@ -382,8 +392,8 @@ fn refuse_request_line_start(line: &[u8], limits: &Limits) -> Result<(), Request
     Ok(())
 }
 
-/// Longest method, in bytes, that leaves room for the longest target. The IANA registry's longest has 17.
-const METHOD_BYTES_MAX: usize = 32;
+/// Longest method, in bytes. The IANA registry's longest has 17.
+pub const METHOD_BYTES_MAX: usize = 32;
 
 fn parse_request_line(
     buf: &[u8],
@@ -484,8 +494,11 @@ fn read_request_fields(buf: &[u8], target: &Target, head: &mut RequestHead) -> R
             KnownField::ContentLength => framing.note_length(value)?,
             KnownField::TransferEncoding => framing.note_transfer_encoding(value)?,
             KnownField::Connection => head.connection.note(value)?,
-            KnownField::Expect if value.eq_ignore_ascii_case(b"100-continue") => head.expect_continue = true,
-            KnownField::Expect => return Err(RequestRule::ExpectationUnknown.into()),
+            KnownField::Expect => head.expect_continue |= expects_continue(value)?,
+            KnownField::MaxForwards if matches!(head.method, Method::Options | Method::Trace) => {
+                head.max_forwards = Some(parse_max_forwards(value, head.max_forwards)?);
+            }
+            KnownField::FramingLookalike => return Err(RequestRule::FramingLookalike.into()),
             KnownField::Upgrade => upgrade.note(value),
             KnownField::Te => head.te_trailers |= accepts_trailers(value),
             _ => {}
@@ -521,6 +534,26 @@ fn read_response_fields(buf: &[u8], head: &mut ResponseHead) -> Result<(), Respo
         mark_connection_named(buf, &mut head.fields);
     }
     Ok(())
+}
+
+/// Whether `Expect` asks for 100; its list may be empty.
+fn expects_continue(value: &[u8]) -> Result<bool, RequestRule> {
+    let mut members = list_elements(value).peekable();
+    let is_any = members.peek().is_some();
+    if members.all(|member| member.eq_ignore_ascii_case(b"100-continue")) {
+        Ok(is_any)
+    } else {
+        Err(RequestRule::ExpectationUnknown)
+    }
+}
+
+/// RFC 9110 §7.6.2: `1*DIGIT`. More hops than there could ever be are as good as the largest number.
+fn parse_max_forwards(value: &[u8], earlier: Option<u32>) -> Result<u32, RequestRule> {
+    if earlier.is_some() || value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+        return Err(RequestRule::MaxForwardsInvalid);
+    }
+    let digits = value.iter().map(|digit| u32::from(digit - b'0'));
+    Ok(digits.fold(0, |hops: u32, digit| hops.saturating_mul(10).saturating_add(digit)))
 }
 
 fn accepts_trailers(te: &[u8]) -> bool {

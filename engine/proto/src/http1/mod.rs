@@ -15,4 +15,6 @@ pub mod chunked;
 
 pub mod rewrite;
 
+pub mod accept;
 pub mod answer;
+pub mod date;

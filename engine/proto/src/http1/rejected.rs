@@ -71,9 +71,12 @@ rules! {
         RequestLineMalformed = "request_line_malformed",
         /// The method is not a token, RFC 9112 §3.1.
         MethodInvalid = "method_invalid",
+        /// The method is longer than [`super::head::METHOD_BYTES_MAX`], RFC 9112 §3.
+        MethodTooLong = "method_too_long",
         /// The target is longer than `target_bytes_max`, RFC 9110 §15.5.15.
         TargetTooLong = "target_too_long",
-        /// A control byte, a byte beyond ASCII or a `#` in the target, RFC 9112 §3.2.
+        /// A control byte, a byte beyond ASCII or a `#` in the target, or a `\` in its path, which some servers take
+        /// for a `/`, RFC 9112 §3.2.
         TargetByte = "target_byte",
         /// The target is neither origin-form nor absolute-form, RFC 9112 §3.2.
         TargetFormUnknown = "target_form_unknown",
@@ -83,6 +86,8 @@ rules! {
         TargetNotAuthority = "target_not_authority",
         /// An absolute-form target whose scheme is neither http nor https, RFC 9110 §7.4.
         TargetSchemeUnsupported = "target_scheme_unsupported",
+        /// An absolute-form target whose scheme is https over a connection that is not secured, RFC 9110 §7.4.
+        TargetSchemeUnsecured = "target_scheme_unsecured",
         /// An absolute-form target with an empty or invalid authority, or with user information,
         /// RFC 9110 §4.2.1 and §4.2.4.
         TargetAuthorityInvalid = "target_authority_invalid",
@@ -100,6 +105,11 @@ rules! {
         HostDiffers = "host_differs",
         /// `Expect` asks for something else than `100-continue`, RFC 9110 §10.1.1.
         ExpectationUnknown = "expectation_unknown",
+        /// `Max-Forwards` of OPTIONS or TRACE is not one number, RFC 9110 §7.6.2.
+        MaxForwardsInvalid = "max_forwards_invalid",
+        /// `Content_Length` or `Transfer_Encoding`: an endpoint that hands fields on as variables, RFC 3875 §4.1.18,
+        /// takes them for the fields that frame a body, RFC 9112 §6.
+        FramingLookalike = "framing_lookalike",
     }
 }
 
@@ -167,9 +177,11 @@ impl RequestRejected {
     pub const fn status(self) -> u16 {
         match self {
             Self::Syntax(SyntaxRejected::HeadTooLarge | SyntaxRejected::FieldsTooMany) => 431,
-            Self::Framing(FramingRejected::TransferCodingUnsupported) => 501,
+            Self::Framing(FramingRejected::TransferCodingUnsupported)
+            | Self::Request(RequestRule::MethodTooLong) => 501,
             Self::Request(RequestRule::TargetTooLong) => 414,
             Self::Request(RequestRule::ExpectationUnknown) => 417,
+            Self::Request(RequestRule::TargetSchemeUnsecured) => 421,
             Self::Request(RequestRule::VersionUnsupported) => 505,
             Self::Syntax(_) | Self::Framing(_) | Self::Request(_) => 400,
         }

@@ -51,6 +51,8 @@ pub struct ResponsePlan<'a> {
     pub via: Option<&'a str>,
     /// Pass on the upstream's `Upgrade`: it answered 101, or 426 naming what it wants.
     pub upgrade: bool,
+    /// `Date` for an answer that has none, RFC 9110 §6.6.1. `None` for interim responses, which need none.
+    pub date: Option<&'a str>,
 }
 
 /// Longest name in `Via`: generous for any host name.
@@ -131,7 +133,7 @@ enum Fate {
     Keep,
     Drop,
     /// Kept when it is spelled as we would, else spelled anew.
-    Framing,
+    Spell,
     /// Kept, with an element added to its list.
     Extend,
 }
@@ -155,7 +157,7 @@ pub fn rewrite_request(buf: &[u8], head: &RequestHead, plan: &RequestPlan<'_>, o
         match request_field_fate(field, index, head, plan, &ends) {
             Fate::Keep => out.head(line),
             Fate::Drop => {}
-            Fate::Framing => request_framing(buf, head, field, line, out),
+            Fate::Spell => spell_request_field(buf, head, field, line, out),
             Fate::Extend => {
                 out.head(line.start..field.value.end());
                 out.text(", ");
@@ -238,7 +240,7 @@ fn request_field_fate(
     match field.known {
         KnownField::Other if field.connection_named => Fate::Drop,
         KnownField::Host => keep_if(keeps_host(head)),
-        KnownField::ContentLength | KnownField::TransferEncoding => Fate::Framing,
+        KnownField::ContentLength | KnownField::TransferEncoding => Fate::Spell,
         KnownField::Connection
         | KnownField::KeepAlive
         | KnownField::ProxyConnection
@@ -246,6 +248,7 @@ fn request_field_fate(
         | KnownField::Http2Settings => Fate::Drop,
         KnownField::Upgrade => keep_if(plan.upgrade),
         KnownField::Expect => keep_if(plan.expect && head.expect_continue),
+        KnownField::MaxForwards if head.max_forwards.is_some() => Fate::Spell,
         KnownField::XForwardedFor | KnownField::Forwarded | KnownField::Via if ends.contains(index) => {
             Fate::Extend
         }
@@ -263,26 +266,41 @@ fn request_field_fate(
         | KnownField::Content
         | KnownField::Control
         | KnownField::Modifier
+        | KnownField::MaxForwards
+        | KnownField::FramingLookalike
         | KnownField::Other => Fate::Keep,
     }
 }
 
-fn request_framing(buf: &[u8], head: &RequestHead, field: &Field, line: Range<usize>, out: &mut Writer<'_>) {
-    match head.framing {
-        RequestFraming::Length(bytes) => content_length(buf, field, line, bytes, out),
-        RequestFraming::Chunked => transfer_encoding(buf, field, line, out),
+fn spell_request_field(
+    buf: &[u8],
+    head: &RequestHead,
+    field: &Field,
+    line: Range<usize>,
+    out: &mut Writer<'_>,
+) {
+    match (field.known, head.framing) {
+        // RFC 9110 §7.6.2: one hop fewer. At 0 nothing is forwarded.
+        (KnownField::MaxForwards, _) => {
+            let hops = head.max_forwards.unwrap_or(0).saturating_sub(1);
+            number(buf, field, line, "Max-Forwards: ", hops.into(), out);
+        }
+        (_, RequestFraming::Length(bytes)) => number(buf, field, line, CONTENT_LENGTH, bytes, out),
+        (_, RequestFraming::Chunked) => transfer_encoding(buf, field, line, out),
         // Neither field is there when there is no body.
-        RequestFraming::None => {}
+        (_, RequestFraming::None) => {}
     }
 }
 
-fn content_length(buf: &[u8], field: &Field, line: Range<usize>, bytes: u64, out: &mut Writer<'_>) {
+const CONTENT_LENGTH: &str = "Content-Length: ";
+
+fn number(buf: &[u8], field: &Field, line: Range<usize>, name: &str, number: u64, out: &mut Writer<'_>) {
     let mut digits = itoa::Buffer::new();
-    let digits = digits.format(bytes);
+    let digits = digits.format(number);
     if is_canonical(buf, field, &line, digits) {
         out.head(line);
     } else {
-        out.text("Content-Length: ");
+        out.text(name);
         out.text(digits);
         out.text("\r\n");
     }
@@ -384,7 +402,7 @@ pub fn rewrite_response(buf: &[u8], head: &ResponseHead, plan: &ResponsePlan<'_>
         match response_field_fate(field, head, plan, via_end == Some(index)) {
             Fate::Keep => out.head(line),
             Fate::Drop => {}
-            Fate::Framing => response_framing(buf, field, head, plan.delivery, line, out),
+            Fate::Spell => response_framing(buf, field, head, plan.delivery, line, out),
             Fate::Extend => {
                 out.head(line.start..field.value.end());
                 out.text(", ");
@@ -428,7 +446,7 @@ fn response_field_fate(
         {
             Fate::Drop
         }
-        KnownField::ContentLength | KnownField::TransferEncoding => Fate::Framing,
+        KnownField::ContentLength | KnownField::TransferEncoding => Fate::Spell,
         KnownField::Connection
         | KnownField::KeepAlive
         | KnownField::ProxyConnection
@@ -452,6 +470,8 @@ fn response_field_fate(
         | KnownField::Content
         | KnownField::Control
         | KnownField::Modifier
+        | KnownField::MaxForwards
+        | KnownField::FramingLookalike
         | KnownField::Other => Fate::Keep,
     }
 }
@@ -465,10 +485,12 @@ fn response_framing(
     out: &mut Writer<'_>,
 ) {
     match (field.known, delivery) {
-        (KnownField::ContentLength, Delivery::Length(bytes)) => content_length(buf, field, line, bytes, out),
+        (KnownField::ContentLength, Delivery::Length(bytes)) => {
+            number(buf, field, line, CONTENT_LENGTH, bytes, out);
+        }
         // The length of the representation that HEAD or 304 speak of, RFC 9110 §8.6.
         (KnownField::ContentLength, Delivery::None) => {
-            content_length(buf, field, line, head.framing_fields.length().unwrap_or(0), out);
+            number(buf, field, line, CONTENT_LENGTH, head.framing_fields.length().unwrap_or(0), out);
         }
         (KnownField::TransferEncoding, Delivery::Chunked) => transfer_encoding(buf, field, line, out),
         // Towards HTTP/1.0, and where there is no body, no coding is named.
@@ -486,6 +508,10 @@ fn append_response_fields(
         out.text("Via: ");
         via_element(head.version, via, out);
         out.text("\r\n");
+    }
+    if let Some(date) = plan.date.filter(|_| !head.fields.iter().any(|field| field.known == KnownField::Date))
+    {
+        line(out, "Date: ", date);
     }
     if plan.delivery == Delivery::ChunkedHere {
         out.text(TRANSFER_ENCODING_CHUNKED);

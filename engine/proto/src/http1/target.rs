@@ -40,7 +40,9 @@ pub(super) fn parse_target(buf: &[u8], target: Span, method: Method) -> Result<T
     let bytes = target.of(buf);
     // Folding without an early exit lets the compiler compare many bytes at once.
     let bad = bytes.iter().fold(false, |bad, &byte| bad | !(0x21..=0x7e).contains(&byte) | (byte == b'#'));
-    if bad {
+    let has_backslash = bytes.iter().fold(false, |has, &byte| has | (byte == b'\\'));
+    // Browsers send it in queries.
+    if bad || (has_backslash && is_before_query(bytes, b'\\')) {
         return Err(RequestRule::TargetByte);
     }
     if method == Method::Connect {
@@ -69,6 +71,10 @@ pub(super) fn parse_target(buf: &[u8], target: Span, method: Method) -> Result<T
     }
 }
 
+fn is_before_query(target: &[u8], byte: u8) -> bool {
+    memchr2(byte, b'?', target).is_some_and(|at| target[at] == byte)
+}
+
 fn parse_authority_form(buf: &[u8], target: Span) -> Result<Target, RequestRule> {
     match split_authority(target.of(buf)) {
         Some(Authority { port: Some(_), .. }) => Ok(Target {
@@ -90,7 +96,8 @@ fn parse_absolute_form(buf: &[u8], target: Span) -> Result<Target, RequestRule> 
     let (scheme_len, port_default) = if is_scheme("http://") {
         (7, 80)
     } else if is_scheme("https://") {
-        (8, 443)
+        // Every connection here is in the clear: nobody has shown who we are to the client (RFC 9110 §7.4).
+        return Err(RequestRule::TargetSchemeUnsecured);
     } else if memchr(b':', bytes).is_some_and(|colon| bytes[colon..].starts_with(b"://")) {
         return Err(RequestRule::TargetSchemeUnsupported);
     } else {
@@ -132,12 +139,12 @@ pub(super) struct Authority<'a> {
 pub(super) fn split_authority(text: &[u8]) -> Option<Authority<'_>> {
     let host_len = match text {
         [b'[', ..] => memchr(b']', text)? + 1,
-        _ => memchr(b':', text).unwrap_or(text.len()),
+        _ => reg_name_len(text),
     };
     let (host, rest) = text.split_at(host_len);
     let is_valid = match host {
         [b'[', address @ .., b']'] => is_ipv6(address),
-        _ => is_reg_name(host),
+        _ => !host.is_empty(),
     };
     if !is_valid {
         return None;
@@ -162,21 +169,31 @@ fn is_ipv6(address: &[u8]) -> bool {
     std::str::from_utf8(address).is_ok_and(|text| text.parse::<std::net::Ipv6Addr>().is_ok())
 }
 
-fn is_reg_name(host: &[u8]) -> bool {
-    let mut bytes = host.iter();
-    while let Some(&byte) = bytes.next() {
-        let is_valid = match byte {
-            b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'-' | b'.' | b'_' | b'~' => true,
-            b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b';' | b'=' => true,
-            b'%' => (0..2).all(|_| bytes.next().is_some_and(u8::is_ascii_hexdigit)),
-            _ => false,
-        };
-        if !is_valid {
-            return false;
+/// How much of `text` is a registered name or an IPv4 address (RFC 3986 §3.2.2).
+fn reg_name_len(text: &[u8]) -> usize {
+    let mut len = 0;
+    loop {
+        let rest = &text[len..];
+        len += rest.iter().position(|&byte| !REG_NAME[usize::from(byte)]).unwrap_or(rest.len());
+        match text[len..] {
+            [b'%', a, b, ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit() => len += 3,
+            _ => return len,
         }
     }
-    !host.is_empty()
 }
+
+/// The bytes of a registered name that stand for themselves.
+const REG_NAME: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = matches!(byte as u8,
+            b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'-' | b'.' | b'_' | b'~'
+            | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b';' | b'=');
+        byte += 1;
+    }
+    table
+};
 
 /// Whether two authorities are the same server, when a missing port means `port_default`.
 pub(super) fn is_same_authority(left: Authority<'_>, right: Authority<'_>, port_default: u16) -> bool {

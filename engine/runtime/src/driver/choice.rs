@@ -52,6 +52,9 @@ pub enum DriverKind {
     Epoll,
     /// io_uring with a multishot poll for each socket.
     Uring,
+    /// A network in memory; see [`crate::simulation`].
+    #[cfg(feature = "simulation")]
+    Simulated,
 }
 
 impl fmt::Display for DriverKind {
@@ -59,6 +62,8 @@ impl fmt::Display for DriverKind {
         f.write_str(match self {
             Self::Epoll => "epoll",
             Self::Uring => "io_uring",
+            #[cfg(feature = "simulation")]
+            Self::Simulated => "simulated",
         })
     }
 }

@@ -5,7 +5,6 @@
 use std::io::IoSlice;
 
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown};
 
 use super::socket::{Flags, Socket, Then};
 
@@ -14,9 +13,9 @@ pub(super) fn recv_direct(socket: &mut Socket, spare: &mut [u8]) -> Result<usize
     let Some(fd) = &socket.fd else { return Err(Errno::BADF) };
     let room = spare.len();
     let outcome = loop {
-        match rustix::net::recv(fd, &mut *spare, RecvFlags::DONTWAIT) {
+        match fd.recv(&mut *spare) {
             Err(Errno::INTR) => {}
-            other => break other.map(|(_, count)| count),
+            other => break other,
         }
     };
     let drained = match outcome {
@@ -32,14 +31,8 @@ pub(super) fn recv_direct(socket: &mut Socket, spare: &mut [u8]) -> Result<usize
 /// Sends by system call. What the kernel does not take tells that it is full.
 pub(super) fn send_direct(socket: &mut Socket, slices: &[IoSlice<'_>]) -> Result<usize, Errno> {
     let Some(fd) = &socket.fd else { return Err(Errno::BADF) };
-    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
     let outcome = loop {
-        let outcome = if let [slice] = slices {
-            rustix::net::send(fd, slice, flags)
-        } else {
-            rustix::net::sendmsg(fd, slices, &mut SendAncillaryBuffer::default(), flags)
-        };
-        match outcome {
+        match fd.send(slices) {
             Err(Errno::INTR) => {}
             other => break other,
         }
@@ -91,5 +84,5 @@ pub(super) fn send_rest(socket: &mut Socket) -> Rest {
 /// Tells the peer that nothing more follows.
 pub(super) fn shutdown_direct(socket: &Socket) -> Result<(), Errno> {
     let Some(fd) = &socket.fd else { return Err(Errno::BADF) };
-    rustix::net::shutdown(fd, Shutdown::Write)
+    fd.shutdown_write()
 }

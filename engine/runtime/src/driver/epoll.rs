@@ -40,12 +40,17 @@ impl Epoll {
     }
 
     /// Begins to watch a socket, for as long as it is open.
-    pub(crate) fn watch(&self, socket: &Socket, index: u32) -> io::Result<()> {
-        let Some(fd) = &socket.fd else { return Ok(()) };
+    pub(crate) fn watch(&self, socket: BorrowedFd<'_>, index: u32) -> io::Result<()> {
         let interest =
             epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
-        epoll::add(&self.fd, fd, epoll::EventData::new_u64(u64::from(index)), interest)?;
+        epoll::add(&self.fd, socket, epoll::EventData::new_u64(u64::from(index)), interest)?;
         Ok(())
+    }
+
+    /// Forgets a socket that goes on without this core.
+    pub(crate) fn forget(&self, socket: BorrowedFd<'_>) {
+        // A descriptor that is open and was registered cannot be refused.
+        let _ = epoll::delete(&self.fd, socket);
     }
 
     /// Waits for events and marks the sockets they concern; `None` waits without a limit.
@@ -73,27 +78,26 @@ impl Epoll {
                 continue;
             }
             let index = data as u32;
-            sockets[index].note_ready(readiness(event.flags));
+            mark(&mut sockets[index], event.flags);
             on_ready(sockets, index);
         }
         Ok(waited)
     }
 }
 
-fn readiness(events: epoll::EventFlags) -> Flags {
-    let mut flags = Flags::default();
+/// Remembers what an event says of a socket.
+pub(crate) fn mark(socket: &mut Socket, events: epoll::EventFlags) {
     let broken = events.intersects(epoll::EventFlags::HUP | epoll::EventFlags::ERR);
     if broken {
-        flags.set(Flags::BROKEN);
+        socket.flags.set(Flags::BROKEN);
     }
     if broken || events.contains(epoll::EventFlags::RDHUP) {
-        flags.set(Flags::READ_CLOSED);
+        socket.flags.set(Flags::READ_CLOSED);
     }
     if broken || events.intersects(epoll::EventFlags::IN | epoll::EventFlags::RDHUP) {
-        flags.set(Flags::READABLE);
+        socket.flags.set(Flags::READABLE);
     }
     if broken || events.contains(epoll::EventFlags::OUT) {
-        flags.set(Flags::WRITABLE);
+        socket.flags.set(Flags::WRITABLE);
     }
-    flags
 }

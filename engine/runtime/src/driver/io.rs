@@ -7,13 +7,12 @@
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustix::io::Errno;
-use rustix::net::SocketFlags;
 
 use super::choice::DriverKind;
 use super::direct::{Rest, recv_direct, send_direct, send_rest, shutdown_direct};
@@ -22,7 +21,10 @@ use super::outbox::Outbox;
 use super::socket::{Flags, NO_DEADLINE, Socket, Sockets, Then, Unsent};
 use super::uring::Uring;
 use crate::buffer::{BufferPool, Chunk, Lane};
+use crate::net::handle::Handle;
 use crate::net::stream::ParkEvent;
+#[cfg(feature = "simulation")]
+use crate::simulation::Driver;
 use crate::time::{self, Instant};
 use crate::wheel::Wheel;
 
@@ -35,9 +37,34 @@ const SCARCE_SHARE: usize = 2;
 /// Marks a key of the wheel as a sleeper's; others are socket slots.
 const SLEEPER: u32 = 1 << 31;
 
-enum Backend {
+/// How a core waits.
+pub(crate) enum Backend {
     Epoll(Epoll),
     Uring(Box<Uring>),
+    #[cfg(feature = "simulation")]
+    Simulated(Driver),
+}
+
+impl Backend {
+    pub(crate) fn new(kind: DriverKind, wakeup: BorrowedFd<'_>) -> io::Result<Self> {
+        Ok(match kind {
+            DriverKind::Epoll => Self::Epoll(Epoll::new(wakeup)?),
+            DriverKind::Uring => Self::Uring(Box::new(Uring::new(wakeup)?)),
+            // A simulated core is made by its simulation, which has its world.
+            #[cfg(feature = "simulation")]
+            DriverKind::Simulated => return Err(io::ErrorKind::Unsupported.into()),
+        })
+    }
+
+    /// The clock that tasks and deadlines go by.
+    #[inline]
+    fn clock(&self) -> Instant {
+        #[cfg(feature = "simulation")]
+        if let Self::Simulated(driver) = self {
+            return driver.world().now();
+        }
+        time::monotonic()
+    }
 }
 
 /// Sockets, timers and buffers of one core.
@@ -65,20 +92,11 @@ fn timed_out() -> io::Error {
 }
 
 impl Io {
-    pub(crate) fn new(
-        kind: DriverKind,
-        wakeup: BorrowedFd<'_>,
-        accepted: Rc<BufferPool>,
-        connected: Rc<BufferPool>,
-    ) -> io::Result<Self> {
-        let backend = match kind {
-            DriverKind::Epoll => Backend::Epoll(Epoll::new(wakeup)?),
-            DriverKind::Uring => Backend::Uring(Box::new(Uring::new(wakeup)?)),
-        };
+    pub(crate) fn new(backend: Backend, accepted: Rc<BufferPool>, connected: Rc<BufferPool>) -> Self {
         let mut wheel = Wheel::new();
-        let now_tick = time::monotonic().as_nanos() / TICK_NANOS;
+        let now_tick = backend.clock().as_nanos() / TICK_NANOS;
         wheel.advance(now_tick, |_| {});
-        Ok(Self {
+        Self {
             sockets: Sockets::default(),
             backend,
             wheel,
@@ -90,38 +108,78 @@ impl Io {
             parked_events: Vec::new(),
             outbox: Outbox::default(),
             finished: Vec::new(),
-        })
+        }
     }
 
     pub(crate) fn kind(&self) -> DriverKind {
         match self.backend {
             Backend::Epoll(_) => DriverKind::Epoll,
             Backend::Uring(_) => DriverKind::Uring,
+            #[cfg(feature = "simulation")]
+            Backend::Simulated(_) => DriverKind::Simulated,
         }
     }
 
     /// The clock that tasks and deadlines go by.
     #[inline]
     pub(crate) fn clock(&self) -> Instant {
-        time::monotonic()
+        self.backend.clock()
+    }
+
+    /// What people and other hosts call the time.
+    pub(crate) fn wall_clock(&self) -> SystemTime {
+        #[cfg(feature = "simulation")]
+        if let Backend::Simulated(driver) = &self.backend {
+            return driver.wall_clock();
+        }
+        SystemTime::now()
+    }
+
+    /// Begins a connection; false while it is under way.
+    pub(crate) fn connect(&self, address: SocketAddr) -> Result<(Handle, bool), Errno> {
+        #[cfg(feature = "simulation")]
+        if let Backend::Simulated(driver) = &self.backend {
+            return driver.connect(address);
+        }
+        Handle::connect(address)
     }
 
     pub(crate) fn sockets_open(&self) -> usize {
         self.sockets.open_count()
     }
 
+    /// Whether a wait would find something at once.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn has_events(&self) -> bool {
+        match &self.backend {
+            Backend::Simulated(driver) => driver.has_events(),
+            Backend::Epoll(_) | Backend::Uring(_) => false,
+        }
+    }
+
+    /// Sleeps that have not ended.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn sleepers(&self) -> usize {
+        self.sleepers.len() - self.sleepers_free.len()
+    }
+
     // ---- sockets -------------------------------------------------------------------------------------------
 
     /// Takes over a non-blocking socket.
-    pub(crate) fn open(&mut self, fd: OwnedFd, lane: Lane) -> io::Result<u32> {
+    pub(crate) fn open(&mut self, fd: Handle, lane: Lane) -> io::Result<u32> {
         let index = self.sockets.open(fd, lane);
         let socket = &mut self.sockets[index];
-        let watched = match &mut self.backend {
-            Backend::Epoll(epoll) => epoll.watch(socket, index),
-            Backend::Uring(uring) => {
+        let watched = match (&mut self.backend, &socket.fd) {
+            (Backend::Epoll(epoll), Some(fd)) => {
+                fd.kernel().map_err(io::Error::from).and_then(|fd| epoll.watch(fd, index))
+            }
+            (Backend::Uring(uring), _) => {
                 uring.watch(socket, index);
                 Ok(())
             }
+            #[cfg(feature = "simulation")]
+            (Backend::Simulated(driver), Some(fd)) => driver.watch(fd, index),
+            (_, None) => Ok(()),
         };
         if let Err(error) = watched {
             socket.fd = None;
@@ -129,6 +187,24 @@ impl Io {
             return Err(error);
         }
         Ok(index)
+    }
+
+    /// Gives a listening socket back; the kernel may keep it watched until the next wait is over.
+    pub(crate) fn give_up(&mut self, index: u32) -> Option<Handle> {
+        let fd = self.sockets[index].fd.take()?;
+        match &self.backend {
+            Backend::Epoll(epoll) => {
+                if let Ok(fd) = fd.kernel() {
+                    epoll.forget(fd);
+                }
+            }
+            // Its poll is cancelled when the slot is given up.
+            Backend::Uring(_) => {}
+            #[cfg(feature = "simulation")]
+            Backend::Simulated(driver) => driver.forget(&fd),
+        }
+        self.finish(index);
+        Some(fd)
     }
 
     /// Closes a socket, or sees to that it is once what was sent has left.
@@ -156,7 +232,10 @@ impl Io {
         socket.reader = None;
         socket.writer = None;
         socket.flags.clear(Flags::PARKED);
-        socket.unsent = None;
+        if let (Some(_), Some(fd)) = (socket.unsent.take(), &socket.fd) {
+            // An end would say that everything has left. Where this is refused, the connection is gone already.
+            let _ = fd.reset_on_close();
+        }
         if let Backend::Uring(uring) = &mut self.backend {
             uring.forget(socket, index);
         }
@@ -164,9 +243,9 @@ impl Io {
         self.sockets.release(index);
     }
 
-    pub(crate) fn fd(&self, index: u32) -> BorrowedFd<'_> {
+    pub(crate) fn fd(&self, index: u32) -> &Handle {
         match &self.sockets[index].fd {
-            Some(fd) => fd.as_fd(),
+            Some(fd) => fd,
             None => unreachable!("a stream owns an open socket"),
         }
     }
@@ -253,7 +332,7 @@ impl Io {
         match recv_direct(socket, chunk.spare()) {
             Ok(0) => {
                 socket.flags.set(Flags::ENDED);
-                Poll::Ready(Ok(None))
+                Poll::Ready(end_of(socket).unwrap_or(Ok(())).map(|()| None))
             }
             Ok(count) => {
                 chunk.filled(count);
@@ -314,7 +393,10 @@ impl Io {
         }
         send_direct(socket, slices).map_err(|error| match error {
             Errno::AGAIN => io::Error::from(io::ErrorKind::WouldBlock),
-            error => error.into(),
+            error => {
+                self.sockets[index].flags.set(Flags::SEND_FAILED);
+                error.into()
+            }
         })
     }
 
@@ -377,7 +459,7 @@ impl Io {
         let outcome = self.poll_writable(index, waker)?;
         outcome.map(|()| {
             // What epoll said of the socket while it was not connected is no sign of its peer.
-            rustix::net::sockopt::socket_error(self.fd(index))??;
+            self.fd(index).take_error()?;
             Ok(())
         })
     }
@@ -386,7 +468,7 @@ impl Io {
         &mut self,
         index: u32,
         waker: &Waker,
-    ) -> Poll<io::Result<(OwnedFd, Option<SocketAddr>)>> {
+    ) -> Poll<io::Result<(Handle, Option<SocketAddr>)>> {
         let socket = &mut self.sockets[index];
         if !socket.flags.has(Flags::READABLE) {
             socket.wait_read(waker);
@@ -394,11 +476,8 @@ impl Io {
         }
         loop {
             let Some(fd) = &socket.fd else { unreachable!("a listener owns an open socket") };
-            match rustix::net::acceptfrom_with(fd, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
-                Ok((fd, peer)) => {
-                    let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
-                    return Poll::Ready(Ok((fd, peer)));
-                }
+            match fd.accept() {
+                Ok(accepted) => return Poll::Ready(Ok(accepted)),
                 Err(Errno::INTR | Errno::CONNABORTED) => {}
                 Err(Errno::AGAIN) => {
                     socket.flags.clear(Flags::READABLE);
@@ -587,6 +666,8 @@ impl Io {
         let waited = match backend {
             Backend::Epoll(epoll) => epoll.wait(timeout, sockets, on_ready),
             Backend::Uring(uring) => uring.wait(timeout, sockets, on_ready),
+            #[cfg(feature = "simulation")]
+            Backend::Simulated(driver) => Ok(driver.take_events(sockets, on_ready)),
         };
         self.finish_orphans();
         waited
@@ -608,7 +689,10 @@ fn end_of(socket: &mut Socket) -> Option<io::Result<()>> {
     if socket.error != 0 {
         return Some(Err(io::Error::from_raw_os_error(std::mem::take(&mut socket.error))));
     }
-    socket.flags.has(Flags::ENDED).then_some(Ok(()))
+    // A broken connection is told of once. An end that follows is none that the peer has said.
+    let is_broken = socket.flags.has(Flags::SEND_FAILED);
+    let end = if is_broken { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(()) };
+    socket.flags.has(Flags::ENDED).then_some(end)
 }
 
 /// Whether an idle socket shows bytes, an end or an error.

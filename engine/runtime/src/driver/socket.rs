@@ -2,10 +2,10 @@
 //!
 //! Never holds a buffer or a task for a socket that is merely open.
 
-use std::os::fd::OwnedFd;
 use std::task::Waker;
 
 use crate::buffer::Lane;
+use crate::net::handle::Handle;
 use crate::wheel::EntryId;
 
 /// No deadline, no tag, no buffer.
@@ -33,6 +33,8 @@ impl Flags {
     pub(crate) const ENDED: Self = Self(1 << 6);
     /// The kernel refused a message before it took any byte of it.
     pub(crate) const SEND_REFUSED: Self = Self(1 << 15);
+    /// The kernel has told a sender that the connection broke, and tells a receiver no more than that it ended.
+    pub(crate) const SEND_FAILED: Self = Self(1 << 14);
     /// Both directions are closed, or the connection was reset.
     pub(crate) const BROKEN: Self = Self(1 << 13);
 
@@ -75,7 +77,7 @@ pub(crate) enum Then {
 #[derive(Debug)]
 pub(crate) struct Socket {
     /// `None` in a free slot, and once closed.
-    pub(crate) fd: Option<OwnedFd>,
+    pub(crate) fd: Option<Handle>,
     /// Counts the uses of this slot, so that a stale [`crate::net::stream::Parked`] is told from a live one.
     pub(crate) generation: u32,
     pub(crate) flags: Flags,
@@ -143,12 +145,6 @@ impl Socket {
         if self.flags.has(Flags::CONNECTED) { Lane::Connected } else { Lane::Accepted }
     }
 
-    /// Adds what the kernel has told.
-    #[inline]
-    pub(crate) fn note_ready(&mut self, readiness: Flags) {
-        self.flags.set(readiness);
-    }
-
     #[inline]
     pub(crate) fn wait_read(&mut self, waker: &Waker) {
         remember(&mut self.reader, waker);
@@ -191,7 +187,7 @@ pub(crate) struct Sockets {
 }
 
 impl Sockets {
-    pub(crate) fn open(&mut self, fd: OwnedFd, lane: Lane) -> u32 {
+    pub(crate) fn open(&mut self, fd: Handle, lane: Lane) -> u32 {
         let index = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Socket::vacant());
             u32::try_from(self.slots.len() - 1).expect("fewer sockets than 2^32")

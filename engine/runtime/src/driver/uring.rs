@@ -9,9 +9,11 @@ use std::time::Duration;
 
 use io_uring::types::{Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
+use rustix::event::epoll::EventFlags;
 
-use super::epoll::Waited;
-use super::socket::{Flags, Socket, Sockets};
+use super::epoll::{Waited, mark};
+use super::socket::{Socket, Sockets};
+use crate::net::handle::Handle;
 
 /// Submission entries; a full queue is submitted at once and filled again.
 const SUBMISSIONS: u32 = 1024;
@@ -107,10 +109,10 @@ impl Uring {
 
     /// Begins to watch a socket, for as long as it is open.
     pub(crate) fn watch(&mut self, socket: &mut Socket, index: u32) {
-        let Some(fd) = &socket.fd else { return };
+        let Some(fd) = socket.fd.as_ref().map(Handle::as_raw_fd) else { return };
         let events = libc::POLLIN | libc::POLLOUT | libc::POLLRDHUP;
         socket.queued_turn = self.turn;
-        self.poll(fd.as_raw_fd(), events, user_data(index, socket.generation));
+        self.poll(fd, events, user_data(index, socket.generation));
     }
 
     /// Ends the watch of a socket that is about to be closed: the kernel keeps a polled socket open.
@@ -152,7 +154,7 @@ impl Uring {
             if socket.fd.is_none() || user_data(index, socket.generation) != data {
                 continue;
             }
-            socket.note_ready(readiness(entry.result()));
+            mark(socket, events_of(entry.result()));
             if has_ended && entry.result() != -libc::ECANCELED {
                 self.watch(&mut sockets[index], index);
             }
@@ -195,23 +197,8 @@ impl Uring {
     }
 }
 
-/// What a poll has found. One that the kernel could not go on with says to look by system call.
-fn readiness(result: i32) -> Flags {
-    let mut flags = Flags::default();
-    let events = if result < 0 { i32::from(libc::POLLIN | libc::POLLOUT) } else { result };
-    let any = |wanted: i16| events & i32::from(wanted) != 0;
-    let broken = any(libc::POLLHUP | libc::POLLERR);
-    if broken {
-        flags.set(Flags::BROKEN);
-    }
-    if broken || any(libc::POLLRDHUP) {
-        flags.set(Flags::READ_CLOSED);
-    }
-    if broken || any(libc::POLLIN | libc::POLLRDHUP) {
-        flags.set(Flags::READABLE);
-    }
-    if broken || any(libc::POLLOUT) {
-        flags.set(Flags::WRITABLE);
-    }
-    flags
+/// What a poll has found: the events of poll(2) have the numbers of epoll's. One that the kernel could not go on with says
+/// to look by system call.
+fn events_of(result: i32) -> EventFlags {
+    u32::try_from(result).map_or(EventFlags::IN | EventFlags::OUT, EventFlags::from_bits_retain)
 }

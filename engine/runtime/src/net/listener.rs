@@ -5,10 +5,12 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
-use std::os::fd::OwnedFd;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use rustix::io::Errno;
+
+use super::handle::Handle;
 use super::stream::Stream;
 use crate::buffer::Lane;
 use crate::core::Core;
@@ -24,15 +26,15 @@ pub struct Listener {
 #[derive(Debug)]
 pub struct Accepted {
     /// The non-blocking socket.
-    pub fd: OwnedFd,
+    pub fd: Handle,
     /// The client's address; the unspecified one when the kernel did not say.
     pub peer: SocketAddr,
 }
 
 impl Listener {
-    pub(crate) fn new(core: Core, listener: TcpListener) -> io::Result<Self> {
-        listener.set_nonblocking(true)?;
-        let index = core.io().open(listener.into(), Lane::Accepted)?;
+    pub(crate) fn new(core: Core, listener: Handle) -> io::Result<Self> {
+        listener.set_nonblocking()?;
+        let index = core.io().open(listener, Lane::Accepted)?;
         Ok(Self { core, index })
     }
 
@@ -42,8 +44,7 @@ impl Listener {
     /// Whatever `accept4` said, for example that no descriptor is left: pause before the next call.
     pub async fn accept_fd(&self) -> io::Result<Accepted> {
         let (fd, peer) = poll_fn(|context| self.core.io().poll_accept(self.index, context.waker())).await?;
-        let peer = peer.unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0));
-        Ok(Accepted { fd, peer })
+        Ok(Accepted::new(fd, peer))
     }
 
     /// Waits for a connection and takes it over.
@@ -53,6 +54,51 @@ impl Listener {
     pub async fn accept(&self) -> io::Result<(Stream, SocketAddr)> {
         let Accepted { fd, peer } = self.accept_fd().await?;
         Ok((self.core.adopt(fd, Lane::Accepted)?, peer))
+    }
+
+    /// Accepts nothing more, and keeps what the kernel has accepted already.
+    ///
+    /// A connection made between the last accept and the close would be reset. Its client had better not get it: it asks
+    /// again after a second (RFC 6298 §2.1). Where filters are refused that moment remains.
+    pub async fn stop(self) -> Backlog {
+        let handle = {
+            let mut io = self.core.io();
+            io.fd(self.index).refuse_new();
+            io.give_up(self.index)
+        };
+        let core = self.core.clone();
+        let mut unowned = std::mem::ManuallyDrop::new(self);
+        // SAFETY: `unowned` is never touched again and `ManuallyDrop` keeps it from being dropped, so the `Core` inside is
+        // dropped here once; the socket's slot was given up above.
+        unsafe { std::ptr::drop_in_place(&raw mut unowned.core) };
+        // After another turn the driver has let go of the socket: dropping the backlog closes it at once.
+        core.yield_now().await;
+        Backlog(handle)
+    }
+}
+
+impl Accepted {
+    fn new(fd: Handle, peer: Option<SocketAddr>) -> Self {
+        Self { fd, peer: peer.unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0)) }
+    }
+}
+
+/// Connections that wait at a listener which has stopped. Those that are still there when it is dropped are reset.
+#[derive(Debug)]
+pub struct Backlog(Option<Handle>);
+
+impl Iterator for Backlog {
+    type Item = Accepted;
+
+    /// The next connection; none when there is none now or it cannot be had.
+    fn next(&mut self) -> Option<Accepted> {
+        loop {
+            match self.0.as_ref()?.accept() {
+                Ok((fd, peer)) => return Some(Accepted::new(fd, peer)),
+                Err(Errno::INTR | Errno::CONNABORTED) => {}
+                Err(_) => return None,
+            }
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What can a task do with sockets? Accept, connect, receive, send, park.
 //!
-//! Never calls the kernel itself: everything goes through [`crate::driver`].
+//! Never waits in the kernel: that is for [`crate::driver`].
 
+pub mod handle;
 pub mod listener;
 pub mod stream;

@@ -152,6 +152,15 @@ impl Stream {
         self.core.io().shutdown_write(self.index)
     }
 
+    /// Lets the peer see a reset when the connection is closed, because an end would say that a message is whole which
+    /// is not. What has not left by then is lost.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn reset_on_close(&self) -> io::Result<()> {
+        Ok(self.core.io().fd(self.index).reset_on_close()?)
+    }
+
     /// Whether nothing was received or noticed since the last receive; what an idle connection should be.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
@@ -163,9 +172,7 @@ impl Stream {
     /// # Errors
     /// The kernel's, when the connection is gone.
     pub fn peer_address(&self) -> io::Result<SocketAddr> {
-        let address = rustix::net::getpeername(self.core.io().fd(self.index))?
-            .ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected))?;
-        Ok(SocketAddr::try_from(address)?)
+        Ok(self.core.io().fd(self.index).peer_address()?)
     }
 
     /// Lets the connection wait for bytes or its deadline without a task, at the cost of its slot alone. What

@@ -73,7 +73,7 @@ fn passes_chunks_as_they_are() {
 #[test]
 fn drops_extensions() {
     check("3;a=b;c=\"d e\"\r\nabc\r\n0;x\r\n\r\n", "3\r\nabc\r\n0\r\n\r\n", "abc");
-    check("3;\r\nabc\r\n0; \t\r\n\r\n", "3\r\nabc\r\n0\r\n\r\n", "abc");
+    check("3 ; a \t = \"\\\"\t\u{e9}\" ;b\r\nabc\r\n0\t;\tx\r\n\r\n", "3\r\nabc\r\n0\r\n\r\n", "abc");
 }
 
 #[test]
@@ -103,9 +103,9 @@ fn stops_when_out_is_full_and_goes_on() {
 #[test]
 fn sizes_refused() {
     use ChunkRejected as Rule;
-    for size in [
-        "", "x", "-1", "+1", " 1", "0x1", "0X1", "1_0", "1 ", "1\t", "1 ;a", ";a", "_1", "1.", "g", "\u{661}",
-    ] {
+    for size in
+        ["", "x", "-1", "+1", " 1", "0x1", "0X1", "1_0", "1 ", "1\t", "1 a", ";a", "_1", "1.", "g", "\u{661}"]
+    {
         reject(format!("{size}\r\na\r\n0\r\n\r\n"), Rule::SizeInvalid);
     }
     for size in [
@@ -131,6 +131,27 @@ fn extensions_refused() {
     use ChunkRejected as Rule;
     reject("1;a\nb\r\na\r\n0\r\n\r\n", Rule::BareLineFeed);
     reject("1;a\rb\r\na\r\n0\r\n\r\n", Rule::BareCarriageReturn);
+    for malformed in [
+        ";",
+        "; ",
+        ";;a",
+        ";a;",
+        ";=b",
+        ";a=",
+        ";a b",
+        ";a=b c",
+        ";a ",
+        ";a=b ",
+        ";\"a\"",
+        ";a=\"b",
+        ";a=\"b\"c",
+        ";a@b",
+        ";a=\"b\\\"",
+        ";a=\u{e9}",
+        ";a=\"\r\n",
+    ] {
+        reject(format!("1{malformed}\r\na\r\n0\r\n\r\n"), Rule::ExtensionMalformed);
+    }
     reject("1;a=\"\n\"\r\na\r\n0\r\n\r\n", Rule::BareLineFeed);
     reject("1;a\0\r\na\r\n0\r\n\r\n", Rule::ExtensionByte);
     reject("0;a\x7f\r\n\r\n", Rule::ExtensionByte);
@@ -210,7 +231,11 @@ fn trailers_refused() {
     ] {
         reject(format!("0\r\n{trailer}\r\n\r\n"), rule);
     }
-    reject(format!("0\r\n{}\r\n", "A: b\r\n".repeat(2000)), Rule::TrailersTooLarge);
+    let line = format!("A: {}\r\n", "b".repeat(1000));
+    reject(format!("0\r\n{}\r\n", line.repeat(10)), Rule::TrailersTooLarge);
+    let lines = |count: u16| format!("0\r\n{}\r\n", "A: b\r\n".repeat(usize::from(count)));
+    check(&lines(TRAILERS_MAX), &lines(TRAILERS_MAX), "");
+    reject(lines(TRAILERS_MAX + 1), Rule::TrailersTooMany);
     reject(format!("0\r\nA: {}", "b".repeat(9000)), Rule::TrailersTooLarge);
     reject(format!("0\r\n{}", "b".repeat(9000)), Rule::TrailersTooLarge);
 }
@@ -269,7 +294,7 @@ fn headers_are_written_in_hexadecimal() {
 /// Bodies that are mostly well formed.
 fn any_body() -> impl Strategy<Value = Vec<u8>> {
     let chunk = prop::collection::vec(any::<u8>(), 1..40).prop_flat_map(|data| {
-        let extension = prop_oneof![4 => Just(String::new()), 1 => ";[a-z=\"]{0,9}", 1 => "[ ;\r\n\0a]{1,3}"];
+        let extension = prop_oneof![4 => Just(String::new()), 2 => "( ;|;)[a-z]{1,4}( ?=[a-z]{1,4}|=\"[ -!#-Z]{0,4}\")?", 1 => "[ ;\r\n\0a]{1,3}"];
         extension.prop_map(move |extension| {
             [format!("{:x}{extension}\r\n", data.len()).as_bytes(), &data, b"\r\n"].concat()
         })
@@ -315,4 +340,22 @@ proptest! {
     fn noise_never_panics(noise in prop::collection::vec(any::<u8>(), 0..200), piece in 1..20_usize) {
         let _ = scan::<2>(&noise, Mode::Framed, piece);
     }
+}
+
+#[test]
+fn bounds_are_the_callers() {
+    use ChunkRejected as Rule;
+    let limits = Limits { body_bytes_max: 5, trailer_bytes_max: 16, trailers_max: 1 };
+    let ended = |body: &str| {
+        let mut ranges = ArrayVec::<Range<usize>, 16>::new();
+        let mut scanner = ChunkedScanner::within(limits);
+        scanner.forward(body.as_bytes(), Mode::Framed, &mut ranges).map(|progress| progress.is_done)
+    };
+    assert_eq!(ended("2\r\nab\r\n3\r\ncde\r\n0\r\n\r\n"), Ok(true));
+    // The size alone tells, before a byte of the chunk has come.
+    assert_eq!(ended("2\r\nab\r\n4\r\n"), Err(Rule::BodyTooLarge));
+    assert_eq!(ended("7fffffffffffffff\r\n"), Err(Rule::BodyTooLarge));
+    assert_eq!(ended("0\r\nA: 901234567\r\n\r\n"), Ok(true));
+    assert_eq!(ended("0\r\nA: 9012345678\r\n\r\n"), Err(Rule::TrailersTooLarge));
+    assert_eq!(ended("0\r\nA: b\r\nC: d\r\n\r\n"), Err(Rule::TrailersTooMany));
 }

@@ -155,13 +155,14 @@ fn targets_by_form() {
     for (line, form, path, path_and_query, authority) in [
         ("GET /", TargetForm::Origin, "/", "/", "a"),
         ("GET //x/../%2f?y=/?z", TargetForm::Origin, "//x/../%2f", "//x/../%2f?y=/?z", "a"),
+        ("GET /?a\\b", TargetForm::Origin, "/", "/?a\\b", "a"),
         ("OPTIONS *", TargetForm::Asterisk, "*", "*", "a"),
         ("OPTIONS /x", TargetForm::Origin, "/x", "/x", "a"),
         ("GET http://a/x?y", TargetForm::Absolute, "/x", "/x?y", "a"),
         ("GET HTTP://A", TargetForm::Absolute, "/", "", "A"),
         ("GET http://a?y", TargetForm::Absolute, "/", "?y", "a"),
         ("GET http://a:80/", TargetForm::Absolute, "/", "/", "a:80"),
-        ("GET https://a:/", TargetForm::Absolute, "/", "/", "a:"),
+        ("GET http://a:/", TargetForm::Absolute, "/", "/", "a:"),
         ("CONNECT b:443", TargetForm::Authority, "", "", "b:443"),
         ("CONNECT [::1]:443", TargetForm::Authority, "", "", "[::1]:443"),
     ] {
@@ -194,7 +195,11 @@ fn targets_refused() {
         ("GET http://a:x/", Rule::TargetAuthorityInvalid),
         ("GET http://a:65536/", Rule::TargetAuthorityInvalid),
         ("GET http://[::1/", Rule::TargetAuthorityInvalid),
-        ("GET http://a\\b/", Rule::TargetAuthorityInvalid),
+        ("GET https://a/", Rule::TargetSchemeUnsecured),
+        ("GET HTTPS://a:443/", Rule::TargetSchemeUnsecured),
+        ("GET http://a\\b/", Rule::TargetByte),
+        ("GET /a\\b", Rule::TargetByte),
+        ("GET /\\?b", Rule::TargetByte),
         ("GET *", Rule::TargetAsteriskWithoutOptions),
         ("OPTIONS **", Rule::TargetFormUnknown),
         ("CONNECT a", Rule::TargetNotAuthority),
@@ -244,7 +249,7 @@ fn host_is_there_once_and_valid() {
 #[test]
 fn absolute_form_wins_and_must_agree_with_host() {
     for (target, host) in
-        [("http://a/", "A"), ("http://a:80/", "a"), ("https://a/", "a:443"), ("http://a:8/", "a:8")]
+        [("http://a/", "A"), ("http://a:80/", "a"), ("http://a/", "a:80"), ("http://a:8/", "a:8")]
     {
         let input = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n");
         let head = accept(&input);
@@ -257,7 +262,7 @@ fn absolute_form_wins_and_must_agree_with_host() {
         assert!(head.authority.end() <= head.target.end());
     }
     for (target, host) in
-        [("http://a/", "b"), ("http://a/", "a:8080"), ("https://a/", "a:80"), ("http://a.b/", "a")]
+        [("http://a/", "b"), ("http://a/", "a:8080"), ("http://a:443/", "a"), ("http://a.b/", "a")]
     {
         reject(format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n"), RequestRule::HostDiffers);
     }
@@ -414,7 +419,9 @@ fn limits_hold() {
     accept(&format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", long(1023)));
     reject(format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", long(1024)), RequestRule::TargetTooLong);
     reject(format!("GET /{}", long(5000)), RequestRule::TargetTooLong);
-    reject(format!("{} / HTTP/1.1\r\n", long(5000)), RequestRule::TargetTooLong);
+    reject(format!("{} / HTTP/1.1\r\n", long(5000)), RequestRule::MethodTooLong);
+    reject(format!("{} / HTTP/1.1\r\n", long(METHOD_BYTES_MAX + 1)), RequestRule::MethodTooLong);
+    accept(&format!("{} / HTTP/1.1\r\nHost: a\r\n\r\n", long(METHOD_BYTES_MAX)));
     check_response(&format!("HTTP/1.1 200 OK\r\nX: {}", long(5000)), Rule::HeadTooLarge);
     check_response(&format!("HTTP/1.1 200 {}", long(5000)), Rule::HeadTooLarge);
 }
@@ -433,6 +440,33 @@ fn expectations() {
     assert!(!accept("POST / HTTP/1.0\r\nExpect: 100-continue\r\n\r\n").expect_continue);
     reject(with_fields("Expect: 200-ok\r\n"), RequestRule::ExpectationUnknown);
     reject(with_fields("Expect: 100-continue, x\r\n"), RequestRule::ExpectationUnknown);
+    assert!(accept(&with_fields("Expect: ,100-continue\r\nExpect:\r\n")).expect_continue);
+    assert!(!accept(&with_fields("Expect:\r\n")).expect_continue);
+}
+
+#[test]
+fn hops_are_counted_for_options_and_trace() {
+    for (method, value, expected) in [
+        ("OPTIONS", "0", Some(0)),
+        ("TRACE", "007", Some(7)),
+        ("TRACE", "99999999999", Some(u32::MAX)),
+        ("GET", "x", None),
+    ] {
+        let head = accept(&format!("{method} / HTTP/1.1\r\nHost: a\r\nMax-Forwards: {value}\r\n\r\n"));
+        assert_eq!(head.max_forwards, expected, "{method} {value}");
+    }
+    for value in ["", "-1", "+1", "1, 1", "1\r\nMax-Forwards: 1"] {
+        let input = format!("TRACE / HTTP/1.1\r\nHost: a\r\nMax-Forwards: {value}\r\n\r\n");
+        reject(input, RequestRule::MaxForwardsInvalid);
+    }
+}
+
+#[test]
+fn a_field_that_looks_like_framing_is_refused_in_requests() {
+    for name in ["Content_Length", "TRANSFER_ENCODING"] {
+        reject(with_fields(&format!("{name}: 5\r\n")), RequestRule::FramingLookalike);
+        accept_response(&format!("HTTP/1.1 200 OK\r\n{name}: 5\r\n\r\n"));
+    }
 }
 
 #[test]

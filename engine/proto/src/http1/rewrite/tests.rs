@@ -36,7 +36,7 @@ const FULL: RequestPlan<'static> = RequestPlan {
 };
 
 const PASS: ResponsePlan<'static> =
-    ResponsePlan { delivery: Delivery::Length(3), connection: None, via: None, upgrade: false };
+    ResponsePlan { delivery: Delivery::Length(3), connection: None, via: None, upgrade: false, date: None };
 
 #[track_caller]
 fn request(input: &str, plan: &RequestPlan<'_>) -> String {

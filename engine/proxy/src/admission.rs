@@ -1,0 +1,216 @@
+//! May one more connection come in? How many there are of each listener, and from each address, over all cores.
+//!
+//! Never on a request's way: asked when a connection was accepted, told when it ends. Never a lock: a core adds, looks at
+//! what was there before, and takes its own back if that was too much.
+//!
+//! Of a listener one number says it exactly. Addresses are counted in a table of fixed size (Cormode and Muthukrishnan,
+//! "An improved data stream summary", 2005): each address has a place in every row, shared with whoever has the same by
+//! chance, and has at most as many connections as the least of its places says. So no address ever gets more than its
+//! share, nothing grows with the number of addresses, and there is no entry to make or to remove for two cores to
+//! disagree about. An address is refused too early only if it shares every one of its places with others that are at
+//! their bound together: with a thousand such addresses, four rows of 16,384 places, that is 12 of a million. Which places
+//! those are depends on a key of the process, so nobody can choose a neighbour.
+
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use config::snapshot::{ListenerId, Snapshot};
+use crossbeam_utils::CachePadded;
+
+/// Rows of the table of addresses, and places in each: 256 KiB in all, and only if some listener needs it.
+const ROWS: usize = 4;
+const COLUMNS: usize = 1 << 14;
+
+/// Which bound a connection would exceed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// The listener's.
+    Listener,
+    /// That of one address.
+    Address,
+}
+
+/// The connections of the process, as far as they are bounded.
+#[derive(Debug)]
+pub struct Admission {
+    listeners: Box<[Bounded]>,
+    addresses: Box<[AtomicU32]>,
+    key: RandomState,
+}
+
+/// A listener's bounds, and how many connections it has.
+#[derive(Debug)]
+struct Bounded {
+    connections_max: u32,
+    per_address_max: u32,
+    open: CachePadded<AtomicU32>,
+}
+
+impl Bounded {
+    fn is_unbounded(&self) -> bool {
+        self.connections_max == u32::MAX && !self.counts_addresses()
+    }
+
+    fn counts_addresses(&self) -> bool {
+        self.per_address_max != u32::MAX
+    }
+}
+
+/// The right to one connection; given back when dropped.
+#[derive(Debug)]
+pub struct Permit {
+    admission: Arc<Admission>,
+    listener: ListenerId,
+    places: Option<[u16; ROWS]>,
+}
+
+impl Admission {
+    /// Nobody is there yet.
+    #[must_use]
+    pub fn new(snapshot: &Snapshot) -> Arc<Self> {
+        let bounded = |listener: &config::snapshot::Listener| Bounded {
+            connections_max: listener.limits.connections_max.unwrap_or(u32::MAX),
+            per_address_max: listener.limits.connections_per_address_max.unwrap_or(u32::MAX),
+            open: CachePadded::default(),
+        };
+        let listeners: Box<[_]> = snapshot.listeners.iter().map(bounded).collect();
+        let is_needed = listeners.iter().any(Bounded::counts_addresses);
+        let places = if is_needed { ROWS * COLUMNS } else { 0 };
+        let addresses = (0..places).map(|_| AtomicU32::new(0)).collect();
+        Arc::new(Self { listeners, addresses, key: RandomState::new() })
+    }
+
+    /// Lets one more connection of `listener` from `address` in, unless that would be too many; `None` where nothing is
+    /// bounded. Two that come at once where there is room for one may both be refused, never both be let in.
+    pub(crate) fn admit(
+        self: &Arc<Self>,
+        listener: ListenerId,
+        address: IpAddr,
+    ) -> Result<Option<Permit>, Refused> {
+        let bounded = &self.listeners[usize::from(listener.0)];
+        if bounded.is_unbounded() {
+            return Ok(None);
+        }
+        let before = bounded.open.fetch_add(1, Ordering::Relaxed);
+        let mut permit = Permit { admission: Arc::clone(self), listener, places: None };
+        if before >= bounded.connections_max {
+            return Err(Refused::Listener);
+        }
+        if bounded.counts_addresses() {
+            let places = self.places(listener, address);
+            let before = self.counts(places).map(|count| count.fetch_add(1, Ordering::Relaxed)).min();
+            permit.places = Some(places);
+            if before.is_some_and(|before| before >= bounded.per_address_max) {
+                return Err(Refused::Address);
+            }
+        }
+        Ok(Some(permit))
+    }
+
+    /// Where an address is counted, a column for each row.
+    fn places(&self, listener: ListenerId, address: IpAddr) -> [u16; ROWS] {
+        let client = match address.to_canonical() {
+            IpAddr::V4(address) => u64::from(address.to_bits()),
+            // One client gets 64 bits to choose from (RFC 6177 §2), so they tell nobody apart. No such network begins
+            // with 32 zeros, so none is taken for an address of IPv4.
+            IpAddr::V6(address) => (address.to_bits() >> 64) as u64,
+        };
+        let bits = self.key.hash_one((listener.0, client));
+        std::array::from_fn(|row| (bits >> (row * 16)) as u16 % COLUMNS as u16)
+    }
+
+    fn counts(&self, places: [u16; ROWS]) -> impl Iterator<Item = &AtomicU32> {
+        places.into_iter().enumerate().map(|(row, place)| &self.addresses[row * COLUMNS + usize::from(place)])
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.admission.listeners[usize::from(self.listener.0)].open.fetch_sub(1, Ordering::Relaxed);
+        for count in self.places.into_iter().flat_map(|places| self.admission.counts(places)) {
+            count.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn admission(limits: &str) -> Arc<Admission> {
+        let text = format!("[listener.web]\nbind = '127.0.0.1:1'\nlimits = {{ {limits} }}");
+        let loaded = config::load_str("a.toml", &text, config::Format::Toml, &|_| None);
+        Admission::new(&loaded.unwrap_or_else(|problems| panic!("{problems}")).snapshot)
+    }
+
+    fn admit(admission: &Arc<Admission>, address: &str) -> Result<Option<Permit>, Refused> {
+        admission.admit(ListenerId(0), address.parse().expect("an address"))
+    }
+
+    #[test]
+    fn without_a_bound_nothing_is_counted() {
+        let admission = admission("");
+        assert!(admission.addresses.is_empty());
+        assert!(matches!(admit(&admission, "10.0.0.1"), Ok(None)));
+    }
+
+    #[test]
+    fn a_listener_takes_as_many_as_allowed_at_a_time() {
+        let admission = admission("connections = 2");
+        let first = admit(&admission, "10.0.0.1").expect("one");
+        let _second = admit(&admission, "10.0.0.2").expect("two");
+        for _ in 0..3 {
+            assert_eq!(admit(&admission, "10.0.0.3").err(), Some(Refused::Listener));
+        }
+        drop(first);
+        assert!(admit(&admission, "10.0.0.3").is_ok_and(|permit| permit.is_some()));
+    }
+
+    #[test]
+    fn each_address_has_a_share_of_its_own() {
+        let admission = admission("connections_per_address = 2");
+        let kept: Vec<_> = ["10.0.0.1", "::ffff:10.0.0.1", "2001:db8::1", "2001:db8::2", "2001:db8:0:1::1"]
+            .map(|address| admit(&admission, address).expect(address))
+            .into();
+        for refused in ["10.0.0.1", "2001:db8::3"] {
+            assert_eq!(admit(&admission, refused).err(), Some(Refused::Address), "{refused}");
+        }
+        assert!(admit(&admission, "10.0.0.2").is_ok());
+        drop(kept);
+        assert!(admit(&admission, "10.0.0.1").is_ok());
+        let is_zero = |count: &AtomicU32| count.load(Ordering::Relaxed) == 0;
+        assert!(admission.addresses.iter().all(is_zero) && is_zero(&admission.listeners[0].open));
+    }
+
+    #[test]
+    fn a_crowd_hardly_costs_others_their_share() {
+        let admission = admission("connections_per_address = 1");
+        let address = |n: u32| IpAddr::from(n.to_be_bytes());
+        let admitted = |n| admission.admit(ListenerId(0), address(n)).ok().flatten();
+        let crowd: Vec<_> = (0..1_000).filter_map(admitted).collect();
+        let others = (1_000_000..1_010_000).filter(|n| admitted(*n).is_some()).count();
+        assert!(crowd.len() >= 999 && others >= 9_990, "{} {others}", crowd.len());
+    }
+
+    #[test]
+    fn threads_never_get_more_than_the_bound_and_give_all_of_it_back() {
+        let admission = admission("connections = 5, connections_per_address = 5");
+        let open = AtomicU32::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..10_000 {
+                        let Ok(permit) = admit(&admission, "10.0.0.1") else { continue };
+                        assert!(open.fetch_add(1, Ordering::Relaxed) < 5);
+                        open.fetch_sub(1, Ordering::Relaxed);
+                        drop(permit);
+                    }
+                });
+            }
+        });
+        assert_eq!(admission.listeners[0].open.load(Ordering::Relaxed), 0);
+        assert!(admission.addresses.iter().all(|count| count.load(Ordering::Relaxed) == 0));
+    }
+}

@@ -1,0 +1,30 @@
+//! How far does a long sweep get? `--seeds 10000` plays that many, `--from` says where to begin.
+//!
+//! Never anything but a sweep: what a seed does is the library's.
+
+use std::process::ExitCode;
+
+use simulation::{Report, run};
+
+const USAGE: &str = "usage: simulation [--seeds COUNT] [--from SEED]\n\n\
+    Plays COUNT scenarios (1000), the first of them SEED (0), on a simulated network. Exits with 1 at the first that\n\
+    breaks a law, and says how to see it again.";
+
+fn main() -> ExitCode {
+    let (mut count, mut from) = (1_000, 0);
+    let mut arguments = std::env::args().skip(1);
+    while let Some(flag) = arguments.next() {
+        let number = arguments.next().and_then(|value| value.parse().ok());
+        match (flag.as_str(), number) {
+            ("--seeds", Some(number)) => count = number,
+            ("--from", Some(number)) => from = number,
+            _ => {
+                eprintln!("{USAGE}");
+                return ExitCode::from(2);
+            }
+        }
+    }
+    let report: Report = run(from..from + count);
+    print!("{report}");
+    if report.failed.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}

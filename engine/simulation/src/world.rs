@@ -1,0 +1,378 @@
+//! How is one scenario played? An engine, its clients and its origins, on simulated hosts, from the first connection to
+//! the engine's own end.
+//!
+//! Never shows the engine anything but sockets, mail and a configuration: it is the code that serves real traffic.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use config::snapshot::{EndpointAddress, ListenerId, Snapshot};
+use proxy::admission::Admission;
+use proxy::message::{CoreMessage, MAILBOX_CAPACITY};
+use proxy::outcome::Fault;
+use proxy::stats::CoreStats;
+use proxy::{CoreSetup, Fellow};
+use runtime::counter::{Counter, RuntimeCounters};
+use runtime::mailbox::mailbox;
+use runtime::simulation::{Faults, HostConfig, HostId, Limits, Simulation, Stopped};
+use runtime::{Core, Handle, Remote};
+
+use crate::client;
+use crate::ledger::{Event, Ledger};
+use crate::oracle::{Broken, Counted, Law, Tally, judge};
+use crate::origin;
+use crate::plan::{Network, Scenario};
+
+/// Turns and moves of the clock after which a scenario is given up; the longest of a long sweep take a tenth.
+const STEPS_MAX: u64 = 3_000_000;
+/// Virtual time after which a scenario is given up: many times the sum of all deadlines.
+const VIRTUAL_TIME_MAX: Duration = Duration::from_secs(7_200);
+/// How long an engine that is told to end may take for what is in flight.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How one seed ended.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The seed.
+    pub seed: u64,
+    /// The first law that was broken.
+    pub broken: Option<Broken>,
+    /// What was met.
+    pub tally: Tally,
+    /// A number that differs when anything happened otherwise or at another moment.
+    pub trace_hash: u64,
+    /// Requests that clients began.
+    pub exchanges: u64,
+    /// Time that passed on the virtual clock.
+    pub virtual_time: Duration,
+}
+
+/// Plays the scenario of a seed; `prints` shows it and everything that happens in it.
+#[must_use]
+pub fn play(seed: u64, prints: bool) -> Outcome {
+    let scenario = Rc::new(Scenario::of(seed));
+    if prints {
+        println!("{}\n{:#?}", scenario.config, scenario.connections);
+    }
+    let mut stage = Stage::set(&scenario, prints);
+    let counted = stage.perform().unwrap_or_else(|stopped| {
+        let detail = format!("{:?}\n{}", stopped.reason, stopped.alive);
+        stage.breaks(Law::Restless, detail);
+        Counted::default()
+    });
+    stage.close(&counted)
+}
+
+/// Everything that a scenario needs to be played.
+struct Stage {
+    scenario: Rc<Scenario>,
+    ledger: Rc<RefCell<Ledger>>,
+    simulation: Simulation,
+    fellows: Arc<[Fellow]>,
+    /// Core of clients and origins.
+    peers: usize,
+    prints: bool,
+}
+
+impl Stage {
+    fn set(scenario: &Rc<Scenario>, prints: bool) -> Self {
+        let faults = match scenario.network {
+            Network::Calm => Faults::calm(),
+            Network::Jittery => Faults::jittery(),
+            Network::Rough => Faults::rough(),
+            Network::Swarm => Faults::swarm(scenario.seed),
+        };
+        let limits = Limits { virtual_time_max: VIRTUAL_TIME_MAX, steps_max: STEPS_MAX };
+        let mut simulation = Simulation::new(scenario.seed, faults, limits);
+        let host = |name: &str, addresses: &[[u8; 4]], descriptors_max| {
+            let mut config = HostConfig::new(name);
+            config.addresses = addresses.iter().map(|address| IpAddr::from(*address)).collect();
+            config.descriptors_max = descriptors_max;
+            simulation.world().host(config)
+        };
+        let engine = host("engine", &[[10, 0, 0, 1]], scenario.descriptors_max);
+        let clients = host("clients", &[[10, 0, 1, 1], [10, 0, 1, 2], [10, 0, 1, 3]], 65_536);
+        let origins = host("origins", &[[10, 0, 2, 1]], 65_536);
+        let text = &scenario.config;
+        let loaded = config::load_str("scenario", text, config::Format::Toml, &|_| None);
+        let snapshot = Arc::new(loaded.unwrap_or_else(|problems| panic!("{problems}\n{text}")).snapshot);
+        let ledger = Rc::new(RefCell::new(Ledger::new(scenario, simulation.world().now(), prints)));
+        let fellows = start_engine(&mut simulation, engine, scenario, &snapshot, &ledger);
+        start_origins(&mut simulation, origins, &ledger);
+        let peers =
+            simulation.start(clients, roomy, |_| std::future::pending()).expect("a core for the clients");
+        Self { scenario: Rc::clone(scenario), ledger, simulation, fellows, peers, prints }
+    }
+
+    fn note(&self, phase: &'static str) {
+        self.ledger.borrow_mut().note(self.simulation.world().now(), Event::Phase(phase));
+    }
+
+    fn breaks(&self, law: Law, detail: impl Into<String>) {
+        self.ledger.borrow_mut().breaks(self.simulation.world().now(), law, detail);
+    }
+
+    /// The storm, the calm after it, and the end; what was counted at rest.
+    fn perform(&mut self) -> Result<Counted, Stopped> {
+        self.simulation.run_for(Duration::from_millis(50))?;
+        let at_rest: Vec<_> = self.cores().map(|core| self.simulation.usage(core)).collect();
+
+        self.note("storm");
+        self.admit(0..self.scenario.probes_from)?;
+
+        self.note("calm");
+        self.simulation.world().calm();
+        self.rest()?;
+        self.admit(self.scenario.probes_from..self.scenario.connections.len())?;
+        self.rest()?;
+
+        self.note("rest");
+        let counted = self.counted();
+        for (core, before) in self.cores().zip(&at_rest) {
+            let usage = self.simulation.usage(core);
+            if usage != *before {
+                self.breaks(Law::Leak, format!("core {core}: {usage:?}, at first {before:?}"));
+            }
+        }
+
+        self.note("drain");
+        for fellow in self.fellows.iter() {
+            if fellow.sender.send(CoreMessage::Drain { timeout: DRAIN_TIMEOUT }).is_err() {
+                self.breaks(Law::Restless, "a mailbox is full");
+            }
+        }
+        self.simulation.run_for(DRAIN_TIMEOUT + Duration::from_secs(3))?;
+        for core in self.cores() {
+            if !self.simulation.main_has_ended(core) {
+                self.breaks(Law::Restless, format!("core {core} does not end"));
+            }
+        }
+        let panics = self.simulation.task_panics();
+        if panics > 0 {
+            self.breaks(Law::Panicked, format!("{panics} tasks"));
+        }
+        Ok(counted)
+    }
+
+    fn cores(&self) -> std::ops::Range<usize> {
+        0..self.scenario.cores
+    }
+
+    /// Lets these connections come and end.
+    fn admit(&mut self, numbers: std::ops::Range<usize>) -> Result<(), Stopped> {
+        let core = self.simulation.core(self.peers).clone();
+        self.ledger.borrow_mut().clients_open = numbers.len();
+        for number in numbers {
+            core.spawn(client::play(core.clone(), Rc::clone(&self.ledger), number));
+        }
+        let ledger = Rc::clone(&self.ledger);
+        self.simulation.run_until(move || ledger.borrow().clients_open == 0)
+    }
+
+    /// Lets every deadline of the engine pass.
+    fn rest(&mut self) -> Result<(), Stopped> {
+        let times = &self.scenario.times;
+        self.simulation.run_for(times.silence_max() + times.upstream_idle + Duration::from_secs(5))
+    }
+
+    fn counted(&self) -> Counted {
+        let stats = || self.fellows.iter().map(|fellow| &*fellow.stats);
+        let sum = |counters: &dyn Fn(&CoreStats) -> Vec<&Counter>| -> u64 {
+            stats()
+                .flat_map(|stats| counters(stats).into_iter().map(Counter::value).collect::<Vec<_>>())
+                .sum()
+        };
+        let listeners = |counter: fn(&proxy::stats::ListenerCounters) -> &Counter| {
+            sum(&|stats| stats.listeners.iter().map(counter).collect())
+        };
+        let channels = |counter: fn(&proxy::stats::ChannelCounters) -> &Counter| {
+            sum(&|stats| stats.channels.iter().map(counter).collect())
+        };
+        let endpoints = |counter: fn(&proxy::stats::EndpointCounters) -> &Counter| {
+            sum(&|stats| stats.endpoints.iter().map(counter).collect())
+        };
+        let mut faults: BTreeMap<&'static str, u64> = BTreeMap::new();
+        for stats in stats() {
+            for (name, counter) in Fault::NAMES.iter().zip(&stats.faults) {
+                *faults.entry(name).or_default() += counter.value();
+            }
+        }
+        Counted {
+            accepted: listeners(|listener| &listener.accepted),
+            requests: listeners(|listener| &listener.requests),
+            bytes_received: listeners(|listener| &listener.bytes_received),
+            bytes_sent: listeners(|listener| &listener.bytes_sent),
+            channel_requests: channels(|channel| &channel.requests),
+            responses: std::array::from_fn(|class| {
+                sum(&|stats| stats.channels.iter().map(|channel| &channel.responses[class]).collect())
+            }),
+            endpoint_requests: endpoints(|endpoint| &endpoint.requests),
+            connections_opened: endpoints(|endpoint| &endpoint.connections_opened),
+            faults,
+            gauges: vec![
+                ("connections_open", listeners(|listener| &listener.connections_open)),
+                ("exchanges_open", listeners(|listener| &listener.exchanges_open)),
+                ("endpoint connections active", endpoints(|endpoint| &endpoint.active)),
+                ("endpoint connections idle", endpoints(|endpoint| &endpoint.idle)),
+                (
+                    "task_panics",
+                    self.fellows.iter().map(|fellow| fellow.stats.runtime.task_panics.value()).sum(),
+                ),
+            ],
+        }
+    }
+
+    /// Judges what happened and takes everything down.
+    fn close(self, counted: &Counted) -> Outcome {
+        let world = self.simulation.world().clone();
+        if self.prints {
+            println!("the network, as far back as it is known:");
+            world.trace(usize::MAX).iter().for_each(|event| println!("{event}"));
+        }
+        let now = world.now();
+        let mut tally = if self.ledger.borrow().broken.is_none() {
+            judge(&mut self.ledger.borrow_mut(), counted, now)
+        } else {
+            Tally::default()
+        };
+        tally_faults(&world, &mut tally);
+        tally.add(format!("scenario.{:?}", self.scenario.character).to_lowercase(), 1);
+        tally.add(format!("network.{:?}", self.scenario.network).to_lowercase(), 1);
+        let trace = (world.trace_hash(), self.ledger.borrow().trace_hash());
+        let remains = self.simulation.finish();
+        if !remains.is_clean() {
+            self.ledger.borrow_mut().breaks(now, Law::Leak, format!("at the end: {remains:?}"));
+        }
+        let ledger = self.ledger.borrow();
+        let begun = ledger.requests.iter().flatten().filter(|request| request.begun_at.is_some()).count();
+        Outcome {
+            seed: self.scenario.seed,
+            broken: ledger.broken.clone(),
+            tally,
+            trace_hash: trace.0 ^ trace.1.rotate_left(17),
+            exchanges: begun as u64,
+            virtual_time: now.since(ledger.began_at),
+        }
+    }
+}
+
+/// Peers have more room than any scenario needs: what they hold back is planned.
+fn roomy(config: &mut runtime::CoreConfig) {
+    config.buffers_per_lane = 64;
+    config.buffer_bytes = 16 * 1024;
+}
+
+/// Starts the engine's cores as its process does: one listening socket each, a mailbox each.
+fn start_engine(
+    simulation: &mut Simulation,
+    host: HostId,
+    scenario: &Scenario,
+    snapshot: &Arc<Snapshot>,
+    ledger: &Rc<RefCell<Ledger>>,
+) -> Arc<[Fellow]> {
+    let mut parts = Vec::new();
+    for _ in 0..scenario.cores {
+        let remote = Remote::new().expect("a descriptor for the core's wake-ups");
+        let counters = Arc::new(RuntimeCounters::default());
+        let (sender, receiver) = mailbox(&remote, MAILBOX_CAPACITY);
+        let stats = Arc::new(CoreStats::new(snapshot, Arc::clone(&counters)));
+        parts.push((remote, counters, receiver, Fellow { sender, stats }));
+    }
+    let fellows: Arc<[Fellow]> = parts.iter().map(|(_, _, _, fellow)| fellow.clone()).collect();
+    let endpoint_addresses: Arc<[SocketAddr]> = snapshot
+        .endpoints
+        .iter()
+        .map(|endpoint| match endpoint.address {
+            EndpointAddress::Tcp(address) => address,
+            EndpointAddress::Listener(_) => unreachable!("no scenario has one"),
+        })
+        .collect();
+    let admission = Admission::new(snapshot);
+    for (remote, counters, mailbox, fellow) in parts {
+        let listen = |listener: &config::snapshot::Listener| {
+            simulation.world().listen(host, listener.bind, listener.backlog).expect("a free port")
+        };
+        let listeners: Vec<(ListenerId, Handle)> =
+            (0..).map(ListenerId).zip(snapshot.listeners.iter().map(listen)).collect();
+        let mut config = None;
+        let process = &snapshot.process;
+        let setup = Rc::new(RefCell::new(None));
+        let given = Rc::clone(&setup);
+        let ledger = Rc::clone(ledger);
+        let configure = |core: &mut runtime::CoreConfig| {
+            core.buffers_per_lane = process.buffers_per_core / 2;
+            core.buffer_bytes = process.buffer_bytes;
+            core.remote = remote;
+            core.counters = counters;
+            config = Some(core.clone());
+            *setup.borrow_mut() = Some(core.clone());
+        };
+        let (snapshot, fellows) = (Arc::clone(snapshot), Arc::clone(&fellows));
+        let endpoint_addresses = Arc::clone(&endpoint_addresses);
+        let admission = Arc::clone(&admission);
+        let main = move |core: Core| async move {
+            let config = given.borrow_mut().take().expect("configured before it starts");
+            let stats = fellow.stats;
+            let setup = CoreSetup {
+                config,
+                snapshot,
+                listeners,
+                endpoint_addresses,
+                stats,
+                mailbox,
+                fellows,
+                admission,
+            };
+            if let Err(error) = proxy::serve_on(core.clone(), setup).await {
+                ledger.borrow_mut().breaks(
+                    core.now(),
+                    Law::Restless,
+                    format!("the core did not start: {error}"),
+                );
+            }
+        };
+        simulation.start(host, configure, main).expect("a core of the engine");
+    }
+    fellows
+}
+
+fn start_origins(simulation: &mut Simulation, host: HostId, ledger: &Rc<RefCell<Ledger>>) {
+    let number = simulation.start(host, roomy, |_| std::future::pending()).expect("a core for the origins");
+    let core = simulation.core(number).clone();
+    let scenario = Rc::clone(&ledger.borrow().scenario);
+    for (endpoint, address) in scenario.upstreams.iter().flat_map(|upstream| &upstream.endpoints).enumerate()
+    {
+        let handle = simulation.world().listen(host, *address, 128).expect("a free port");
+        let listener = core.adopt_listener(handle).expect("a listener");
+        core.spawn(origin::listen(core.clone(), Rc::clone(ledger), listener, endpoint));
+    }
+}
+
+fn tally_faults(world: &runtime::simulation::World, tally: &mut Tally) {
+    let counts = world.fault_counts();
+    for (name, count) in [
+        ("network.splits", counts.splits),
+        ("network.delays", counts.delays),
+        ("network.stalls", counts.stalls),
+        ("network.stalls_for_ever", counts.stalls_for_ever),
+        ("network.resets", counts.resets),
+        ("network.partial_sends", counts.partial_sends),
+        ("network.blocked_sends", counts.blocked_sends),
+        ("network.partial_receives", counts.partial_receives),
+        ("network.refusals", counts.refusals),
+        ("network.black_holes", counts.black_holes),
+        ("network.slow_connects", counts.slow_connects),
+        ("host.descriptors_refused", counts.descriptors_refused),
+        ("host.accepts_aborted", counts.accepts_aborted),
+        ("host.spurious_events", counts.spurious_events),
+        ("host.late_events", counts.late_events),
+        ("host.slow_turns", counts.slow_turns),
+        ("host.clock_jumps", counts.clock_jumps),
+    ] {
+        tally.add(name, count);
+    }
+}
