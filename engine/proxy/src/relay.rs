@@ -290,9 +290,11 @@ pub(crate) fn assemble(body: &[u8], ranges: &mut Ranges, text: &mut Vec<u8>) {
 
 /// Sends what goes at once of `slices`, without the first `sent` bytes; true when all of it is gone.
 fn send_slices(stream: &Stream, mut slices: &mut [IoSlice<'_>], sent: &mut usize) -> io::Result<bool> {
-    IoSlice::advance_slices(&mut slices, *sent);
-    if slices.is_empty() {
-        return Ok(true);
+    if *sent > 0 {
+        IoSlice::advance_slices(&mut slices, *sent);
+        if slices.is_empty() {
+            return Ok(true);
+        }
     }
     let total: usize = slices.iter().map(|slice| slice.len()).sum();
     match stream.try_send(slices) {

@@ -4,6 +4,8 @@
 //! tolerate. Start lines are taken apart here, field lines by httparse and then checked again by
 //! [`super::field`].
 
+use std::ops::Range;
+
 use arrayvec::ArrayVec;
 use memchr::memchr;
 
@@ -403,11 +405,21 @@ fn parse_request_line(
     head: &mut RequestHead,
 ) -> Result<Target, RequestRejected> {
     let line = buf[start..line_end].strip_suffix(b"\r\n").ok_or(SyntaxRejected::BareLineFeed)?;
-    let end = start + line.len();
-    if memchr(b'\r', line).is_some() {
-        return Err(SyntaxRejected::BareCarriageReturn.into());
-    }
-    let method_len = memchr(b' ', line).ok_or(RequestRule::RequestLineMalformed)?;
+    take_request_line_apart(buf, start..start + line.len(), limits, head).map_err(|rule| {
+        // No part of a request line may have a carriage return in it, so a sound line need not be searched for one.
+        if line.contains(&b'\r') { SyntaxRejected::BareCarriageReturn.into() } else { rule }
+    })
+}
+
+fn take_request_line_apart(
+    buf: &[u8],
+    Range { start, end }: Range<usize>,
+    limits: &Limits,
+    head: &mut RequestHead,
+) -> Result<Target, RequestRejected> {
+    let line = &buf[start..end];
+    // Most methods are shorter than one step of a search that takes many bytes at once.
+    let method_len = line.iter().position(|&byte| byte == b' ').ok_or(RequestRule::RequestLineMalformed)?;
     let target_start = start + method_len + 1;
     let target_len = memchr(b' ', &buf[target_start..end]).ok_or(RequestRule::RequestLineMalformed)?;
     let version_start = target_start + target_len + 1;

@@ -352,6 +352,7 @@ fn append_request_fields(head: &RequestHead, plan: &RequestPlan<'_>, ends: &List
     }
 }
 
+#[inline]
 fn line(out: &mut Writer<'_>, name: &str, value: &str) {
     out.text(name);
     out.text(value);

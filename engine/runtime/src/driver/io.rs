@@ -327,7 +327,9 @@ impl Io {
             socket.wait_read(waker);
             return unless_late(Poll::Pending, socket, self.now_tick);
         };
-        chunk.append(prefix);
+        if !prefix.is_empty() {
+            chunk.append(prefix);
+        }
         let socket = &mut self.sockets[index];
         match recv_direct(socket, chunk.spare()) {
             Ok(0) => {
