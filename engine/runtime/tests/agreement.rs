@@ -104,6 +104,20 @@ async fn sending_to_a_closed_peer_fails_the_second_time(stage: Stage) {
     }
 }
 
+async fn an_answer_is_read_before_the_reset_behind_it(stage: Stage) {
+    let (asking, accepted) = stage.pair().await;
+    asking.send_all(b"never read").await.expect("send");
+    stage.pause().await;
+    accepted.send_all(b"an early answer").await.expect("send");
+    stage.core.yield_now().await; // it leaves before the reset
+    drop(accepted);
+    stage.pause().await;
+    // A small message: only the kernel's refusal at the turn's end tells that it goes nowhere.
+    stage.see(outcome(asking.try_send(&[io::IoSlice::new(b"more")])));
+    stage.pause().await;
+    stage.drain("asking", &asking).await;
+}
+
 async fn a_refused_connect_says_so(stage: Stage) {
     let Stage { core, listener, address, seen } = stage;
     drop(listener);
@@ -275,6 +289,11 @@ fn a_close_loses_nothing_that_was_sent() {
 #[test]
 fn a_closed_peer_refuses_what_is_sent() {
     check(sending_to_a_closed_peer_fails_the_second_time, &["taken", "BrokenPipe"]);
+}
+
+#[test]
+fn what_came_before_a_reset_is_not_lost_to_a_send() {
+    check(an_answer_is_read_before_the_reset_behind_it, &["taken", "asking: 15 bytes, ConnectionReset"]);
 }
 
 #[test]

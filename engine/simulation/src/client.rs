@@ -4,7 +4,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
-use std::io;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
@@ -68,29 +67,20 @@ pub(crate) async fn play(core: Core, ledger: Rc<RefCell<Ledger>>, number: usize)
     let scenario = Rc::clone(&ledger.borrow().scenario);
     let plan = &scenario.connections[number];
     core.sleep(plan.starts_after).await;
-    let address = scenario.listeners[plan.listener];
-    match connect(&core, &scenario, address).await {
+    let deadline = core.now() + scenario.patience();
+    match core.connect(scenario.listeners[plan.listener], deadline).await {
         Ok(stream) => {
             ledger.borrow_mut().note(core.now(), Event::Connected(number));
             ledger.borrow_mut().clients[number].is_connected = true;
             let client =
                 Client { core: core.clone(), ledger: Rc::clone(&ledger), plan, scenario: &scenario, number };
-            client.converse(stream).await;
+            client.converse(Rc::new(stream)).await;
         }
         Err(error) => {
             ledger.borrow_mut().note(core.now(), Event::ConnectFailed(number, error.kind().to_string()));
         }
     }
     ledger.borrow_mut().clients_open -= 1;
-}
-
-/// Tries until its descriptor table has room and somebody accepts, for a while.
-pub(crate) async fn connect(
-    core: &Core,
-    scenario: &Scenario,
-    address: std::net::SocketAddr,
-) -> io::Result<Rc<Stream>> {
-    core.connect(address, core.now() + scenario.times.silence_max()).await.map(Rc::new)
 }
 
 struct Client<'a> {

@@ -18,7 +18,7 @@
 //! # How to use it
 //!
 //! ```text
-//! cargo test -p corelane-simulation                                 some hundreds of seeds
+//! cargo test -p corelane-simulation                                 800 seeds
 //! cargo test -p corelane-simulation --test sweep -- seed=N          one of them, with everything that happens
 //! cargo run --release -p corelane-simulation -- --seeds 10000       a long sweep
 //! engine/simulation/mutants/run                                     does the sweep find planted faults?

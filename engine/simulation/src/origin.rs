@@ -292,7 +292,7 @@ impl Origin {
         let plan = arrived.plan;
         self.core.sleep(answer.waits_before).await;
         let text = answer_text(plan, arrived.attempt, answer);
-        let text = match answer.defect {
+        let mut text = match answer.defect {
             None => text,
             Some(Defect::NoAnswer) => return Ok(Then::Close),
             Some(Defect::NeverAnswers) => return Err(hold(reader).await),
@@ -314,7 +314,6 @@ impl Origin {
         };
         self.note(Event::Answers(self.number, plan.id, arrived.attempt));
         self.delivery(arrived, |delivery| delivery.answer = AnswerSent::Partly);
-        let mut text = text;
         if let After::Unsolicited { looks_like_an_answer } = answer.after {
             text.extend_from_slice(if looks_like_an_answer { UNASKED } else { b"?!" });
             self.ledger.borrow_mut().origins[self.number].is_dirty = true;

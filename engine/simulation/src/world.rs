@@ -298,24 +298,22 @@ fn start_engine(
         };
         let listeners: Vec<(ListenerId, Handle)> =
             (0..).map(ListenerId).zip(snapshot.listeners.iter().map(listen)).collect();
-        let mut config = None;
         let process = &snapshot.process;
-        let setup = Rc::new(RefCell::new(None));
-        let given = Rc::clone(&setup);
+        let config = Rc::new(RefCell::new(None));
+        let given = Rc::clone(&config);
         let ledger = Rc::clone(ledger);
         let configure = |core: &mut runtime::CoreConfig| {
             core.buffers_per_lane = process.buffers_per_core / 2;
             core.buffer_bytes = process.buffer_bytes;
             core.remote = remote;
             core.counters = counters;
-            config = Some(core.clone());
-            *setup.borrow_mut() = Some(core.clone());
+            *given.borrow_mut() = Some(core.clone());
         };
         let (snapshot, fellows) = (Arc::clone(snapshot), Arc::clone(&fellows));
         let endpoint_addresses = Arc::clone(&endpoint_addresses);
         let admission = Arc::clone(&admission);
         let main = move |core: Core| async move {
-            let config = given.borrow_mut().take().expect("configured before it starts");
+            let config = config.borrow_mut().take().expect("configured before it starts");
             let stats = fellow.stats;
             let setup = CoreSetup {
                 config,

@@ -288,11 +288,7 @@ impl Io {
     }
 
     pub(crate) fn poll_recv(&mut self, index: u32, waker: &Waker) -> Poll<io::Result<Option<Chunk>>> {
-        let socket = &mut self.sockets[index];
-        if let Some(end) = end_of(socket) {
-            return Poll::Ready(end.map(|()| None));
-        }
-        if !socket.flags.has(Flags::READABLE) {
+        if !may_have_bytes(&self.sockets[index]) {
             return self.wait_bytes(index, waker);
         }
         self.receive_now(index, &[], waker)
@@ -309,11 +305,7 @@ impl Io {
         if prefix.len() >= self.pool(index).buffer_bytes() as usize {
             return Poll::Ready(Err(io::Error::from(io::ErrorKind::StorageFull)));
         }
-        let socket = &mut self.sockets[index];
-        if let Some(end) = end_of(socket) {
-            return Poll::Ready(end.map(|()| None));
-        }
-        if !socket.flags.has(Flags::READABLE) {
+        if !may_have_bytes(&self.sockets[index]) {
             return self.wait_bytes(index, waker);
         }
         self.receive_now(index, prefix, waker)
@@ -334,7 +326,7 @@ impl Io {
         match recv_direct(socket, chunk.spare()) {
             Ok(0) => {
                 socket.flags.set(Flags::ENDED);
-                Poll::Ready(end_of(socket).unwrap_or(Ok(())).map(|()| None))
+                self.wait_bytes(index, waker)
             }
             Ok(count) => {
                 chunk.filled(count);
@@ -345,9 +337,12 @@ impl Io {
         }
     }
 
-    /// Wakes the reader once there is something to be received.
-    fn wait_bytes<T>(&mut self, index: u32, waker: &Waker) -> Poll<io::Result<T>> {
+    /// Tells how the stream has ended if it has; otherwise wakes the reader once there is something to be received.
+    fn wait_bytes<T>(&mut self, index: u32, waker: &Waker) -> Poll<io::Result<Option<T>>> {
         let socket = &mut self.sockets[index];
+        if let Some(end) = end_of(socket) {
+            return Poll::Ready(end.map(|()| None));
+        }
         socket.wait_read(waker);
         unless_late(Poll::Pending, socket, self.now_tick)
     }
@@ -684,6 +679,11 @@ impl Io {
             }
         }
     }
+}
+
+/// Whether a read is worth a system call. It is even when a send has failed: what the peer said before may be there still.
+fn may_have_bytes(socket: &Socket) -> bool {
+    socket.flags.has(Flags::READABLE) && !socket.flags.has(Flags::ENDED)
 }
 
 /// How a stream has ended, if it has.
