@@ -48,7 +48,7 @@ pub(crate) struct RunArgs {
 
     /// What the cores ask the kernel through: 'auto', 'uring' or 'epoll'
     ///
-    /// 'auto' is what measured best: epoll. Where io_uring cannot be set up, epoll takes its place.
+    /// 'auto' is what measured best: io_uring. Where that cannot be set up, epoll takes its place.
     #[arg(long, value_name = "DRIVER", default_value = "auto")]
     pub(crate) driver: DriverChoice,
 

@@ -90,7 +90,7 @@ pub(crate) struct LoadArgs {
     /// Never sleep: truer times, at the price of all of each thread's CPU
     #[arg(long)]
     pub(crate) spin: bool,
-    /// How to talk to the kernel: auto is epoll, and uring falls back to it where io_uring is refused
+    /// How to talk to the kernel: auto is uring, which falls back to epoll where io_uring is refused
     #[arg(long, default_value = "auto", value_name = "auto|uring|epoll")]
     pub(crate) driver: DriverChoice,
 }
@@ -112,7 +112,7 @@ pub(crate) struct OriginArgs {
     /// Threads, or auto: one for each usable CPU
     #[arg(short = 't', long, default_value = "1", value_name = "N|auto")]
     pub(crate) threads: CoreCount,
-    /// How to talk to the kernel: auto is epoll, and uring falls back to it where io_uring is refused
+    /// How to talk to the kernel: auto is uring, which falls back to epoll where io_uring is refused
     #[arg(long, default_value = "auto", value_name = "auto|uring|epoll")]
     pub(crate) driver: DriverChoice,
 }

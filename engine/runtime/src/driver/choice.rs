@@ -11,7 +11,7 @@ use super::uring;
 /// What the operator asked for with `--driver`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DriverChoice {
-    /// The one that measured best: epoll, which works everywhere besides. See docs/decisions/0002.
+    /// The one that measured best where it works: io_uring, else epoll. See docs/decisions/0002.
     #[default]
     Auto,
     /// io_uring; epoll when its set-up fails.
@@ -82,8 +82,8 @@ impl DriverChoice {
     #[must_use]
     pub fn settle(self) -> Chosen {
         match self {
-            Self::Auto | Self::Epoll => Chosen { kind: DriverKind::Epoll, uring_error: None },
-            Self::Uring => match uring::probe() {
+            Self::Epoll => Chosen { kind: DriverKind::Epoll, uring_error: None },
+            Self::Auto | Self::Uring => match uring::probe() {
                 Ok(()) => Chosen { kind: DriverKind::Uring, uring_error: None },
                 Err(error) => Chosen { kind: DriverKind::Epoll, uring_error: Some(error) },
             },
