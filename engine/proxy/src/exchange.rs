@@ -56,7 +56,8 @@ pub(crate) async fn exchange(state: &CoreState, client: &mut Client, work: &mut 
             return answer::refuse(state, client, None, None, fault, work).await;
         }
     };
-    let began = state.core.now();
+    // The turn's beginning is when the bytes were there: what the request has waited for others counts.
+    let began = state.core.turn_time();
     let listener = client.listener();
     let _in_progress = InProgress::new(&state.stats.listeners[usize::from(listener.0)]);
 

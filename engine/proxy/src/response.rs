@@ -229,7 +229,7 @@ async fn receive_head(
     };
     progress.is_response_begun.set(true);
     progress.is_head_awaited.set(false);
-    let first_byte_at = state.core.now();
+    let first_byte_at = state.core.turn_time();
     let mut examined = 0;
     loop {
         match parse_response(&chunk, examined, &limits, head).map_err(Fault::ResponseRejected)? {
