@@ -163,7 +163,8 @@ impl CoreStats {
     }
 }
 
-/// A stretch of an exchange whose duration is recorded.
+/// A stretch of an exchange whose duration is recorded. What has come has come when the core's turn began: waiting for
+/// others of the same turn counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// From the complete request head to a kept connection found, which takes no time, or a new one being asked for.
