@@ -386,28 +386,3 @@ fn the_address_family_does_not_matter() {
         client.ask(&format!("GET http://{host}/ HTTP/1.1\r\nHost: {host}\r\n\r\n")).assert_is(200, "here");
     });
 }
-
-#[test]
-fn running_out_of_descriptors_is_survived() {
-    const DESCRIPTORS: usize = 64;
-    const PERIOD: Duration = Duration::from_millis(500);
-    on_both_drivers(|driver| {
-        let mut command = Command::new("prlimit");
-        command.args([&format!("--nofile={DESCRIPTORS}"), env!("CARGO_BIN_EXE_engine")]);
-        let engine = Engine::spawn(&mut command, &arguments(&format!("--cores 1 --driver {driver}")), ANSWER);
-        engine.wait_until_ready();
-        let mut clients: Vec<Connection> = (0..4 * DESCRIPTORS).map(|_| engine.connect()).collect();
-        // The first of them is served all the same.
-        clients[0].get("/").assert_is(200, "here");
-        let (before, lines_before) = (engine.cpu_time(), engine.log().lines().count());
-        // What the engine burns while it cannot accept.
-        thread::sleep(PERIOD);
-        let (burnt, lines) = (engine.cpu_time() - before, engine.log().lines().count() - lines_before);
-        assert!(burnt < PERIOD / 5, "{burnt:?} in {PERIOD:?}");
-        assert!(lines <= 1, "{}", engine.log());
-        drop(clients);
-        for _ in 0..DESCRIPTORS {
-            engine.connect().get("/").assert_is(200, "here");
-        }
-    });
-}
