@@ -91,6 +91,27 @@ fn an_empty_line_does_not_begin_a_request() {
 }
 
 #[test]
+fn empty_lines_do_not_keep_an_idle_connection() {
+    let config =
+        "[listener.web]\nbind = \"127.0.0.1:0\"\ntimeouts = { idle = \"400ms\" }\n[channel.a]\nrespond = {}";
+    on_both_drivers(|driver| {
+        let engine = Engine::start(driver, config);
+        let mut client = engine.connect();
+        assert_eq!(client.get("/").status(), 200);
+        let to = client.sender();
+        let sending = thread::spawn(move || {
+            while to.send("\r\n") {
+                // Often enough that no idle period passes without one.
+                thread::sleep(Duration::from_millis(50));
+            }
+        });
+        drop(client.rest());
+        sending.join().expect("a sender");
+        engine.assert_counter("/listeners/0/idle_timeouts", 1);
+    });
+}
+
+#[test]
 fn idle_connections_are_closed_silently() {
     let config =
         "[listener.web]\nbind = \"127.0.0.1:0\"\ntimeouts = { idle = \"250ms\" }\n[channel.a]\nrespond = {}";

@@ -164,8 +164,7 @@ impl Clients {
                 let client = Client { stream, peer, unread: None, requests, pipelined: 0, open };
                 state.core.spawn(serve(Rc::clone(state), client));
             }
-            ParkEvent::Deadline if state.closes(open.listener) => {}
-            ParkEvent::Deadline => open.counters().idle_timeouts.add(1),
+            ParkEvent::Deadline => count_idle_timeout(state, &open),
         }
     }
 
@@ -196,11 +195,18 @@ enum Waited {
 
 /// Serves requests until the connection is parked or ends.
 async fn serve(state: Rc<CoreState>, mut client: Client) {
+    // A client that was parked has its idle deadline still; one that was just answered is waited for here at first.
+    let mut is_idle_counted = true;
     let next = loop {
         if client.unread.is_none() {
             match first_bytes(&state, &mut client).await {
                 Waited::Bytes => {}
                 Waited::Closed => break Next::Close,
+                // It woke up for nothing, or for an empty line, which buys no time.
+                Waited::Late if is_idle_counted => {
+                    count_idle_timeout(&state, &client.open);
+                    break Next::Close;
+                }
                 Waited::Late => break Next::Keep,
             }
         }
@@ -209,6 +215,7 @@ async fn serve(state: Rc<CoreState>, mut client: Client) {
         let mut workspace = state.workspaces.take();
         let next = exchange(&state, &mut client, &mut workspace).await;
         state.workspaces.give_back(workspace);
+        is_idle_counted = false;
         match next {
             // A pipelined request is there already; others get their turn first.
             Next::Keep if client.unread.is_some() => {
@@ -231,6 +238,13 @@ async fn serve(state: Rc<CoreState>, mut client: Client) {
         Next::Close if client.unread.is_some() || !client.stream.is_quiet() => linger(&state, client).await,
         Next::Close | Next::Cut => {}
         Next::Linger => linger(&state, client).await,
+    }
+}
+
+/// Counts a connection whose last wait for a request is over, unless a drain has shortened that.
+fn count_idle_timeout(state: &CoreState, open: &Open) {
+    if !state.closes(open.listener) {
+        open.counters().idle_timeouts.add(1);
     }
 }
 
