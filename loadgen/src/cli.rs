@@ -4,14 +4,18 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use runtime::DriverChoice;
-use runtime::cores::CoreCount;
+use runtime::cores::{CORES_MAX, CoreCount};
 
+use crate::find_max::Goal;
+use crate::rate_plan::RatePlan;
+use crate::stall::Stall;
 use crate::target::{Field, Method, Target};
-use crate::units::{parse_duration, parse_positive_duration, parse_rate, parse_size};
+use crate::units::{parse_duration, parse_positive_duration, parse_size};
 
 /// Puts load on an HTTP server, checks every response, and says how long they took.
 ///
@@ -29,6 +33,13 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Serve HTTP/1.1 responses of one size: something to put load on
     Origin(OriginArgs),
+    /// Start the gateway with each of several core counts, and say how it grows and what limits it
+    Scale(ScaleArgs),
+    /// Run a program that ends with this process's parent
+    #[command(hide = true)]
+    Tether(TetherArgs),
+    /// Say what changed between two runs, and whether it is more than noise
+    Compare(CompareArgs),
 }
 
 #[derive(Clone, Debug, Args)]
@@ -42,15 +53,20 @@ pub(crate) struct LoadArgs {
     /// Threads, or auto: one for each usable CPU
     #[arg(short = 't', long, default_value = "auto", value_name = "N|auto")]
     pub(crate) threads: CoreCount,
-    /// How long to send [default: 10s, without end when -n is given]
+    /// How long to send [default: as long as --rate changes, else 10s; without end when -n is given]
     #[arg(short = 'd', long, value_name = "TIME", value_parser = parse_positive_duration)]
     pub(crate) duration: Option<Duration>,
     /// Stop after this many requests
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) requests: Option<u64>,
-    /// Open loop: this many requests per second in all, whether or not answers come back in time
-    #[arg(long, value_name = "R", value_parser = parse_rate)]
-    pub(crate) rate: Option<f64>,
+    /// Open loop: this many requests per second in all, whether or not answers come back in time. `1k..50k/30s` is a
+    /// ramp over 30 s, `1k/10s,5k/10s,20k/10s` are steps; the last rate holds until the end
+    #[arg(long, value_name = "R[..R][/TIME],…")]
+    pub(crate) rate: Option<RatePlan>,
+    /// Search for the highest rate that keeps a latency, such as p99=5ms: doubled from --rate [default: 100] until it is
+    /// missed, then halved between, in at most 24 tries of --duration [default: 5s] each
+    #[arg(long, value_name = "PERCENTILE=TIME", conflicts_with_all = ["requests", "hlog"])]
+    pub(crate) find_max: Option<Goal>,
     /// Spacing of an open loop's requests
     #[arg(long, value_enum, default_value = "constant", requires = "rate")]
     pub(crate) arrival: ArrivalArg,
@@ -81,6 +97,12 @@ pub(crate) struct LoadArgs {
     /// Write the latency distribution (.hgrm text)
     #[arg(long, value_name = "FILE")]
     pub(crate) hdr: Option<PathBuf>,
+    /// Write an interval log while the run goes on: one latency histogram a second (.hlog)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) hlog: Option<PathBuf>,
+    /// Write a report with charts that opens in any browser, offline
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
     /// Write the summary as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
@@ -109,12 +131,112 @@ pub(crate) struct OriginArgs {
     /// Wait before each response
     #[arg(long, default_value = "0s", value_name = "TIME", value_parser = parse_duration)]
     pub(crate) delay: Duration,
+    /// Answer nothing in the last TIME of every EVERY since the start, such as 1s,200ms
+    #[arg(long, value_name = "EVERY,TIME")]
+    pub(crate) stall: Option<Stall>,
     /// Threads, or auto: one for each usable CPU
     #[arg(short = 't', long, default_value = "1", value_name = "N|auto")]
     pub(crate) threads: CoreCount,
     /// How to talk to the kernel: auto is uring, which falls back to epoll where io_uring is refused
     #[arg(long, default_value = "auto", value_name = "auto|uring|epoll")]
     pub(crate) driver: DriverChoice,
+}
+
+/// Exit code: 0 when B is the same or better, 1 when it is clearly worse, 2 when they cannot be compared.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct CompareArgs {
+    /// The run before the change, as `--json` wrote it
+    #[arg(value_name = "A.json")]
+    pub(crate) before: PathBuf,
+    /// The run after it
+    #[arg(value_name = "B.json")]
+    pub(crate) after: PathBuf,
+    /// A change smaller than this many percent does not matter, even when it is certain
+    #[arg(long, default_value = "5", value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) tolerance: u32,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ScaleArgs {
+    /// Core counts to compare, such as 1,2,4; a fit needs three
+    #[arg(long, value_name = "N,N[,N...]")]
+    pub(crate) cores: CoreCounts,
+    /// The gateway's program [default: engine, beside this program]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) engine: Option<PathBuf>,
+    /// Times each core count is measured
+    #[arg(long, default_value = "5", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub(crate) rounds: u32,
+    /// Seconds of one measurement
+    #[arg(long, default_value = "3", value_name = "S", value_parser = clap::value_parser!(u32).range(1..=600))]
+    pub(crate) seconds: u32,
+    /// Connections held open, whatever the core count [default: 16 for each of the most cores, at least 64]
+    #[arg(short = 'c', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=CONNECTIONS_MAX))]
+    pub(crate) connections: Option<u32>,
+    /// Write the report as JSON, with every round
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct TetherArgs {
+    /// Process id of the parent
+    #[arg(long)]
+    pub(crate) parent: i32,
+    /// CPUs to run on
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) cpus: Vec<usize>,
+    /// The program and its arguments
+    #[arg(last = true, required = true)]
+    pub(crate) command: Vec<PathBuf>,
+}
+
+/// Two or more distinct core counts, in ascending order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CoreCounts(Vec<u32>);
+
+/// More would take an hour, and no curve has so many bends.
+const CORE_COUNTS_MAX: usize = 32;
+
+impl CoreCounts {
+    /// The counts, ascending.
+    pub(crate) fn counts(&self) -> &[u32] {
+        &self.0
+    }
+
+    /// The largest of them.
+    pub(crate) fn max(&self) -> u32 {
+        self.0.last().copied().unwrap_or(1)
+    }
+}
+
+impl FromStr for CoreCounts {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut counts = Vec::new();
+        for part in text.split(',') {
+            match part.parse::<u32>() {
+                Ok(count) if (1..=CORES_MAX as u32).contains(&count) => counts.push(count),
+                _ => {
+                    return Err(format!(
+                        "'{part}' is not a number of cores: use 1 to {CORES_MAX}, such as 1,2,4"
+                    ));
+                }
+            }
+        }
+        counts.sort_unstable();
+        if let Some(twice) = counts.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(format!("{} is named twice: --rounds says how often each is measured", twice[0]));
+        }
+        match counts.len() {
+            0 | 1 => {
+                Err("one core count has nothing to be compared with: name at least two, such as 1,2".into())
+            }
+            2..=CORE_COUNTS_MAX => Ok(Self(counts)),
+            _ => Err(format!("more than {CORE_COUNTS_MAX} core counts: name fewer")),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -168,13 +290,26 @@ mod tests {
             ("loadgen http://h/ -d 0s", "longer than zero"),
             ("loadgen http://h/ -n 0", "--requests"),
             ("loadgen http://h/ --rate 0", "requests per second"),
+            ("loadgen http://h/ --rate 1k..5k", "a ramp needs a time; write 1k..5k/30s"),
+            ("loadgen http://h/ --rate 1k,5k/3s", "in '1k': only the last step"),
+            ("loadgen http://h/ --find-max 5ms", "such as p99=5ms"),
+            ("loadgen http://h/ --find-max p99=5ms -n 10", "--requests"),
             ("loadgen http://h/ --arrival poisson", "--rate"),
             ("loadgen http://h/ -H nonsense", "Name: value"),
             ("loadgen http://h/ --body x --body-file y", "--body-file"),
             ("loadgen http://h/ --expect-status 99", "--expect-status"),
             ("loadgen http://h/ origin", "origin"),
             ("loadgen origin http://h/", "http://h/"),
+            ("loadgen scale", "--cores"),
+            ("loadgen scale --cores 2", "at least two"),
+            ("loadgen scale --cores 1,x", "'x' is not a number of cores"),
+            ("loadgen scale --cores 0,1", "'0' is not a number of cores"),
+            ("loadgen scale --cores 1,2,1", "1 is named twice"),
+            ("loadgen scale --cores 1,2 --rounds 0", "--rounds"),
+            ("loadgen scale --cores 1,2 --seconds 1.5", "--seconds"),
+            ("loadgen scale --cores 1,2 -c 0", "--connections"),
             ("loadgen origin --listen nowhere", "--listen"),
+            ("loadgen origin --stall 200ms,1s", "must be shorter than EVERY"),
         ];
         for (line, hint) in mistakes {
             let error = parse(line).expect_err(line);

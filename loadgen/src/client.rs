@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, TrySendError};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use runtime::{Chunk, Core, Instant, Stream};
 use crate::counts::Counts;
 use crate::dial::Dialer;
 use crate::failure::Failure;
+use crate::intervals::{Slice, Tally};
 use crate::pacer::Pacer;
 use crate::response::{Answer, Fault, Heads, Progress, Reader};
 use crate::schedule::Schedule;
@@ -53,6 +55,8 @@ pub(crate) struct Client {
     heads: RefCell<Heads>,
     latency: RefCell<MergedHistogram>,
     service_time: RefCell<MergedHistogram>,
+    lateness: RefCell<MergedHistogram>,
+    is_open: bool,
     start: Cell<Instant>,
     is_over: Cell<bool>,
     in_flight: Cell<u64>,
@@ -74,10 +78,12 @@ impl Client {
             dialer: Dialer::new(exchange.address, exchange.timeout),
             pacer: Pacer::default(),
             exchange: exchange.clone(),
+            is_open: schedule.is_open(),
             schedule: RefCell::new(schedule),
             heads: RefCell::new(Heads::new(exchange.method)),
             latency: RefCell::new(merged_histogram()),
             service_time: RefCell::new(merged_histogram()),
+            lateness: RefCell::new(merged_histogram()),
             start: Cell::new(core.now()),
             is_over: Cell::new(false),
             in_flight: Cell::new(0),
@@ -92,6 +98,37 @@ impl Client {
         self.active.set(connections.len());
         for connection in connections {
             self.core.spawn(self.clone().drive(connection));
+        }
+    }
+
+    /// Wakes connections at their times for as long as the thread lives. It `may_sleep` while no answer is awaited.
+    pub(crate) async fn pace(&self, may_sleep: bool) {
+        let is_idle = || may_sleep && self.in_flight() == 0;
+        let progress = || self.counts.sent.value() + self.counts.bytes_received.value();
+        self.pacer.run(&self.core, is_idle, progress).await;
+    }
+
+    /// Hands over to the main thread what each whole second before the end of the schedule brought.
+    pub(crate) async fn hand_over(
+        &self,
+        thread: usize,
+        slices: &SyncSender<Slice>,
+        length: Option<Duration>,
+    ) {
+        let mut until = 1;
+        while length.is_none_or(|length| Duration::from_secs(until) < length) {
+            self.core.sleep_until(self.start.get() + Duration::from_secs(until)).await;
+            if self.is_over.get() {
+                return;
+            }
+            until = until.max(Duration::from_nanos(self.elapsed()).as_secs());
+            let latency = self.latency.replace(merged_histogram());
+            let slice = Slice { thread, until, latency, tally: Tally::of(&self.counts) };
+            if let Err(TrySendError::Full(slice) | TrySendError::Disconnected(slice)) = slices.try_send(slice)
+            {
+                self.latency.replace(slice.latency);
+            }
+            until += 1;
         }
     }
 
@@ -110,9 +147,16 @@ impl Client {
         (self.active.get() == 0).then(|| Duration::from_nanos(self.exhausted_at.get()))
     }
 
-    /// Hands out what was measured: latency from the intended send, service time from the actual one.
+    /// Hands out what was measured: latency from the intended send, as far as it was not handed over by the second, and
+    /// service time from the actual one.
     pub(crate) fn take_histograms(&self) -> (MergedHistogram, MergedHistogram) {
         (self.latency.replace(merged_histogram()), self.service_time.replace(merged_histogram()))
+    }
+
+    /// Hands out how long after both its intended time and its connection's last answer each request was sent: the
+    /// generator's own delay. Empty in a closed loop.
+    pub(crate) fn take_lateness(&self) -> MergedHistogram {
+        self.lateness.replace(merged_histogram())
     }
 
     /// Sends one request after the other until nothing is left to send.
@@ -121,8 +165,10 @@ impl Client {
         while let Some(due) = self.claim(now) {
             let Some((stream, is_kept)) = self.ready_at(due, now, connection.take()).await else { break };
             let sent_at = if due == now && is_kept { now } else { self.elapsed() };
-            if is_kept {
-                self.counts.lateness(sent_at.saturating_sub(now.max(due)));
+            if is_kept && self.is_open {
+                let lateness = sent_at.saturating_sub(now.max(due));
+                self.counts.lateness(lateness);
+                self.lateness.borrow_mut().saturating_record(lateness);
             }
             let outcome = self.exchange(&stream, sent_at).await;
             now = self.elapsed();

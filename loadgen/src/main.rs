@@ -4,19 +4,31 @@
 
 mod cli;
 mod client;
+mod compare;
 mod counts;
 mod dial;
 mod failure;
+mod find_max;
+mod generator;
+mod hlog;
+mod html_chart;
+mod html_report;
+mod intervals;
 mod origin;
 mod pacer;
 mod progress;
+mod rank_test;
+mod rate_plan;
 mod report;
 mod response;
 mod run;
+mod scale;
 mod schedule;
+mod stall;
 mod target;
 mod threads;
 mod units;
+mod usl;
 mod worker;
 
 use std::process::ExitCode;
@@ -35,6 +47,9 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match &cli.command {
         Some(Command::Origin(args)) => origin::run(args),
+        Some(Command::Scale(args)) => scale::run(args),
+        Some(Command::Tether(args)) => scale::tether(args),
+        Some(Command::Compare(args)) => compare::run(args),
         None => run::run(&cli.load),
     };
     outcome.unwrap_or_else(|error| {

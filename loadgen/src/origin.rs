@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use std::io::IoSlice;
 
@@ -24,6 +24,7 @@ use runtime::{Chunk, Core, CoreConfig, Stream};
 
 use crate::cli::OriginArgs;
 use crate::response::discard_chunks;
+use crate::stall::Stall;
 use crate::threads::{allow_descriptors, place, settle_driver, stop_on_signals};
 
 /// As much as the parser takes at most.
@@ -55,7 +56,12 @@ pub(crate) fn run(args: &OriginArgs) -> Result<ExitCode> {
     let listeners = bind_per_core(args.listen, BACKLOG, placement.len())
         .with_context(|| format!("cannot listen on {}", args.listen))?;
     let address = listeners.first().ok_or_else(|| anyhow!("no thread to listen"))?.local_addr()?;
-    let service = Arc::new(Service { response: Response::new(args.body as usize), delay: args.delay });
+    let service = Arc::new(Service {
+        response: Response::new(args.body as usize),
+        delay: args.delay,
+        stall: args.stall,
+        start: Instant::now(),
+    });
     let stop = stop_on_signals()?;
     let mut threads = Vec::with_capacity(placement.len());
     for (index, (listener, cpu)) in listeners.into_iter().zip(placement).enumerate() {
@@ -100,6 +106,16 @@ async fn accept(core: Core, listener: TcpListener, service: Arc<Service>) {
 struct Service {
     response: Response,
     delay: Duration,
+    stall: Option<Stall>,
+    /// From which the stalls are counted, the same for all threads.
+    start: Instant,
+}
+
+impl Service {
+    /// How long a response that could be sent now must wait.
+    fn wait(&self) -> Duration {
+        self.stall.map_or(Duration::ZERO, |stall| stall.wait(self.start.elapsed()))
+    }
 }
 
 /// The one response, in the three forms its connection can ask for.
@@ -170,6 +186,10 @@ impl Connection {
             rest = self.drain(head.framing, chunk).await?;
             if !self.service.delay.is_zero() {
                 self.core.sleep(self.service.delay).await;
+            }
+            let stalled = self.service.wait();
+            if !stalled.is_zero() {
+                self.core.sleep(stalled).await;
             }
             let persistence = decide_downstream(&head, Delivery::Length(0));
             let option = connection_option(head.version, persistence);

@@ -13,12 +13,16 @@ use runtime::{Core, Instant};
 
 /// A timer fires up to a tick of one millisecond after its time, and `epoll_wait` rounds up to another.
 const TIMER_SLACK: Duration = Duration::from_micros(2_200);
+/// A turn of an idle thread's loop takes less; what took longer was no waiting but another process on our CPU.
+const IDLE_TURN_MAX: Duration = Duration::from_micros(10);
+
 /// The connections of one thread that wait for a time, in the order of their times.
 #[derive(Default)]
 pub(crate) struct Pacer {
     line: RefCell<VecDeque<(Instant, Waker)>>,
     reached: Cell<Instant>,
     idle: RefCell<Option<Waker>>,
+    waited: Cell<Duration>,
 }
 
 impl Pacer {
@@ -43,17 +47,21 @@ impl Pacer {
 
     /// Wakes those whose time has come, for as long as the thread lives.
     ///
-    /// While `is_idle` no answer is awaited, and the thread may sleep as a whole.
-    pub(crate) async fn run(&self, core: &Core, is_idle: impl Fn() -> bool) {
+    /// While `is_idle` no answer is awaited, and the thread may sleep as a whole. `progress` changes with whatever the
+    /// thread does for the load: turns in which it stayed the same were spent on waiting alone.
+    pub(crate) async fn run(&self, core: &Core, is_idle: impl Fn() -> bool, progress: impl Fn() -> u64) {
         let mut doze = Doze::default();
         loop {
             let next = self.next().await;
             core.sleep_until(next - TIMER_SLACK).await;
             let mut now = core.now();
             while now < next {
+                let done = progress();
+                let mut is_asleep = false;
                 match doze.length(next.since(now)) {
                     Some(length) if is_idle() => {
                         thread::sleep(length);
+                        is_asleep = true;
                         doze.woke_after(length, core.now().since(now));
                     }
                     Some(_) => core.yield_now().await,
@@ -62,12 +70,21 @@ impl Pacer {
                         doze.was_skipped();
                     }
                 }
-                now = core.now();
+                let turned = core.now();
+                if !is_asleep && progress() == done {
+                    self.waited.set(self.waited.get() + turned.since(now).min(IDLE_TURN_MAX));
+                }
+                now = turned;
             }
             self.release(now);
             // Those released send first; only then is it known whether anything is awaited.
             core.yield_now().await;
         }
+    }
+
+    /// About the CPU time spent on nothing but waiting for the next send time.
+    pub(crate) fn waited(&self) -> Duration {
+        self.waited.get()
     }
 
     async fn next(&self) -> Instant {

@@ -8,6 +8,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -19,14 +20,19 @@ use runtime::{CoreConfig, DriverKind};
 use crate::cli::{ArrivalArg, LoadArgs};
 use crate::client::Exchange;
 use crate::counts::Counts;
+use crate::find_max::{self, FindMax, Goal, RATE_LOWEST_DEFAULT, TRY_DURATION_DEFAULT};
+use crate::hlog::IntervalLog;
+use crate::html_report;
+use crate::intervals::Intervals;
 use crate::progress::ProgressLine;
+use crate::rate_plan::RatePlan;
 use crate::report::{Asked, Summary, ThreadResult};
 use crate::schedule::{Arrival, Pattern};
 use crate::target::{Target, build_request};
 use crate::threads::{allow_descriptors, place, settle_driver, stop_on_signals};
 use crate::worker::{Share, Stage};
 
-/// How long to send when neither `-d` nor `-n` says so.
+/// How long to send when neither `-d` nor `-n` nor a changing rate says so.
 const DURATION_DEFAULT: Duration = Duration::from_secs(10);
 /// How often the main thread looks whether the others are done.
 const GLANCE: Duration = Duration::from_millis(20);
@@ -40,33 +46,82 @@ const NANOSECONDS_PER_MILLISECOND: f64 = 1e6;
 pub(crate) fn run(args: &LoadArgs) -> Result<ExitCode> {
     let target = args.url.as_ref().ok_or_else(|| anyhow!("no URL given"))?;
     let exchange = Arc::new(prepare(args, target)?);
-    let reports = Reports::open(args)?;
+    let mut reports = Reports::open(args)?;
     allow_descriptors(args.connections.into())?;
-    let pattern = pattern(args);
+    let stop = stop_on_signals()?;
+    let hlog = reports.hlog.take();
+    let (summary, latency) = match &args.find_max {
+        Some(goal) => search(args, goal, target, &exchange, &stop)?,
+        None => execute(args, target, &exchange, &pattern(args), &stop, hlog)?,
+    };
+    print!("{summary}");
+    reports.write(&summary, &latency)?;
+    let is_right = summary.find_max.as_ref().map_or(summary.is_clean(), FindMax::is_found);
+    Ok(if is_right { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Runs again and again, to find the highest rate that keeps `goal`.
+fn search(
+    args: &LoadArgs,
+    goal: &Goal,
+    target: &Target,
+    exchange: &Arc<Exchange>,
+    stop: &Arc<AtomicBool>,
+) -> Result<(Summary, MergedHistogram)> {
+    let lowest = match &args.rate {
+        None => RATE_LOWEST_DEFAULT,
+        Some(plan) => plan.fixed().ok_or_else(|| {
+            anyhow!("--find-max changes the rate itself, but --rate {plan} changes, too: give only the first, as in --rate 1k")
+        })?,
+    };
+    find_max::search(goal, lowest, |rate| {
+        let plan = RatePlan::constant(rate);
+        let arrival = match args.arrival {
+            ArrivalArg::Constant => Arrival::Constant(plan),
+            ArrivalArg::Poisson => Arrival::Poisson(plan),
+        };
+        let duration = Some(args.duration.unwrap_or(TRY_DURATION_DEFAULT));
+        let pattern = Pattern { arrival, duration, ..pattern(args) };
+        let measured = execute(args, target, exchange, &pattern, stop, None)?;
+        // A run that was interrupted says nothing about its rate.
+        Ok((!stop.load(Ordering::Relaxed)).then_some(measured))
+    })
+}
+
+/// One run, from the start of its threads to its summary.
+fn execute(
+    args: &LoadArgs,
+    target: &Target,
+    exchange: &Arc<Exchange>,
+    pattern: &Pattern,
+    stop: &Arc<AtomicBool>,
+    hlog: Option<File>,
+) -> Result<(Summary, MergedHistogram)> {
     let mut placement = place(args.threads);
     // A thread without a connection would have nothing to do.
     placement.truncate(args.connections as usize);
     let threads = placement.len();
-    let stage = Arc::new(Stage::new(threads, stop_on_signals()?));
+    let stage = Arc::new(Stage::new(threads, stop.clone()));
     let counts: Vec<Arc<Counts>> = (0..threads).map(|_| Arc::default()).collect();
+    let mut intervals = Intervals::new(threads, hlog.map(IntervalLog::new));
     let crew = Crew::start(&placement, settle_driver(args.driver), |index| Share {
         index,
         connections: share_of(args.connections as usize, index, threads),
-        pattern,
+        pattern: pattern.clone(),
         grace: args.grace,
         spin: args.spin,
         exchange: exchange.clone(),
         counts: counts[index].clone(),
         stage: stage.clone(),
+        slices: intervals.sender(),
     })?;
-    crew.look_on(&stage, &counts, pattern.duration);
-    let results = crew.join()?;
-    let asked =
-        Asked { url: &target.to_string(), connections: args.connections, pattern: &pattern, spin: args.spin };
-    let (summary, latency) = Summary::new(&asked, &results);
-    print!("{summary}");
-    reports.write(&summary, &latency)?;
-    Ok(if summary.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    crew.look_on(&stage, &counts, pattern.duration, &mut intervals);
+    let mut results = crew.join()?;
+    let intervals = intervals.finish(&mut results).context("cannot write the interval log")?;
+    let asked = Asked { url: &target.to_string(), connections: args.connections, pattern, spin: args.spin };
+    let (mut summary, latency) = Summary::new(&asked, &results);
+    summary.intervals = intervals;
+    Ok((summary, latency))
 }
 
 fn prepare(args: &LoadArgs, target: &Target) -> Result<Exchange> {
@@ -88,13 +143,14 @@ fn prepare(args: &LoadArgs, target: &Target) -> Result<Exchange> {
 }
 
 fn pattern(args: &LoadArgs) -> Pattern {
+    let duration_default = args.rate.as_ref().and_then(RatePlan::length).unwrap_or(DURATION_DEFAULT);
     Pattern {
-        arrival: match (args.rate, args.arrival) {
+        arrival: match (args.rate.clone(), args.arrival) {
             (None, _) => Arrival::Closed,
-            (Some(rate), ArrivalArg::Constant) => Arrival::Constant(rate),
-            (Some(rate), ArrivalArg::Poisson) => Arrival::Poisson(rate),
+            (Some(plan), ArrivalArg::Constant) => Arrival::Constant(plan),
+            (Some(plan), ArrivalArg::Poisson) => Arrival::Poisson(plan),
         },
-        duration: args.duration.or(args.requests.is_none().then_some(DURATION_DEFAULT)),
+        duration: args.duration.or(args.requests.is_none().then_some(duration_default)),
         requests_max: args.requests,
         seed: args.seed.unwrap_or_else(random_seed),
     }
@@ -129,7 +185,13 @@ impl Crew {
     }
 
     /// Shows how it goes until every thread is done.
-    fn look_on(&self, stage: &Stage, counts: &[Arc<Counts>], duration: Option<Duration>) {
+    fn look_on(
+        &self,
+        stage: &Stage,
+        counts: &[Arc<Counts>],
+        duration: Option<Duration>,
+        intervals: &mut Intervals,
+    ) {
         let mut line = None;
         while !self.0.iter().all(JoinHandle::is_finished) {
             if self.0.iter().any(JoinHandle::is_finished) && !stage.has_started() {
@@ -137,6 +199,8 @@ impl Crew {
                 stage.stop();
             }
             if stage.has_started() {
+                intervals.begin();
+                intervals.collect(|thread| self.0[thread].is_finished());
                 line.get_or_insert_with(|| ProgressLine::new(duration)).update(counts);
             }
             thread::sleep(GLANCE);
@@ -154,6 +218,8 @@ impl Crew {
 /// The files to write, opened before the run so that a mistake in a path does not cost its results.
 struct Reports {
     hdr: Option<File>,
+    hlog: Option<File>,
+    html: Option<File>,
     json: Option<File>,
 }
 
@@ -163,6 +229,8 @@ impl Reports {
             |path: &Path| File::create(path).with_context(|| format!("cannot write {}", path.display()));
         Ok(Self {
             hdr: args.hdr.as_deref().map(open).transpose()?,
+            hlog: args.hlog.as_deref().map(open).transpose()?,
+            html: args.html.as_deref().map(open).transpose()?,
             json: args.json.as_deref().map(open).transpose()?,
         })
     }
@@ -173,6 +241,10 @@ impl Reports {
             write_hgrm(latency, NANOSECONDS_PER_MILLISECOND, &mut text)
                 .context("cannot write the histogram")?;
             file.write_all(text.as_bytes()).context("cannot write the histogram")?;
+        }
+        if let Some(mut file) = self.html {
+            let page = html_report::page(summary, latency);
+            file.write_all(page.as_bytes()).context("cannot write the HTML report")?;
         }
         if let Some(mut file) = self.json {
             let text = serde_json::to_string_pretty(summary).context("cannot write the summary")?;

@@ -5,21 +5,31 @@
 
 use std::time::Duration;
 
-const NANOSECONDS_PER_SECOND: f64 = 1e9;
+use crate::rate_plan::RatePlan;
 
 /// How requests arrive at the server.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Arrival {
     /// Closed loop: a connection sends its next request as soon as the last one is answered.
     Closed,
-    /// Open loop, evenly spaced, this many requests per second in all.
-    Constant(f64),
-    /// Open loop, exponential gaps with this mean rate in requests per second in all.
-    Poisson(f64),
+    /// Open loop, evenly spaced along this plan of all threads' rate.
+    Constant(RatePlan),
+    /// Open loop, random as from many independent users, with this plan of all threads' mean rate.
+    Poisson(RatePlan),
+}
+
+impl Arrival {
+    /// The rate of an open loop.
+    pub(crate) fn plan(&self) -> Option<&RatePlan> {
+        match self {
+            Self::Closed => None,
+            Self::Constant(plan) | Self::Poisson(plan) => Some(plan),
+        }
+    }
 }
 
 /// The whole run's arrivals, before they are dealt out to threads.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Pattern {
     /// Spacing of the requests.
     pub(crate) arrival: Arrival,
@@ -34,21 +44,19 @@ pub(crate) struct Pattern {
 impl Pattern {
     /// The share of thread `index` out of `threads`.
     ///
-    /// Constant arrivals interleave: the union of all shares is evenly spaced. Poisson arrivals are independent
-    /// streams, whose union is again Poisson at the full rate.
+    /// Constant arrivals interleave: the n-th of all is due when the plan's integral reaches n. Poisson arrivals are
+    /// independent streams, whose union is again Poisson at the full rate; each is a stream of rate one, stretched by
+    /// the inverse of the plan's integral (Çinlar's inversion), which is exact for a rate that changes.
     pub(crate) fn share(&self, index: usize, threads: usize) -> Schedule {
         let dice = Dice::new(self.seed, index as u64);
-        let pace = match self.arrival {
+        let (index, threads) = (index as u64, threads as u64);
+        let pace = match &self.arrival {
             Arrival::Closed => Pace::Closed,
-            Arrival::Constant(rate) => {
-                let period_all = NANOSECONDS_PER_SECOND / rate;
-                Pace::Constant { offset: period_all * index as f64, period: period_all * threads as f64 }
-            }
-            Arrival::Poisson(rate) => {
-                Pace::Poisson { dice, at: 0.0, mean: NANOSECONDS_PER_SECOND / rate * threads as f64 }
+            Arrival::Constant(plan) => Pace::Constant { plan: plan.clone(), first: index, stride: threads },
+            Arrival::Poisson(plan) => {
+                Pace::Poisson { plan: plan.clone(), dice, count: 0.0, mean: threads as f64 }
             }
         };
-        let (index, threads) = (index as u64, threads as u64);
         Schedule {
             pace,
             given: 0,
@@ -72,11 +80,27 @@ pub(crate) struct Schedule {
 #[derive(Clone, Debug)]
 enum Pace {
     Closed,
-    Constant { offset: f64, period: f64 },
-    Poisson { dice: Dice, at: f64, mean: f64 },
+    /// Every `stride`-th request of all, from the one numbered `first`.
+    Constant {
+        plan: RatePlan,
+        first: u64,
+        stride: u64,
+    },
+    /// `count` is what the plan's integral has reached: it grows by exponential steps around `mean`.
+    Poisson {
+        plan: RatePlan,
+        dice: Dice,
+        count: f64,
+        mean: f64,
+    },
 }
 
 impl Schedule {
+    /// Whether requests are due at times of their own, whatever the server does.
+    pub(crate) fn is_open(&self) -> bool {
+        !matches!(self.pace, Pace::Closed)
+    }
+
     /// Hands out the next intended send time, which may lie in the past, or `None` when the run is over at `now`.
     pub(crate) fn next(&mut self, now: u64) -> Option<u64> {
         if now >= self.end {
@@ -87,7 +111,7 @@ impl Schedule {
 
     /// Counts the requests that were due before `now` and will never be handed out. Ends the schedule.
     pub(crate) fn abandon(&mut self, now: u64) -> u64 {
-        if matches!(self.pace, Pace::Closed) {
+        if !self.is_open() {
             return 0;
         }
         self.end = self.end.min(now);
@@ -104,11 +128,13 @@ impl Schedule {
         }
         let at = match &mut self.pace {
             Pace::Closed => now,
-            // Multiplied, not summed up: the thousandth million is as exact as the first.
-            Pace::Constant { offset, period } => (*offset + *period * self.given as f64) as u64,
-            Pace::Poisson { dice, at, mean } => {
-                *at += dice.exponential(*mean);
-                *at as u64
+            // Computed, not summed up: the thousandth million is as exact as the first.
+            Pace::Constant { plan, first, stride } => {
+                plan.time_of((*first + *stride * self.given) as f64).round() as u64
+            }
+            Pace::Poisson { plan, dice, count, mean } => {
+                *count += dice.exponential(*mean);
+                plan.time_of(*count).round() as u64
             }
         };
         if at >= self.end {
@@ -186,8 +212,11 @@ mod tests {
 
     #[test]
     fn constant_arrivals_are_evenly_spaced_over_all_threads() {
-        let mut all: Vec<u64> =
-            (0..3).flat_map(|index| times(pattern(Arrival::Constant(1_000.0), 2).share(index, 3))).collect();
+        let mut all: Vec<u64> = (0..3)
+            .flat_map(|index| {
+                times(pattern(Arrival::Constant(RatePlan::constant(1_000.0)), 2).share(index, 3))
+            })
+            .collect();
         all.sort_unstable();
         assert_eq!(all.len(), 2_000);
         for (index, at) in all.iter().enumerate() {
@@ -198,14 +227,14 @@ mod tests {
     #[test]
     fn constant_arrivals_do_not_drift() {
         // A period with no finite binary fraction: summing it up would lose microseconds over an hour.
-        let mut schedule = pattern(Arrival::Constant(300_000.0), 3_600).share(0, 1);
+        let mut schedule = pattern(Arrival::Constant(RatePlan::constant(300_000.0)), 3_600).share(0, 1);
         schedule.given = 300_000 * 3_599;
         assert_eq!(schedule.next(0), Some(3_599 * 1_000_000_000));
     }
 
     #[test]
     fn a_late_caller_gets_the_times_it_missed() {
-        let mut schedule = pattern(Arrival::Constant(100.0), 1).share(0, 1);
+        let mut schedule = pattern(Arrival::Constant(RatePlan::constant(100.0)), 1).share(0, 1);
         let stalled_until = 500_000_000;
         let missed: Vec<u64> = (0..3).filter_map(|_| schedule.next(stalled_until)).collect();
         assert_eq!(missed, [0, 10_000_000, 20_000_000]);
@@ -216,7 +245,7 @@ mod tests {
 
     #[test]
     fn an_early_stop_abandons_only_what_was_due() {
-        let mut schedule = pattern(Arrival::Constant(100.0), 10).share(0, 1);
+        let mut schedule = pattern(Arrival::Constant(RatePlan::constant(100.0)), 10).share(0, 1);
         assert_eq!(schedule.abandon(100_000_000), 10);
         assert_eq!(schedule.next(0), None);
     }
@@ -238,7 +267,7 @@ mod tests {
 
     #[test]
     fn poisson_arrivals_have_exponential_gaps() {
-        let at = times(pattern(Arrival::Poisson(1_000.0), 100).share(0, 1));
+        let at = times(pattern(Arrival::Poisson(RatePlan::constant(1_000.0)), 100).share(0, 1));
         // The count of a Poisson process has a standard deviation of sqrt(100,000) = 316: allow four of them.
         assert!((98_735..101_265).contains(&at.len()), "{} arrivals", at.len());
         let gaps: Vec<f64> = at.windows(2).map(|pair| (pair[1] - pair[0]) as f64).collect();
@@ -254,10 +283,72 @@ mod tests {
 
     #[test]
     fn a_seed_settles_every_time() {
-        let poisson =
-            |seed, index| times(Pattern { seed, ..pattern(Arrival::Poisson(500.0), 1) }.share(index, 2));
+        let poisson = |seed, index| {
+            times(Pattern { seed, ..pattern(Arrival::Poisson(RatePlan::constant(500.0)), 1) }.share(index, 2))
+        };
         assert_eq!(poisson(1, 0), poisson(1, 0));
         assert_ne!(poisson(1, 0), poisson(2, 0));
         assert_ne!(poisson(1, 0), poisson(1, 1), "threads do not march in step");
+    }
+
+    fn planned(plan: &str) -> RatePlan {
+        plan.parse().expect(plan)
+    }
+
+    fn per_second(times: &[u64], seconds: usize) -> Vec<u64> {
+        let mut counts = vec![0; seconds];
+        times.iter().for_each(|at| counts[(at / 1_000_000_000) as usize] += 1);
+        counts
+    }
+
+    fn all_times(pattern: &Pattern, threads: usize) -> Vec<u64> {
+        let mut all: Vec<u64> = (0..threads).flat_map(|index| times(pattern.share(index, threads))).collect();
+        all.sort_unstable();
+        all
+    }
+
+    #[test]
+    fn a_ramp_sends_its_integral_in_every_second() {
+        // In second s of 1,000 to 11,000 per second over 10 s: 1,000 s + 1,500. Afterwards the last rate holds.
+        let expected = [1_500, 2_500, 3_500, 4_500, 5_500, 6_500, 7_500, 8_500, 9_500, 10_500, 11_000];
+        for threads in [1, 3] {
+            let all = all_times(&pattern(Arrival::Constant(planned("1k..11k/10s")), 11), threads);
+            assert_eq!(per_second(&all, 11), expected, "{threads} threads");
+        }
+        let down = all_times(&pattern(Arrival::Constant(planned("11k..1k/10s")), 10), 1);
+        assert!(per_second(&down, 10).iter().eq(expected[..10].iter().rev()), "a ramp down is its mirror");
+    }
+
+    #[test]
+    fn steps_change_at_their_borders() {
+        let all = all_times(&pattern(Arrival::Constant(planned("100/1s,1k/1s,4k/1s")), 4), 2);
+        assert_eq!(per_second(&all, 4), [100, 1_000, 4_000, 4_000]);
+        // The first of each step is due at its very begin, the next one new period later.
+        assert_eq!(all[99..102], [990_000_000, 1_000_000_000, 1_001_000_000]);
+        assert_eq!(all[1_099..1_102], [1_999_000_000, 2_000_000_000, 2_000_250_000]);
+    }
+
+    #[test]
+    fn poisson_arrivals_follow_a_changing_rate() {
+        let pattern = pattern(Arrival::Poisson(planned("1k..11k/10s,2k/1s")), 11);
+        let all = all_times(&pattern, 2);
+        for (second, count) in per_second(&all, 11).into_iter().enumerate() {
+            let expected = if second < 10 { 1_000.0 * second as f64 + 1_500.0 } else { 2_000.0 };
+            let deviation = (count as f64 - expected) / expected.sqrt();
+            assert!(
+                deviation.abs() < 4.0,
+                "second {second}: {count}, {deviation} deviations from {expected}"
+            );
+        }
+        // Counted by the plan's integral, the gaps of the union are exponential around one request again.
+        let plan = planned("1k..11k/10s,2k/1s");
+        let counts: Vec<f64> = all.iter().map(|at| plan.count_at(Duration::from_nanos(*at))).collect();
+        let gaps: Vec<f64> = counts.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        for (multiple, expected) in [(0.5, 0.3935), (1.0, 0.6321), (3.0, 0.9502)] {
+            let below = gaps.iter().filter(|gap| **gap < multiple).count() as f64 / gaps.len() as f64;
+            assert!((below - expected).abs() < 0.01, "{below} of the gaps below {multiple} means");
+        }
+        assert_eq!(all, all_times(&pattern, 2), "the seed settles them");
+        assert_ne!(all, all_times(&Pattern { seed: 8, ..pattern }, 2));
     }
 }

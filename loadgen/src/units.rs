@@ -59,18 +59,26 @@ pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
     count.checked_mul(scale).ok_or_else(|| expected.into())
 }
 
-/// Reads a rate in requests per second, above zero.
+/// Reads a rate in requests per second, above zero: `500`, `1.5k`, `2M`.
 pub(crate) fn parse_rate(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(rate) if rate.is_finite() && (RATE_MIN..=RATE_MAX).contains(&rate) => Ok(rate),
-        _ => Err(format!("expected requests per second, between {RATE_MIN} and {RATE_MAX}")),
+    let (number, scale) = match (text.strip_suffix('k'), text.strip_suffix('M')) {
+        (Some(number), _) => (number, 1e3),
+        (_, Some(number)) => (number, 1e6),
+        _ => (text, 1.0),
+    };
+    let is_number = number.starts_with(|first: char| first.is_ascii_digit());
+    match number.parse::<f64>().map(|number| number * scale) {
+        Ok(rate) if is_number && (RATE_MIN..=RATE_MAX).contains(&rate) => Ok(rate),
+        _ => Err(format!(
+            "'{text}' is no rate: expected requests per second between {RATE_MIN} and {RATE_MAX}, such as 500, 1.5k or 2M"
+        )),
     }
 }
 
 /// One request in a quarter of an hour: slower is not a load.
 const RATE_MIN: f64 = 0.001;
 /// Above a request every ten nanoseconds the schedule itself would be the load.
-const RATE_MAX: f64 = 100_000_000.0;
+pub(crate) const RATE_MAX: f64 = 100_000_000.0;
 
 /// Writes nanoseconds with three significant digits: `52.3 µs`, `1.23 ms`, `12.0 s`.
 pub(crate) fn show_nanoseconds(nanoseconds: f64) -> String {
@@ -174,7 +182,8 @@ mod tests {
     fn rates_are_positive_numbers() {
         assert_eq!(parse_rate("1000"), Ok(1_000.0));
         assert_eq!(parse_rate("0.5"), Ok(0.5));
-        for text in ["0", "-1", "inf", "NaN", "many", ""] {
+        assert_eq!((parse_rate("1.5k"), parse_rate("2M")), (Ok(1_500.0), Ok(2_000_000.0)));
+        for text in ["0", "-1", "+1", ".5", "inf", "NaN", "many", "", "k", "1kk", "1 k", "101M"] {
             assert!(parse_rate(text).is_err(), "{text}");
         }
     }

@@ -3,9 +3,11 @@
 //! Never starts its schedule before every thread is ready, and never waits for answers longer than the grace.
 
 use std::cell::RefCell;
+use std::fs;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
@@ -14,6 +16,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::client::{Client, Exchange};
 use crate::counts::Counts;
+use crate::intervals::Slice;
 use crate::report::ThreadResult;
 use crate::schedule::{Arrival, Pattern};
 
@@ -74,6 +77,8 @@ pub(crate) struct Share {
     pub(crate) exchange: Arc<Exchange>,
     pub(crate) counts: Arc<Counts>,
     pub(crate) stage: Arc<Stage>,
+    /// Where to hand over what each second brought.
+    pub(crate) slices: SyncSender<Slice>,
 }
 
 impl Share {
@@ -97,11 +102,13 @@ impl Share {
         let connections = self.open(&client).await;
         self.stage.report_ready(core.now());
         let start = self.await_start(core).await;
-        let cpu_before = thread_cpu();
+        let (cpu_before, delay_before) = (thread_cpu(), thread_cpu_delay());
         self.accompany(core, &client);
         client.begin(start, connections);
         let sending = self.send(core, &client, start).await;
         let cpu = thread_cpu().saturating_sub(cpu_before);
+        let cpu_delay = thread_cpu_delay().saturating_sub(delay_before);
+        let cpu_waiting = client.pacer.waited().min(cpu);
         self.collect(core, &client, sending).await;
         let (latency, service_time) = client.take_histograms();
         ThreadResult {
@@ -110,16 +117,21 @@ impl Share {
             service_time,
             sending,
             cpu,
+            cpu_waiting,
+            cpu_delay,
+            lateness: client.take_lateness(),
             driver: core.driver(),
         }
     }
 
     /// Starts what runs beside the connections.
     fn accompany(&self, core: &Core, client: &Rc<Client>) {
+        let (slicing, slices) = (client.clone(), self.slices.clone());
+        let (thread, length) = (self.index, self.pattern.duration);
+        core.spawn(async move { slicing.hand_over(thread, &slices, length).await });
         if !matches!(self.pattern.arrival, Arrival::Closed) {
-            let (core, client, spin) = (core.clone(), client.clone(), self.spin);
-            core.clone()
-                .spawn(async move { client.pacer.run(&core, || !spin && client.in_flight() == 0).await });
+            let (client, spin) = (client.clone(), self.spin);
+            core.spawn(async move { client.pace(!spin).await });
         }
         if self.spin {
             let spinning = core.clone();
@@ -184,6 +196,14 @@ impl Share {
         let due = self.pattern.share(self.index, self.stage.threads).abandon(sending.as_nanos() as u64);
         self.counts.unsent.set(due.saturating_sub(self.counts.sent.value()));
     }
+}
+
+/// How long the calling thread has been ready to run without a CPU to run on; zero when the kernel does not say.
+fn thread_cpu_delay() -> Duration {
+    // Three numbers: time on a CPU, time in a queue for one, and how often; the first two in nanoseconds.
+    let statistics = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let delay = statistics.split_whitespace().nth(1).and_then(|number| number.parse().ok());
+    Duration::from_nanos(delay.unwrap_or(0))
 }
 
 /// CPU time of the calling thread.

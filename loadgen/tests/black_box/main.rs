@@ -5,3 +5,6 @@ mod harness;
 mod faults;
 mod load;
 mod origin;
+mod output;
+mod scale;
+mod schedule;

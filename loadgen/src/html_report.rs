@@ -1,0 +1,236 @@
+//! What does a run look like? One page that any browser opens, offline.
+//!
+//! Never refers to anything outside itself, and never lets a server's text become markup.
+
+use std::fmt::Write as _;
+
+use proto::histogram::MergedHistogram;
+
+use crate::html_chart::{Axis, Series, draw, escape};
+use crate::intervals::Interval;
+use crate::report::Summary;
+use crate::units::{show_bytes, show_count, show_nanoseconds};
+
+/// Nothing may be loaded, whatever the page holds.
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
+
+const STYLE: &str = "\
+:root{color-scheme:light dark;--page:#fff;--text:#1c2330;--faint:#5b6678;--rule:#d9dee7;--warn:#9a4b00;\
+--s0:#1d63d1;--s1:#c2570c;--s2:#8a3ffc}
+@media(prefers-color-scheme:dark){:root{--page:#14181f;--text:#e6eaf2;--faint:#a3aec0;--rule:#343c4a;--warn:#ffb869;\
+--s0:#6ea8ff;--s1:#ff9d5c;--s2:#c4a0ff}}
+body{background:var(--page);color:var(--text);font:15px/1.5 system-ui,sans-serif;max-width:800px;\
+margin:2rem auto;padding:0 1rem}
+h1{font-size:1.3rem;overflow-wrap:anywhere}h2{font-size:1.05rem;margin:2rem 0 .3rem}
+p{color:var(--faint);margin:.3rem 0}p.warning{color:var(--warn)}
+table{border-collapse:collapse;margin:.5rem 0}th,td{text-align:left;padding:.15rem 1.5rem .15rem 0;\
+border-bottom:1px solid var(--rule);overflow-wrap:anywhere}
+td.n{text-align:right;font-variant-numeric:tabular-nums}
+svg{width:100%;height:auto}.grid path{stroke:var(--rule)}.grid text{fill:var(--faint);font-size:12px}
+.x{text-anchor:middle}.y{text-anchor:end}
+.line{fill:none;stroke-width:2;stroke-linecap:round;stroke-linejoin:round}
+.s0{stroke:var(--s0)}.s1{stroke:var(--s1)}.s2{stroke:var(--s2)}
+.k0{color:var(--s0)}.k1{color:var(--s1)}.k2{color:var(--s2)}
+";
+
+/// The whole page.
+pub(crate) fn page(summary: &Summary, latency: &MergedHistogram) -> String {
+    let url = escape(&summary.url);
+    let mut page = format!(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"{POLICY}\">\n\
+         <meta name=\"viewport\" content=\"width=device-width\">\n\
+         <title>loadgen: {url}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<h1>{url}</h1>\n"
+    );
+    write_setting(&mut page, summary);
+    for warning in summary.warnings() {
+        let _ = writeln!(page, "<p class=\"warning\">Warning: {}</p>", escape(&warning));
+    }
+    write_requests(&mut page, summary);
+    write_latency(&mut page, summary);
+    write_charts(&mut page, summary, latency);
+    page.push_str("</body>\n</html>\n");
+    page
+}
+
+fn write_setting(page: &mut String, summary: &Summary) {
+    let arrival = match summary.rate.requested {
+        Some(rate) => format!("open loop at {rate} /s ({})", summary.arrival),
+        None if summary.arrival == "closed" => "closed loop".to_owned(),
+        None => format!("open loop ({})", summary.arrival),
+    };
+    let _ = writeln!(
+        page,
+        "<p>{} connections, {} threads, {}, {:.1} s, {}, seed {}</p>",
+        show_count(summary.connections.into()),
+        summary.threads,
+        escape(&arrival),
+        summary.duration_s,
+        escape(&summary.driver),
+        summary.seed
+    );
+}
+
+fn write_requests(page: &mut String, summary: &Summary) {
+    let requests = &summary.requests;
+    let mut rows = vec![
+        ("sent".to_owned(), show_count(requests.sent)),
+        ("completed".into(), show_count(requests.completed)),
+        ("failed".into(), show_count(requests.failed)),
+        ("unanswered".into(), show_count(requests.unanswered)),
+        ("due, never sent".into(), show_count(requests.unsent)),
+        ("completed per second".into(), format!("{:.1}", summary.rate.achieved)),
+        ("bytes sent".into(), show_bytes(summary.bytes.sent as f64)),
+        ("bytes received".into(), show_bytes(summary.bytes.received as f64)),
+        ("generator's CPU time".into(), format!("{:.2} s", summary.generator.cpu_s)),
+    ];
+    let statuses = &summary.statuses;
+    rows.extend(statuses.iter().map(|(status, count)| (format!("status {status}"), show_count(*count))));
+    page.push_str("<h2>Requests</h2>\n<table>\n");
+    for (name, value) in rows {
+        let _ = writeln!(page, "<tr><th>{name}</th><td class=\"n\">{value}</td></tr>");
+    }
+    page.push_str("</table>\n");
+    if summary.errors.total == 0 {
+        return;
+    }
+    page.push_str("<h2>Errors</h2>\n<table>\n<tr><th>kind</th><th>count</th><th>the first</th></tr>\n");
+    for (kind, count) in &summary.errors.by_kind {
+        let first = summary.errors.first.get(kind).map_or("", String::as_str);
+        let (kind, count, first) = (escape(kind), show_count(*count), escape(first));
+        let _ = writeln!(page, "<tr><td>{kind}</td><td class=\"n\">{count}</td><td>{first}</td></tr>");
+    }
+    page.push_str("</table>\n");
+}
+
+fn write_latency(page: &mut String, summary: &Summary) {
+    page.push_str("<h2>Latency</h2>\n");
+    if summary.requests.completed == 0 {
+        page.push_str("<p>No request was answered rightly.</p>\n");
+        return;
+    }
+    page.push_str("<table>\n<tr><th></th><th>latency</th><th>service time</th></tr>\n");
+    for ((name, latency), (_, service)) in
+        summary.latency_ns.rows().into_iter().zip(summary.service_time_ns.rows())
+    {
+        let [latency, service] = [latency, service].map(show_nanoseconds);
+        let _ = writeln!(
+            page,
+            "<tr><th>{name}</th><td class=\"n\">{latency}</td><td class=\"n\">{service}</td></tr>"
+        );
+    }
+    page.push_str(
+        "</table>\n<p>Latency counts from the intended send, service time from the actual one.</p>\n",
+    );
+}
+
+fn write_charts(page: &mut String, summary: &Summary, latency: &MergedHistogram) {
+    if !latency.is_empty() {
+        write_chart(page, "Latency by percentile", &percentiles(latency), |title, series| {
+            let end = latency.len() as f64;
+            let y_axis = Axis::linear(latency.max() as f64, show_nanoseconds);
+            draw(title, &nines(end), &y_axis, series)
+        });
+    }
+    let seconds = summary.intervals.as_slice();
+    let Some(last) = seconds.last() else { return };
+    let time =
+        || Axis::linear(last.start_s + last.length_s, |value| format!("{} s", (value * 1e3).round() / 1e3));
+    let plain = |title: &str, series: &[Series]| {
+        let y_axis = Axis::linear(highest(series), |value| show_count(value.round() as u64));
+        draw(title, &time(), &y_axis, series)
+    };
+    let rate = |of: fn(&Interval) -> u64| {
+        move |second: &Interval| (second.length_s > 0.0).then(|| of(second) as f64 / second.length_s)
+    };
+    let rates = [over_time(seconds, "completed", rate(|second| second.completed))];
+    write_chart(page, "Completed per second", &rates, plain);
+    let log = |of: fn(&Interval) -> Option<u64>| {
+        move |second: &Interval| of(second).map(|value| (value.max(1) as f64).log10())
+    };
+    let latencies = [
+        over_time(seconds, "p50", log(|second| second.p50)),
+        over_time(seconds, "p99", log(|second| second.p99)),
+        over_time(seconds, "max", log(|second| second.max)),
+    ];
+    write_chart(page, "Latency over time", &latencies, |title, series| {
+        let lowest = seconds.iter().filter_map(|second| second.p50).min().unwrap_or(1);
+        let y_axis = Axis::powers_of_ten(lowest as f64, latency.max() as f64, show_nanoseconds);
+        draw(title, &time(), &y_axis, series)
+    });
+    let errors = [over_time(seconds, "errors", rate(|second| second.failed))];
+    write_chart(page, "Errors per second", &errors, plain);
+}
+
+fn write_chart(page: &mut String, title: &str, series: &[Series], draw: impl Fn(&str, &[Series]) -> String) {
+    let _ = write!(page, "<h2>{title}</h2>\n<p>");
+    for (index, line) in series.iter().enumerate() {
+        let _ = write!(page, "<span class=\"k{index}\">━</span> {}&emsp;", line.name);
+    }
+    page.push_str("</p>\n");
+    page.push_str(&draw(title, series));
+}
+
+/// One point in the middle of each interval.
+fn over_time(seconds: &[Interval], name: &'static str, of: impl Fn(&Interval) -> Option<f64>) -> Series {
+    let point = |second: &Interval| of(second).map(|value| (second.start_s + second.length_s / 2.0, value));
+    Series { name, points: seconds.iter().map(point).collect() }
+}
+
+fn highest(series: &[Series]) -> f64 {
+    series.iter().flat_map(|line| &line.points).flatten().map(|(_, y)| *y).fold(0.0, f64::max)
+}
+
+/// Points of the percentile plot for each halving of the distance to 100 %.
+const POINTS_PER_HALF_DISTANCE: u32 = 10;
+
+fn percentiles(latency: &MergedHistogram) -> [Series; 1] {
+    let count = latency.len() as f64;
+    let point = |quantile: f64, value: u64| {
+        // The largest value stands where one in all requests is above.
+        let above = (1.0 - quantile).max(1.0 / count);
+        Some((-above.log10(), value as f64))
+    };
+    let steps = latency.iter_quantiles(POINTS_PER_HALF_DISTANCE);
+    let points = steps.map(|step| point(step.quantile_iterated_to(), step.value_iterated_to())).collect();
+    [Series { name: "latency", points }]
+}
+
+/// An axis on which each further nine takes the same width: 0 %, 90 %, 99 %, …
+fn nines(count: f64) -> Axis {
+    let max = count.log10().ceil().max(1.0);
+    let label = |nines: u32| match nines {
+        0 => "0 %".to_owned(),
+        1 => "90 %".to_owned(),
+        2 => "99 %".to_owned(),
+        more => format!("99.{} %", "9".repeat(more as usize - 2)),
+    };
+    Axis { min: 0.0, max, ticks: (0..=max as u32).map(|nines| (nines.into(), label(nines))).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::histogram::merged_histogram;
+
+    use super::*;
+
+    #[test]
+    fn each_nine_takes_the_same_width() {
+        let axis = nines(54_321.0);
+        assert_eq!((axis.min, axis.max, axis.ticks.len()), (0.0, 5.0, 6));
+        assert_eq!(axis.ticks[4], (4.0, "99.99 %".to_owned()));
+    }
+
+    #[test]
+    fn the_percentile_plot_ends_with_the_largest_value() {
+        let mut latency = merged_histogram();
+        (1..=1_000).for_each(|value| latency.saturating_record(value));
+        let [series] = percentiles(&latency);
+        let (x, y) = series.points.last().copied().flatten().expect("a point");
+        assert!((x - 3.0).abs() < 1e-9 && (y - 1_000.0).abs() < 1e-9, "{x} {y}");
+        let at = |nines: f64| {
+            series.points.iter().flatten().find(|(x, _)| *x >= nines).map(|(_, y)| *y).expect("a point")
+        };
+        assert!((at(1.0) - 900.0).abs() <= 10.0, "{}", at(1.0));
+    }
+}
