@@ -63,7 +63,7 @@ pub struct Process {
     /// Size of one buffer; a head must fit into one. 4KiB to 1MiB.
     #[schemars(example = &"128KiB")]
     pub buffer_size: ByteSize,
-    /// Longest busy wait before an idle core sleeps; 0s turns it off. 0s to 10ms.
+    /// Longest busy wait before an idle core sleeps; 0s turns it off, and so does sharing a CPU with another core. 0s to 10ms.
     #[schemars(example = &"0s")]
     pub spin: Timespan,
     /// Whether a core may hand a new connection to a clearly idler one.
