@@ -217,14 +217,19 @@ impl Lines {
     }
 }
 
+/// errno(3), the number of Linux: no such process.
+const ESRCH: i32 = 3;
+
 /// Sum over the living threads of one process; to the nanosecond, unlike the 10 ms ticks of `/proc/PID/stat`.
 fn cpu_time_of(process: u32) -> Result<Duration> {
     let mut total = Duration::ZERO;
     for task in fs::read_dir(format!("/proc/{process}/task"))? {
         let text = match fs::read_to_string(task?.path().join("schedstat")) {
             Ok(text) => text,
-            // A thread that ended since the directory was read.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            // A thread that ended since the directory was read, or since its file was opened.
+            Err(error) if error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(ESRCH) => {
+                continue;
+            }
             Err(error) => return Err(error).context("no schedstat (the kernel needs CONFIG_SCHED_INFO)"),
         };
         // First field: time spent on a CPU, in nanoseconds (Documentation/scheduler/sched-stats.rst).

@@ -1,3 +1,7 @@
+//! Does the verdict say what the rounds show, and no more?
+//!
+//! Never starts a process: rounds are made up here.
+
 use super::*;
 
 const LAW: Law = Law { lambda: 40_000.0, sigma: 0.03, kappa: 0.001 };
