@@ -8,7 +8,8 @@ use std::fmt::Write as _;
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 260.0;
 const LEFT: f64 = 76.0;
-const RIGHT: f64 = 16.0;
+/// Half of the last label stands out to the right.
+const RIGHT: f64 = 36.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 34.0;
 
@@ -138,7 +139,7 @@ mod tests {
         let axis = || Axis::linear(4.0, |value| value.to_string());
         let points = vec![Some((0.0, 0.0)), Some((1.0, 4.0)), None, Some((4.0, 4.0))];
         let svg = draw("a <title>", &axis(), &axis(), &[Series { name: "n", points }]);
-        assert!(svg.contains("d=\"M76.0 226.0L243.0 12.0M744.0 12.0h0.1\""), "{svg}");
+        assert!(svg.contains("d=\"M76.0 226.0L238.0 12.0M724.0 12.0h0.1\""), "{svg}");
         assert!(svg.contains("aria-label=\"a &lt;title&gt;\""), "{svg}");
     }
 }

@@ -124,6 +124,9 @@ fn write_latency(page: &mut String, summary: &Summary) {
     );
 }
 
+/// A shorter axis of counts would have fractions at its grid lines.
+const COUNT_AXIS_MIN: f64 = 5.0;
+
 fn write_charts(page: &mut String, summary: &Summary, latency: &MergedHistogram) {
     if !latency.is_empty() {
         write_chart(page, "Latency by percentile", &percentiles(latency), |title, series| {
@@ -137,7 +140,8 @@ fn write_charts(page: &mut String, summary: &Summary, latency: &MergedHistogram)
     let time =
         || Axis::linear(last.start_s + last.length_s, |value| format!("{} s", (value * 1e3).round() / 1e3));
     let plain = |title: &str, series: &[Series]| {
-        let y_axis = Axis::linear(highest(series), |value| show_count(value.round() as u64));
+        let y_axis =
+            Axis::linear(highest(series).max(COUNT_AXIS_MIN), |value| show_count(value.round() as u64));
         draw(title, &time(), &y_axis, series)
     };
     let rate = |of: fn(&Interval) -> u64| {
