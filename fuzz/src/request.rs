@@ -185,20 +185,7 @@ fn assert_not_plainly_valid(bytes: &[u8]) {
     assert!(!is_plain, "refused: {}", bytes.escape_ascii());
 }
 
-const PLAIN: RequestPlan<'_> = RequestPlan {
-    client: "192.0.2.1",
-    scheme: "http",
-    is_trusted: false,
-    x_forwarded_for: false,
-    x_forwarded_proto: false,
-    x_forwarded_host: false,
-    forwarded: false,
-    via: None,
-    request_id: None,
-    host_fallback: "fallback.test",
-    upgrade: false,
-    expect: true,
-};
+const PLAIN: RequestPlan<'_> = RequestPlan::bare("192.0.2.1", "fallback.test");
 
 const FULL: RequestPlan<'_> = RequestPlan {
     client: "2001:db8::1",

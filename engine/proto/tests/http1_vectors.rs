@@ -29,20 +29,8 @@ const LIMITS: Limits = Limits {
 };
 
 /// What goes on is checked with our name in `Via` and nothing else added.
-const REQUEST_PLAN: RequestPlan<'static> = RequestPlan {
-    client: "192.0.2.1",
-    scheme: "http",
-    is_trusted: false,
-    x_forwarded_for: false,
-    x_forwarded_proto: false,
-    x_forwarded_host: false,
-    forwarded: false,
-    via: Some(vectors::PSEUDONYM),
-    request_id: None,
-    host_fallback: vectors::ENDPOINT,
-    upgrade: false,
-    expect: true,
-};
+const REQUEST_PLAN: RequestPlan<'static> =
+    RequestPlan { via: Some(vectors::PSEUDONYM), ..RequestPlan::bare("192.0.2.1", vectors::ENDPOINT) };
 
 /// Inputs up to this length are split at every byte; in longer ones, which repeat themselves, the beginning and the end
 /// are, and every 61st byte between them.

@@ -3,36 +3,49 @@
 //! Never reads the wall clock more often than its text can change, and never times anything by it.
 
 use std::cell::Cell;
+use std::fmt::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arrayvec::ArrayString;
-use proto::http1::date::{HTTP_DATE_BYTES, http_date};
+use httpdate::HttpDate;
 use runtime::{Core, Instant};
+
+/// Bytes of an IMF-fixdate, RFC 9110 §5.6.7.
+const DATE_BYTES: usize = 29;
+/// The year has four digits: 9999-12-31 23:59:59, and later moments are told as that.
+const LAST_SECOND: Duration = Duration::from_secs(253_402_300_799);
 
 /// The text of the second that runs, and when it ends on the clock that never jumps: a wall clock that is set meanwhile
 /// is believed a second later.
 #[derive(Default)]
 pub(crate) struct DateText {
-    text: Cell<ArrayString<HTTP_DATE_BYTES>>,
+    text: Cell<ArrayString<DATE_BYTES>>,
     ends: Cell<Instant>,
 }
 
 impl DateText {
     /// The time as `Date` says it.
-    pub(crate) fn now(&self, core: &Core) -> ArrayString<HTTP_DATE_BYTES> {
+    pub(crate) fn now(&self, core: &Core) -> ArrayString<DATE_BYTES> {
         self.at(core.turn_time(), || core.wall_clock())
     }
 
-    fn at(&self, turn: Instant, wall_clock: impl FnOnce() -> SystemTime) -> ArrayString<HTTP_DATE_BYTES> {
+    fn at(&self, turn: Instant, wall_clock: impl FnOnce() -> SystemTime) -> ArrayString<DATE_BYTES> {
         if turn >= self.ends.get() {
             // A clock before 1970 has never been set.
             let since_1970 = wall_clock().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
             let left = Duration::from_secs(1) - Duration::from_nanos(since_1970.subsec_nanos().into());
-            self.text.set(http_date(since_1970.as_secs()));
+            self.text.set(imf_fixdate(since_1970));
             self.ends.set(turn + left);
         }
         self.text.get()
     }
+}
+
+fn imf_fixdate(since_1970: Duration) -> ArrayString<DATE_BYTES> {
+    let mut text = ArrayString::new();
+    write!(text, "{}", HttpDate::from(UNIX_EPOCH + since_1970.min(LAST_SECOND)))
+        .expect("its length is fixed");
+    text
 }
 
 #[cfg(test)]
@@ -70,5 +83,6 @@ mod tests {
         assert_eq!(at(5, 784_111_777), "Sun, 06 Nov 1994 08:49:37 GMT");
         assert_eq!(at(6, 784_108_177), "Sun, 06 Nov 1994 07:49:37 GMT");
         assert_eq!(at(7, 0), "Thu, 01 Jan 1970 00:00:00 GMT");
+        assert_eq!(at(9, 1 << 40), "Fri, 31 Dec 9999 23:59:59 GMT");
     }
 }

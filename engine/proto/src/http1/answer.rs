@@ -19,7 +19,7 @@ pub struct AnswerPlan<'a> {
     pub head_only: bool,
     /// Seconds after which to try again, RFC 9110 §10.2.3.
     pub retry_after_seconds: Option<u32>,
-    /// The time, as [`super::date::http_date`] writes it; who has a clock says it in every answer, RFC 9110 §6.6.1.
+    /// The time as an IMF-fixdate (RFC 9110 §5.6.7); who has a clock says it in every answer, RFC 9110 §6.6.1.
     pub date: Option<&'a str>,
 }
 

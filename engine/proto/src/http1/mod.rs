@@ -17,4 +17,3 @@ pub mod rewrite;
 
 pub mod accept;
 pub mod answer;
-pub mod date;

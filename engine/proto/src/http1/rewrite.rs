@@ -40,6 +40,27 @@ pub struct RequestPlan<'a> {
     pub expect: bool,
 }
 
+impl<'a> RequestPlan<'a> {
+    /// A plan that adds nothing. `client` and `host_fallback` are as in its fields.
+    #[must_use]
+    pub const fn bare(client: &'a str, host_fallback: &'a str) -> Self {
+        Self {
+            client,
+            scheme: "http",
+            is_trusted: false,
+            x_forwarded_for: false,
+            x_forwarded_proto: false,
+            x_forwarded_host: false,
+            forwarded: false,
+            via: None,
+            request_id: None,
+            host_fallback,
+            upgrade: false,
+            expect: true,
+        }
+    }
+}
+
 /// What a gateway adds to a response.
 #[derive(Clone, Copy, Debug)]
 pub struct ResponsePlan<'a> {

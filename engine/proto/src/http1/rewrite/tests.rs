@@ -8,21 +8,7 @@ use crate::http1::persist::connection_option;
 
 const LIMITS: Limits = Limits { head_bytes_max: u32::MAX, fields_max: u16::MAX, target_bytes_max: 8192 };
 
-/// Adds nothing.
-const BARE: RequestPlan<'static> = RequestPlan {
-    client: "192.0.2.1",
-    scheme: "http",
-    is_trusted: false,
-    x_forwarded_for: false,
-    x_forwarded_proto: false,
-    x_forwarded_host: false,
-    forwarded: false,
-    via: None,
-    request_id: None,
-    host_fallback: "10.0.0.1:8000",
-    upgrade: false,
-    expect: true,
-};
+const BARE: RequestPlan<'static> = RequestPlan::bare("192.0.2.1", "10.0.0.1:8000");
 
 /// Adds everything.
 const FULL: RequestPlan<'static> = RequestPlan {
