@@ -5,22 +5,19 @@
 use arrayvec::ArrayVec;
 use config::snapshot::{Channel, StaticResponse};
 use proto::http1::answer::{ANSWER_BYTES_MAX, AnswerPlan, answer_head, error_answer, has_body};
-use proto::http1::chunked::Limits;
-use proto::http1::framing::Delivery;
+use proto::http1::framing::{Delivery, RequestFraming};
 use proto::http1::head::{Method, RequestHead, Version};
 use proto::http1::persist::{Persistence, decide_downstream};
 use runtime::Chunk;
 
-use crate::body::{Body, Ranges};
 use crate::client::{Client, Next};
 use crate::core_main::CoreState;
 use crate::error_answer;
 use crate::exchange::Route;
 use crate::outcome::Fault;
-use crate::relay::Coding;
 use crate::response::count_answer;
 use crate::stats::Phase;
-use crate::workspace::Workspace;
+use crate::workspace::{AnswerSpace, Lent, Workspace};
 
 /// Largest rest of a body that is read and dropped to keep the connection. Beyond, a new connection is cheaper for
 /// both sides.
@@ -28,26 +25,30 @@ const DROPPED_BYTES_MAX: u64 = 64 * 1024;
 
 /// What is left of a request when its answer is known before it was read.
 pub(crate) struct Rest {
-    pub(crate) body: Body,
-    pub(crate) at_hand: Option<Chunk>,
+    /// Bytes of its body still to be read; `None` where nobody knows.
+    body_bytes: Option<u64>,
+    at_hand: Option<Chunk>,
 }
 
 impl Rest {
     /// Everything behind the head.
     pub(crate) fn after_head(request: &RequestHead, mut chunk: Chunk) -> Self {
         chunk.consume(request.head_bytes as usize);
-        // A body of unknown length is never read to its end here, so its bounds do not matter.
-        let body = Body::of_request(request.framing, Limits::default());
-        Self { body, at_hand: (!chunk.is_empty()).then_some(chunk) }
+        let body_bytes = match request.framing {
+            RequestFraming::None => Some(0),
+            RequestFraming::Length(bytes) => Some(bytes),
+            RequestFraming::Chunked => None,
+        };
+        Self { body_bytes, at_hand: (!chunk.is_empty()).then_some(chunk) }
+    }
+
+    /// Nothing but what came behind the request.
+    pub(crate) fn behind(at_hand: Option<Chunk>) -> Self {
+        Self { body_bytes: Some(0), at_hand }
     }
 
     fn is_small(&self) -> bool {
-        match self.body {
-            Body::Done => true,
-            Body::Length(bytes) => bytes <= DROPPED_BYTES_MAX,
-            // Nobody knows how much is to come.
-            Body::Chunked(_) | Body::UntilClose => false,
-        }
+        self.body_bytes.is_some_and(|bytes| bytes <= DROPPED_BYTES_MAX)
     }
 }
 
@@ -73,8 +74,9 @@ pub(crate) async fn refuse(
         date: Some(&date),
     };
     let listener = client.settings(state);
-    error_answer::compose(status, &work.request_text, listener, channel, &plan, &mut work.answer_text);
-    if send(state, client, work).await.is_err() {
+    let mut space = state.answer_spaces.take();
+    error_answer::compose(status, &work.request_text, listener, channel, &plan, &mut space.text);
+    if send(state, client, space).await.is_err() {
         return Next::Close;
     }
     finish(state, client, rest).await
@@ -95,9 +97,10 @@ pub(crate) async fn last_hop(
     let plan = AnswerPlan { keep_alive, head_only: false, retry_after_seconds: None, date: Some(&date) };
     let mut answer = ArrayVec::<u8, ANSWER_BYTES_MAX>::new();
     error_answer(status, &plan, &mut answer);
-    work.answer_text.clear();
-    work.answer_text.extend_from_slice(&answer);
-    match send(state, client, work).await {
+    let mut space = state.answer_spaces.take();
+    space.text.clear();
+    space.text.extend_from_slice(&answer);
+    match send(state, client, space).await {
         Ok(()) => finish(state, client, rest).await,
         Err(_) => Next::Close,
     }
@@ -124,14 +127,15 @@ pub(crate) async fn respond(
     let mut head = ArrayVec::<u8, ANSWER_BYTES_MAX>::new();
     let written = answer_head(response.status, &response.content_type, response.body.len(), &plan, &mut head);
     written.expect("the configuration bounds the content type");
-    work.answer_text.clear();
-    work.answer_text.extend_from_slice(&head);
+    let mut space = state.answer_spaces.take();
+    space.text.clear();
+    space.text.extend_from_slice(&head);
     if has_body(response.status, &plan) {
-        work.answer_text.extend_from_slice(&response.body);
+        space.text.extend_from_slice(&response.body);
         route.counters.body_bytes_sent.add(response.body.len() as u64);
     }
     count_answer(route.counters, Some(response.status));
-    let sent = send(state, client, work).await;
+    let sent = send(state, client, space).await;
     state.record(route, Phase::Total, state.core.now().since(route.began));
     match sent {
         Ok(()) => finish(state, client, rest).await,
@@ -153,24 +157,24 @@ fn keeps(state: &CoreState, client: &Client, request: &RequestHead, rest: &Rest)
         && wanted
         && !client.is_last_exchange(state)
         && rest.is_small()
-        && (!request.expect_continue || rest.body.is_done())
+        && (!request.expect_continue || rest.body_bytes == Some(0))
 }
 
-async fn send(state: &CoreState, client: &Client, work: &Workspace) -> std::io::Result<()> {
+/// Sends the text in `space`, and gives the space back.
+async fn send(state: &CoreState, client: &Client, space: Lent<'_, AnswerSpace>) -> std::io::Result<()> {
     let timeout = client.settings(state).timeouts.send;
     client.stream.set_send_deadline(state.core.turn_time() + timeout);
-    client.stream.send_all(&work.answer_text).await?;
-    client.counters().bytes_sent.add(work.answer_text.len() as u64);
+    client.stream.send_all(&space.text).await?;
+    client.counters().bytes_sent.add(space.text.len() as u64);
     Ok(())
 }
 
 /// Reads what is left of the request, or gives the connection up.
 async fn finish(state: &CoreState, client: &mut Client, rest: Option<Rest>) -> Next {
-    let Some(Rest { mut body, mut at_hand }) = rest else { return Next::Linger };
-    let mut ranges = Ranges::new();
+    let Some(Rest { body_bytes: Some(mut left), mut at_hand }) = rest else { return Next::Linger };
     // One deadline for all of it: a rest this small is not worth waiting for again and again.
     let deadline = state.core.turn_time() + client.settings(state).timeouts.body;
-    while !body.is_done() {
+    while left > 0 {
         let mut chunk = match at_hand.take() {
             Some(chunk) => chunk,
             None => {
@@ -184,10 +188,9 @@ async fn finish(state: &CoreState, client: &mut Client, rest: Option<Rest>) -> N
                 }
             }
         };
-        let Ok(consumed) = body.pass(&chunk, Coding::AsReceived.mode(), &mut ranges) else {
-            return Next::Linger;
-        };
-        chunk.consume(consumed);
+        let dropped = usize::try_from(left).map_or(chunk.len(), |left| left.min(chunk.len()));
+        chunk.consume(dropped);
+        left -= dropped as u64;
         at_hand = (!chunk.is_empty()).then_some(chunk);
     }
     client.unread = at_hand;

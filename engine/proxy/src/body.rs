@@ -16,9 +16,10 @@ pub(crate) const RANGES_MAX: usize = 16;
 pub(crate) type Ranges = ArrayVec<Range<usize>, RANGES_MAX>;
 
 /// A body being received, and how much of it is still to come.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) enum Body {
     /// Nothing more.
+    #[default]
     Done,
     /// This many bytes.
     Length(u64),

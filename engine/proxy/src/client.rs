@@ -211,10 +211,10 @@ async fn serve(state: Rc<CoreState>, mut client: Client) {
             }
         }
         client.requests += 1;
-        // Taken for each request anew: the one given back last is still in the cache.
-        let mut workspace = state.workspaces.take();
-        let next = exchange(&state, &mut client, &mut workspace).await;
-        state.workspaces.give_back(workspace);
+        let next = {
+            let mut workspace = state.workspaces.take();
+            exchange(&state, &mut client, &mut workspace).await
+        };
         is_idle_counted = false;
         match next {
             // A pipelined request is there already; others get their turn first.

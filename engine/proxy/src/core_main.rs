@@ -25,7 +25,7 @@ use crate::message::CoreMessage;
 use crate::relay::SetAside;
 use crate::stats::{Collected, CoreStats, HistogramSet, Phase};
 use crate::upstream::Upstreams;
-use crate::workspace::Workspaces;
+use crate::workspace::{AnswerSpace, Spaces, Workspace};
 
 /// Marks the tags of parked upstream connections; clients' tags lack it.
 const UPSTREAM_TAG: u32 = 1 << 31;
@@ -71,7 +71,8 @@ pub(crate) struct CoreState {
     pub(crate) upstreams: Upstreams,
     /// `Host` for requests of HTTP/1.0 without one, by endpoint: the endpoint's own address.
     pub(crate) host_fallbacks: Box<[String]>,
-    pub(crate) workspaces: Workspaces,
+    pub(crate) workspaces: Spaces<Workspace>,
+    pub(crate) answer_spaces: Spaces<AnswerSpace>,
     pub(crate) match_caches: RefCell<MatchCaches>,
     /// What answers without a `Date` are given.
     pub(crate) date: DateText,
@@ -136,7 +137,8 @@ pub async fn serve_on(core: Core, setup: CoreSetup) -> io::Result<()> {
         clients: Clients::default(),
         host_fallbacks: endpoint_addresses.iter().map(SocketAddr::to_string).collect(),
         upstreams,
-        workspaces: Workspaces::default(),
+        workspaces: Spaces::default(),
+        answer_spaces: Spaces::default(),
         date: DateText::default(),
         drain: Drain::default(),
         accepting: Cell::new(0),

@@ -12,19 +12,19 @@ use std::time::Duration;
 use config::snapshot::{Action, Channel, ChannelId, EndpointId, ListenerId, Upstream, UpstreamId};
 use proto::http1::chunked::Limits;
 use proto::http1::framing::{Delivery, RequestFraming};
-use proto::http1::head::{Method, RequestHead};
+use proto::http1::head::{Method, Parsed, RequestHead};
 use proto::http1::persist::{Persistence, decide_downstream};
 use proto::matching::Query;
 use runtime::{Chunk, Instant};
 
 use crate::answer::{self, Rest};
-use crate::body::Body;
+use crate::body::{Body, Ranges};
 use crate::client::{Client, Next};
 use crate::core_main::CoreState;
 use crate::outcome::Fault;
-use crate::relay::{Broken, Coding, Parcel};
-use crate::request;
-use crate::response::{self, Answered, Progress, Upload};
+use crate::relay::{Broken, Coding};
+use crate::request::{self, AtHand};
+use crate::response::{self, Answered, Answering, Passed, Progress, Upload};
 use crate::stats::{ChannelCounters, ListenerCounters, Phase};
 use crate::upstream::Connection;
 use crate::workspace::Workspace;
@@ -46,7 +46,14 @@ pub(crate) struct Route<'a> {
 pub(crate) async fn exchange(state: &CoreState, client: &mut Client, work: &mut Workspace) -> Next {
     // 1. The head.
     let Some(first_bytes) = client.unread.take() else { return Next::Close };
-    let chunk = match request::receive_head(state, client, first_bytes, &mut work.request).await {
+    let received = match request::read_head(state, client, &first_bytes, &mut work.request) {
+        Ok(Parsed::Complete) => Ok(first_bytes),
+        Ok(Parsed::Incomplete) => {
+            pin!(request::receive_head(state, client, first_bytes, &mut work.request)).await
+        }
+        Err(rule) => Err(Fault::RequestRejected(rule)),
+    };
+    let chunk = match received {
         Ok(chunk) => chunk,
         Err(fault) => {
             state.stats.count_fault(fault);
@@ -91,7 +98,7 @@ pub(crate) async fn exchange(state: &CoreState, client: &mut Client, work: &mut 
             let rest = Rest::after_head(&work.request, chunk);
             Ok(answer::respond(state, client, &route, rest, response, work).await)
         }
-        Action::Forward(upstream) => forward(state, client, &route, *upstream, chunk, work).await,
+        Action::Forward(upstream) => pin!(forward(state, client, &route, *upstream, chunk, work)).await,
     };
 
     // 4. The account.
@@ -124,6 +131,13 @@ pub(crate) async fn exchange(state: &CoreState, client: &mut Client, work: &mut 
 struct Failed {
     fault: Fault,
     rest: Answerable,
+}
+
+impl Failed {
+    /// Before anything of an answer was sent; what is left of the request is in doubt.
+    fn unanswered(fault: Fault) -> Self {
+        Self { fault, rest: Answerable::Yes(None) }
+    }
 }
 
 /// Whether the client can still be told.
@@ -170,6 +184,10 @@ fn find_channel(
 }
 
 /// Carries the request to an endpoint and its answer back.
+///
+/// Nearly every request and every answer is there whole when its first bytes are. So each is dealt with in one stretch
+/// that waits for nothing and leaves nothing in this future; what cannot be done at once goes on beside, pinned where it is
+/// made, since a future that is awaited by value is copied first.
 async fn forward(
     state: &CoreState,
     client: &mut Client,
@@ -181,25 +199,31 @@ async fn forward(
     let settings = &state.snapshot.upstreams[usize::from(upstream.0)];
 
     // 1. The rewritten head, and what is at hand of the body, over a connection.
-    request::rewrite(state, client, settings, &chunk, work);
-    let mut body = Body::of_request(work.request.framing, route.body_limits);
-    let sent = send_request(state, client, route, upstream, &mut body, chunk, work).await;
-    let SentRequest { mut connection, connected_at, mut rest } = match sent {
-        Ok(sent) => sent,
-        Err(Unsent { fault, chunk }) => {
-            let rest = chunk.map(|chunk| Rest::after_head(&work.request, chunk));
-            return Err(Failed { fault, rest: Answerable::Yes(rest) });
-        }
+    let sent = match send_at_once(state, client, route, upstream, settings, chunk, work)? {
+        Dispatch::Sent(sent) => sent,
+        Dispatch::Held(held) => pin!(send_held(state, client, route, upstream, held, work)).await?,
     };
+    let SentRequest { mut connection, connected_at, mut rest } = sent;
 
     // 2. The rest of the body up, and the answer down: at the same time, since an endpoint may answer early.
-    let upload = if body.is_done() { Upload::Done } else { Upload::Underway };
+    let upload = if work.body.is_done() { Upload::Done } else { Upload::Underway };
     let progress = Progress::new(upload, connected_at);
-    let outcome = if upload == Upload::Done {
-        answer_to_whole(state, client, route, upstream, &mut connection, &progress, work).await
-    } else {
-        duplex(state, client, route, settings, &connection, &mut body, &mut rest, &progress, work).await
+    let mut outcome = {
+        let (connection, progress, request) = (&connection, &progress, &work.request);
+        let answering = Answering { state, client, route, settings, connection, progress, request };
+        if upload == Upload::Done {
+            match answering.first_bytes().await.and_then(|bytes| answering.pass_on(bytes)) {
+                Ok(Passed::Whole(answered)) => Ok(answered),
+                Ok(Passed::Partly(rest)) => pin!(answering.relay_rest(rest)).await,
+                Err(fault) => Err(fault),
+            }
+        } else {
+            pin!(duplex(answering, &mut work.body, &mut work.ranges, &mut rest)).await
+        }
     };
+    if matches!(outcome, Err(Fault::UpstreamGone)) && may_send_again(upload, &connection, &progress, work) {
+        outcome = pin!(repeat(state, client, route, upstream, &mut connection, &progress, work)).await;
+    }
     let is_request_over = progress.upload.get() == Upload::Done;
     if is_request_over {
         client.unread = rest;
@@ -222,7 +246,7 @@ async fn forward(
         Err(fault) if progress.ends_with_connection.get() => Err(Failed { fault, rest: Answerable::Cut }),
         Err(fault) if progress.is_answer_begun.get() => Err(Failed { fault, rest: Answerable::No }),
         Err(fault) => {
-            let rest = is_request_over.then(|| Rest { body: Body::Done, at_hand: client.unread.take() });
+            let rest = is_request_over.then(|| Rest::behind(client.unread.take()));
             Err(Failed { fault, rest: Answerable::Yes(rest) })
         }
     }
@@ -233,7 +257,7 @@ fn wants_more(request: &RequestHead) -> bool {
     decide_downstream(request, Delivery::None) == Persistence::Keep
 }
 
-/// A request that is on its way.
+/// A request that is on its way, as far as it is at hand.
 struct SentRequest {
     connection: Connection,
     connected_at: Instant,
@@ -241,71 +265,96 @@ struct SentRequest {
     rest: Option<Chunk>,
 }
 
-/// A request that did not get away.
-struct Unsent {
-    fault: Fault,
-    /// The request as it was received, as long as nothing of it was sent.
-    chunk: Option<Chunk>,
+/// How far a request got at once.
+enum Dispatch {
+    Sent(SentRequest),
+    Held(HeldRequest),
 }
 
-/// Finds a connection and sends the request's head over it, with what is at hand of the body.
-async fn send_request(
+/// A request that has to wait before all that is at hand of it is on its way.
+struct HeldRequest {
+    place: Place,
+    at_hand: AtHand,
+    chunk: Chunk,
+}
+
+/// What it waits for.
+enum Place {
+    /// A new connection to this endpoint.
+    Endpoint(EndpointId),
+    /// That this one takes more than the bytes it has.
+    Connection { connection: Connection, sent: usize },
+}
+
+/// Sends the rewritten head over a kept connection, with what is at hand of the body, as far as that needs no waiting.
+fn send_at_once(
     state: &CoreState,
     client: &Client,
     route: &Route<'_>,
     upstream: UpstreamId,
-    body: &mut Body,
+    settings: &Upstream,
     chunk: Chunk,
     work: &mut Workspace,
-) -> Result<SentRequest, Unsent> {
-    let settings = &state.snapshot.upstreams[usize::from(upstream.0)];
+) -> Result<Dispatch, Failed> {
+    request::rewrite(state, client, settings, &chunk, work);
     // Before a connection is spent on a body that breaks a rule.
-    let at_hand = match request::take_body_at_hand(body, &chunk, work) {
-        Ok(at_hand) => at_hand,
-        Err(fault) => return Err(Unsent { fault, chunk: None }),
-    };
-    let found = match state.upstreams.reuse(upstream) {
-        Ok(connection) => {
-            // Not worth a look at the clock.
-            state.record(route, Phase::Wait, Duration::ZERO);
-            Ok((connection, route.began))
-        }
+    let at_hand = request::take_body_at_hand(&chunk, route.body_limits, work).map_err(Failed::unanswered)?;
+    let connection = match state.upstreams.reuse(upstream) {
+        Ok(connection) => connection,
         Err(endpoint) => {
             state.record(route, Phase::Wait, state.core.now().since(route.began));
-            connect(state, route, upstream, endpoint).await
+            let place = Place::Endpoint(endpoint);
+            return Ok(Dispatch::Held(HeldRequest { place, at_hand, chunk }));
         }
     };
-    let (mut connection, mut connected_at) = match found {
-        Ok(found) => found,
-        Err(fault) => return Err(Unsent { fault, chunk: Some(chunk) }),
-    };
-    let mut parcel = Parcel {
-        text: &work.request_text,
-        head_bytes: 0,
-        chunk: Some(chunk),
-        body_start: work.request.head_bytes as usize,
-        ranges: &work.ranges,
-        coding: Coding::AsReceived,
-        consumed: at_hand.consumed,
-    };
+    // Not worth a look at the clock.
+    state.record(route, Phase::Wait, Duration::ZERO);
+    let parcel = request::parcel(work, chunk, &at_hand);
     let mut sent = 0;
-    let mut attempt = parcel.try_send(&connection.stream, &mut sent);
-    if attempt.is_err() && connection.is_reused {
-        // A kept connection that its peer has closed took nothing, so this is no repetition, whatever the method.
-        route.counters.retries.add(1);
-        let fresh = connect(state, route, upstream, connection.endpoint).await;
-        (connection, connected_at) = fresh.map_err(|fault| Unsent { fault, chunk: None })?;
-        attempt = parcel.try_send(&connection.stream, &mut sent);
+    let attempt = parcel.try_send(&connection.stream, &mut sent);
+    if let Ok(true) = attempt {
+        let rest = parcel.into_rest();
+        request::count_sent(state, route, &connection, at_hand.body_bytes);
+        return Ok(Dispatch::Sent(SentRequest { connection, connected_at: route.began, rest }));
     }
-    let outcome = match attempt {
-        Ok(true) => Ok(()),
-        Ok(false) => {
-            request::way_up(state, client, route, settings, &connection).send(&mut parcel, sent).await
+    let place = match attempt {
+        Ok(_) => Place::Connection { connection, sent },
+        // A kept connection that its peer has closed took nothing, so this is no repetition, whatever the method.
+        Err(_) => {
+            route.counters.retries.add(1);
+            Place::Endpoint(connection.endpoint)
         }
-        Err(error) => Err(error),
     };
+    let Some(chunk) = parcel.chunk else { unreachable!("a parcel keeps its buffer until it is sent") };
+    Ok(Dispatch::Held(HeldRequest { place, at_hand, chunk }))
+}
+
+/// Sends a request that could not be sent at once.
+async fn send_held(
+    state: &CoreState,
+    client: &Client,
+    route: &Route<'_>,
+    upstream: UpstreamId,
+    held: HeldRequest,
+    work: &Workspace,
+) -> Result<SentRequest, Failed> {
+    let settings = &state.snapshot.upstreams[usize::from(upstream.0)];
+    let HeldRequest { place, at_hand, chunk } = held;
+    let (connection, connected_at, sent) = match place {
+        Place::Connection { connection, sent } => (connection, route.began, sent),
+        Place::Endpoint(endpoint) => match connect(state, route, upstream, endpoint).await {
+            Ok((connection, connected_at)) => (connection, connected_at, 0),
+            Err(fault) => {
+                let rest = Some(Rest::after_head(&work.request, chunk));
+                return Err(Failed { fault, rest: Answerable::Yes(rest) });
+            }
+        },
+    };
+    let mut parcel = request::parcel(work, chunk, &at_hand);
+    let way = request::way_up(state, client, route, settings, &connection);
+    let outcome = way.send(&mut parcel, sent).await;
     let rest = parcel.into_rest();
-    outcome.map_err(|error| Unsent { fault: request::send_fault(&error), chunk: None })?;
+    outcome.map_err(|error| Failed::unanswered(request::send_fault(&error)))?;
     request::count_sent(state, route, &connection, at_hand.body_bytes);
     Ok(SentRequest { connection, connected_at, rest })
 }
@@ -324,36 +373,30 @@ async fn connect(
     Ok((connection, connected_at))
 }
 
-/// Relays the answer to a request that is on its way whole, and sends that again if a kept connection was dead.
-async fn answer_to_whole(
+/// Sends a request again over a new connection, and relays the answer. A new connection is not a reused one, so that this
+/// happens once.
+async fn repeat(
     state: &CoreState,
     client: &Client,
     route: &Route<'_>,
     upstream: UpstreamId,
     connection: &mut Connection,
     progress: &Progress,
-    work: &mut Workspace,
+    work: &Workspace,
 ) -> Result<Answered, Fault> {
     let settings = &state.snapshot.upstreams[usize::from(upstream.0)];
-    loop {
-        let outcome =
-            response::relay_answer(state, client, route, settings, connection, progress, work).await;
-        let is_dead = matches!(outcome, Err(Fault::UpstreamGone));
-        if !is_dead || !may_send_again(connection, progress, work) {
-            return outcome;
-        }
-        route.counters.retries.add(1);
-        // A new connection, so that this happens once.
-        (*connection, _) = connect(state, route, upstream, connection.endpoint).await?;
-        request::send_again(state, route, settings, connection, work).await?;
-    }
+    route.counters.retries.add(1);
+    (*connection, _) = connect(state, route, upstream, connection.endpoint).await?;
+    request::send_again(state, route, settings, connection, work).await?;
+    Answering { state, client, route, settings, connection, progress, request: &work.request }.relay().await
 }
 
 /// Whether the request may go out a second time: its text is whole, the connection had been used before and died without
 /// a byte of answer, and either nothing of the request left or it has no further effect (RFC 9110 §9.2.2, RFC 9112
 /// §9.3.1).
-fn may_send_again(connection: &Connection, progress: &Progress, work: &Workspace) -> bool {
-    connection.is_reused
+fn may_send_again(upload: Upload, connection: &Connection, progress: &Progress, work: &Workspace) -> bool {
+    upload == Upload::Done
+        && connection.is_reused
         && !progress.is_response_begun.get()
         && work.ranges.is_empty()
         && (work.request.method.is_idempotent() || connection.stream.send_was_refused())
@@ -361,21 +404,16 @@ fn may_send_again(connection: &Connection, progress: &Progress, work: &Workspace
 
 /// Relays the rest of the request's body while the answer may already come. What the client sent beyond the body
 /// is left in `at_hand`.
-#[expect(clippy::too_many_arguments, reason = "both directions of an exchange meet here and nowhere else")]
 async fn duplex(
-    state: &CoreState,
-    client: &Client,
-    route: &Route<'_>,
-    settings: &Upstream,
-    connection: &Connection,
+    answering: Answering<'_>,
     body: &mut Body,
+    ranges: &mut Ranges,
     at_hand: &mut Option<Chunk>,
-    progress: &Progress,
-    work: &mut Workspace,
 ) -> Result<Answered, Fault> {
+    let Answering { state, client, route, settings, connection, progress, .. } = answering;
     let way = request::way_up(state, client, route, settings, connection);
-    let mut up = pin!(way.relay(body, Coding::AsReceived, at_hand.take()));
-    let mut down = pin!(response::relay_answer(state, client, route, settings, connection, progress, work));
+    let mut up = pin!(way.relay(body, ranges, Coding::AsReceived, at_hand.take()));
+    let mut down = pin!(answering.relay());
     let mut is_up_over = false;
     poll_fn(|context| {
         if !is_up_over && let Poll::Ready(outcome) = up.as_mut().poll(context) {

@@ -189,14 +189,15 @@ pub(crate) struct Way<'a> {
 }
 
 impl Way<'_> {
-    /// Moves the rest of `body`, beginning with `at_hand`. Gives back bytes received beyond the body's end.
+    /// Moves the rest of `body`, beginning with `at_hand`; `ranges` is memory to work in. Gives back bytes received beyond
+    /// the body's end.
     pub(crate) async fn relay(
         &self,
         body: &mut Body,
+        ranges: &mut Ranges,
         coding: Coding,
         mut at_hand: Option<Chunk>,
     ) -> Result<Option<Chunk>, Broken> {
-        let mut ranges = Ranges::new();
         let mut pace = Pace::default();
         while !body.is_done() {
             let chunk = match at_hand.take() {
@@ -209,21 +210,21 @@ impl Way<'_> {
                     }
                 },
             };
-            let consumed = body.pass(&chunk, coding.mode(), &mut ranges).map_err(Broken::Malformed)?;
+            let consumed = body.pass(&chunk, coding.mode(), ranges).map_err(Broken::Malformed)?;
             let chunk = Some(chunk);
             let mut parcel =
-                Parcel { text: &[], head_bytes: 0, chunk, body_start: 0, ranges: &ranges, coding, consumed };
+                Parcel { text: &[], head_bytes: 0, chunk, body_start: 0, ranges, coding, consumed };
             self.send(&mut parcel, 0).await.map_err(Broken::Sink)?;
             at_hand = parcel.into_rest();
         }
         if coding == Coding::Chunks {
-            let none = Ranges::new();
+            ranges.clear();
             let mut end = Parcel {
                 text: LAST_CHUNK,
                 head_bytes: 0,
                 chunk: None,
                 body_start: 0,
-                ranges: &none,
+                ranges,
                 coding,
                 consumed: 0,
             };
@@ -248,22 +249,35 @@ impl Way<'_> {
 
     /// Sends the parcel without its first `sent` bytes.
     pub(crate) async fn send(&self, parcel: &mut Parcel<'_>, mut sent: usize) -> io::Result<()> {
-        while !parcel.try_send(self.sink, &mut sent)? {
+        while !self.try_send(parcel, &mut sent)? {
             // A receiver that does not read must not keep a buffer from the others.
             if self.source.buffers_are_scarce()
                 && self.set_aside.0.get() < SET_ASIDE_BYTES_MAX
                 && let Some(rest) = parcel.set_aside(sent)
             {
                 sent += self.send_aside(&Aside::new(rest, self.set_aside)).await?;
-                break;
+                self.count(parcel, sent);
+                return Ok(());
             }
             self.writable().await?;
         }
+        Ok(())
+    }
+
+    /// Sends what goes at once of the parcel, without its first `sent` bytes; true when all of it is gone, and counted.
+    pub(crate) fn try_send(&self, parcel: &Parcel<'_>, sent: &mut usize) -> io::Result<bool> {
+        let is_gone = parcel.try_send(self.sink, sent)?;
+        if is_gone {
+            self.count(parcel, *sent);
+        }
+        Ok(is_gone)
+    }
+
+    fn count(&self, parcel: &Parcel<'_>, sent: usize) {
         if let Some([all, body]) = self.sent {
             all.add(sent as u64);
             body.add((sent - parcel.head_bytes) as u64);
         }
-        Ok(())
     }
 
     async fn send_aside(&self, aside: &Aside<'_>) -> io::Result<usize> {

@@ -9,6 +9,7 @@ use arrayvec::ArrayString;
 use config::snapshot::{Channel, Forwarding, ListenerLimits, Upstream};
 use proto::http1::chunked::Limits as BodyLimits;
 use proto::http1::head::{Limits, Parsed, RequestHead, parse_request};
+use proto::http1::rejected::RequestRejected;
 use proto::http1::rewrite::{RequestPlan, rewrite_request};
 use runtime::Chunk;
 
@@ -17,9 +18,19 @@ use crate::client::Client;
 use crate::core_main::{CoreState, deadline};
 use crate::exchange::Route;
 use crate::outcome::{Fault, fault_of};
-use crate::relay::{Broken, Coding, Way, assemble};
+use crate::relay::{Broken, Coding, Parcel, Way, assemble};
 use crate::upstream::Connection;
 use crate::workspace::Workspace;
+
+/// Reads a request head whose first bytes are there.
+pub(crate) fn read_head(
+    state: &CoreState,
+    client: &Client,
+    bytes: &[u8],
+    head: &mut RequestHead,
+) -> Result<Parsed, RequestRejected> {
+    parse_request(bytes, 0, &limits(&client.settings(state).limits), head)
+}
 
 /// Receives the rest of a request head whose first bytes are there.
 pub(crate) async fn receive_head(
@@ -148,15 +159,29 @@ pub(crate) struct AtHand {
 /// Adds what goes out with the head of the bytes behind it in `chunk`: to the text if it is small, else as
 /// `work.ranges`.
 pub(crate) fn take_body_at_hand(
-    body: &mut Body,
     chunk: &Chunk,
+    limits: BodyLimits,
     work: &mut Workspace,
 ) -> Result<AtHand, Fault> {
     let head_bytes = work.request.head_bytes as usize;
-    let passed = body.pass(&chunk[head_bytes..], Coding::AsReceived.mode(), &mut work.ranges);
+    work.body = Body::of_request(work.request.framing, limits);
+    let passed = work.body.pass(&chunk[head_bytes..], Coding::AsReceived.mode(), &mut work.ranges);
     let body_bytes = passed.map_err(Fault::of_request_body)?;
     assemble(&chunk[head_bytes..], &mut work.ranges, &mut work.request_text);
     Ok(AtHand { consumed: head_bytes + body_bytes, body_bytes })
+}
+
+/// The rewritten head in `work`, with what is at hand of the body.
+pub(crate) fn parcel<'a>(work: &'a Workspace, chunk: Chunk, at_hand: &AtHand) -> Parcel<'a> {
+    Parcel {
+        text: &work.request_text,
+        head_bytes: 0,
+        chunk: Some(chunk),
+        body_start: work.request.head_bytes as usize,
+        ranges: &work.ranges,
+        coding: Coding::AsReceived,
+        consumed: at_hand.consumed,
+    }
 }
 
 /// The way of a request to its endpoint.

@@ -23,7 +23,7 @@ use crate::outcome::{Fault, fault_of};
 use crate::relay::{Broken, Coding, Parcel, Way, assemble};
 use crate::stats::{ChannelCounters, Phase};
 use crate::upstream::Connection;
-use crate::workspace::Workspace;
+use crate::workspace::{AnswerSpace, Lent};
 
 /// Interim answers to one request that are passed on. Nobody sends more than a few, and each puts off nothing but the
 /// final one.
@@ -95,82 +95,353 @@ pub(crate) struct Answered {
     pub(crate) upstream: Persistence,
 }
 
-/// Receives the answer and passes it on, interim ones first.
-pub(crate) async fn relay_answer(
-    state: &CoreState,
-    client: &Client,
-    route: &Route<'_>,
-    settings: &Upstream,
-    connection: &Connection,
-    progress: &Progress,
-    work: &mut Workspace,
-) -> Result<Answered, Fault> {
-    // 1. The final head.
-    let mut first_byte_at;
-    let mut at_hand = None;
-    let mut interim_answers = 0;
-    let chunk = loop {
-        let chunk;
-        (chunk, first_byte_at) = receive_head(
-            state,
-            client,
-            route,
-            settings,
-            connection,
-            progress,
-            at_hand.take(),
-            &mut work.response,
-        )
-        .await?;
-        if !work.response.is_interim() {
-            break chunk;
+/// An answer on its way: from which connection to which client, and what it answers.
+#[derive(Clone, Copy)]
+pub(crate) struct Answering<'a> {
+    pub(crate) state: &'a CoreState,
+    pub(crate) client: &'a Client,
+    pub(crate) route: &'a Route<'a>,
+    pub(crate) settings: &'a Upstream,
+    pub(crate) connection: &'a Connection,
+    pub(crate) progress: &'a Progress,
+    pub(crate) request: &'a RequestHead,
+}
+
+/// How far an answer got at once.
+pub(crate) enum Passed<'a> {
+    /// All of it is on its way.
+    Whole(Answered),
+    /// Something is to be waited for.
+    Partly(Rest<'a>),
+}
+
+/// What has come of an answer that is not whole, and what has become of it.
+pub(crate) enum Rest<'a> {
+    /// Part of a head, or an interim answer.
+    Head(Chunk),
+    /// A final head and what came of the body. The client has taken `sent` bytes, and no more for now.
+    Unsent { begun: Begun, space: Lent<'a, AnswerSpace>, chunk: Chunk, consumed: usize, sent: usize },
+    /// All that has come is on its way, but for bytes that are dealt with next.
+    Body { begun: Begun, space: Lent<'a, AnswerSpace>, at_hand: Option<Chunk> },
+}
+
+/// What the final head of an answer has decided, apart from its body's end.
+#[derive(Clone, Copy)]
+pub(crate) struct Begun {
+    first_byte_at: Instant,
+    coding: Coding,
+    /// Bytes of the rewritten head.
+    head_bytes: usize,
+    client: Persistence,
+    upstream: Persistence,
+}
+
+impl<'a> Answering<'a> {
+    /// Waits for the first bytes, as long as there is a client to have them.
+    pub(crate) fn first_bytes(&self) -> impl Future<Output = Result<Chunk, Fault>> {
+        let Self { state, client, route, settings, connection, progress, .. } = *self;
+        // While a body is on its way up, its own deadlines bound the wait.
+        let limit = if progress.upload.get() != Upload::Underway {
+            (progress.waiting_since.get() + settings.timeouts.first_byte).min(route.total)
+        } else {
+            route.total
+        };
+        connection.stream.set_recv_deadline(limit);
+        progress.is_head_awaited.set(true);
+        poll_fn(move |context| {
+            let received = match connection.stream.poll_recv(context) {
+                Poll::Ready(received) => received,
+                Poll::Pending => {
+                    let broken = client.stream.poll_broken(context);
+                    return broken.map(|()| Err(Fault::ClientGoneInResponse));
+                }
+            };
+            Poll::Ready(match received {
+                Ok(Some(chunk)) => Ok(chunk),
+                Ok(None) => Err(Fault::UpstreamGone),
+                Err(error) => Err(late(state, route, &error, Fault::FirstByteTimeout, Fault::UpstreamGone)),
+            })
+        })
+    }
+
+    /// Passes on what has come, as far as that needs no waiting: nearly always all of the answer.
+    pub(crate) fn pass_on(&self, bytes: Chunk) -> Result<Passed<'a>, Fault> {
+        self.note_first_bytes();
+        let mut space = self.state.answer_spaces.take();
+        let parsed = parse_response(&bytes, 0, &head_limits(self.settings), &mut space.response);
+        match parsed.map_err(Fault::ResponseRejected)? {
+            Parsed::Complete if !space.response.is_interim() => {
+                self.begin(space, bytes, self.state.core.turn_time())
+            }
+            Parsed::Complete | Parsed::Incomplete => Ok(Passed::Partly(Rest::Head(bytes))),
         }
-        interim_answers += 1;
-        if interim_answers > INTERIM_ANSWERS_MAX {
-            return Err(Fault::InterimAnswersTooMany);
+    }
+
+    /// Receives the answer and passes it on, interim ones first.
+    pub(crate) async fn relay(self) -> Result<Answered, Fault> {
+        let bytes = self.first_bytes().await?;
+        match self.pass_on(bytes)? {
+            Passed::Whole(answered) => Ok(answered),
+            Passed::Partly(rest) => self.relay_rest(rest).await,
         }
-        let way = way_down(state, client, route, settings, connection);
-        at_hand = pass_interim(state, client, &way, route, chunk, work).await?;
-    };
-    if work.response.status == 101 {
-        return Err(Fault::UnaskedUpgrade); // no Upgrade is passed on, so nobody asked
     }
 
-    // 2. What becomes of its body, and of both connections.
-    let framing = decide_response_framing(&work.response, work.request.method);
-    let delivery = Delivery::of(framing, work.request.version);
-    let reusable = decide_upstream(&work.response, framing);
-    let persistence = client_persistence(state, client, &work.request, delivery, progress);
-    let mut body = Body::of_response(framing, body_limits(settings));
-    let coding = coding_of(delivery);
-
-    // 3. The rewritten head, and what is at hand of the body.
-    rewrite(state, client, &chunk, delivery, Some(persistence), work);
-    let rewritten_bytes = work.answer_text.len();
-    let head_bytes = work.response.head_bytes as usize;
-    let at_hand = &chunk[head_bytes..];
-    let passed = body.pass(at_hand, coding.mode(), &mut work.ranges);
-    let consumed = head_bytes + passed.map_err(Fault::ResponseBodyRejected)?;
-    if coding != Coding::Chunks {
-        assemble(at_hand, &mut work.ranges, &mut work.answer_text);
+    /// Goes on where [`Self::pass_on`] could not.
+    pub(crate) async fn relay_rest(self, rest: Rest<'a>) -> Result<Answered, Fault> {
+        let rest = match rest {
+            Rest::Head(bytes) => match self.relay_head(bytes).await? {
+                Passed::Whole(answered) => return Ok(answered),
+                Passed::Partly(rest) => rest,
+            },
+            rest => rest,
+        };
+        let way = self.way_down();
+        let (begun, mut space, mut beyond) = match rest {
+            Rest::Unsent { begun, space, chunk, consumed, sent } => {
+                let mut parcel = parcel(&space, &begun, chunk, consumed);
+                let outcome = way.send(&mut parcel, sent).await;
+                outcome.map_err(|error| self.download_fault(&Broken::Sink(error)))?;
+                let beyond = parcel.into_rest();
+                count_answer(self.route.counters, Some(space.response.status));
+                (begun, space, beyond)
+            }
+            Rest::Body { begun, space, at_hand } => (begun, space, at_hand),
+            Rest::Head(_) => unreachable!("a head that was passed on is read"),
+        };
+        let AnswerSpace { body, ranges, .. } = &mut *space;
+        if !begun.is_over(body) {
+            let relayed = way.relay(body, ranges, begun.coding, beyond).await;
+            beyond = relayed.map_err(|broken| self.download_fault(&broken))?;
+        }
+        Ok(self.end(&begun, beyond.is_some()))
     }
-    progress.is_answer_begun.set(true);
-    progress.ends_with_connection.set(delivery == Delivery::UntilClose);
-    let way = way_down(state, client, route, settings, connection);
-    let sent = send(&way, rewritten_bytes, chunk, coding, consumed, work).await;
-    let mut beyond = sent.map_err(|error| download_fault(state, route, &Broken::Sink(error)))?;
-    count_answer(route.counters, Some(work.response.status));
 
-    // 4. The rest of the body.
-    if !body.is_done() || coding == Coding::Chunks {
-        let relayed = way.relay(&mut body, coding, beyond).await;
-        beyond = relayed.map_err(|broken| download_fault(state, route, &broken))?;
+    fn note_first_bytes(&self) {
+        self.progress.is_response_begun.set(true);
+        self.progress.is_head_awaited.set(false);
     }
-    record_phases(state, route, progress, first_byte_at);
 
-    // Bytes that nobody asked for make the connection unfit for the next request.
-    let upstream = if beyond.is_some() { Persistence::Close } else { reusable };
-    Ok(Answered { client: persistence, upstream })
+    /// Receives what is missing of the final head, passes interim ones on, and begins the answer.
+    async fn relay_head(&self, mut bytes: Chunk) -> Result<Passed<'a>, Fault> {
+        let mut space = self.state.answer_spaces.take();
+        let mut interim_answers = 0;
+        loop {
+            let first_byte_at = self.state.core.turn_time();
+            let chunk = self.receive_head(bytes, &mut space.response).await?;
+            if !space.response.is_interim() {
+                return self.begin(space, chunk, first_byte_at);
+            }
+            interim_answers += 1;
+            if interim_answers > INTERIM_ANSWERS_MAX {
+                return Err(Fault::InterimAnswersTooMany);
+            }
+            bytes = match self.pass_interim(chunk, &mut space).await? {
+                Some(beyond) => beyond,
+                None => self.first_bytes().await?,
+            };
+            self.note_first_bytes();
+        }
+    }
+
+    /// Decides what becomes of an answer and of both connections, and sends what has come of it in its new form.
+    fn begin(
+        &self,
+        mut space: Lent<'a, AnswerSpace>,
+        chunk: Chunk,
+        first_byte_at: Instant,
+    ) -> Result<Passed<'a>, Fault> {
+        if space.response.status == 101 {
+            return Err(Fault::UnaskedUpgrade); // no Upgrade is passed on, so nobody asked
+        }
+        // 1. What becomes of its body, and of both connections.
+        let framing = decide_response_framing(&space.response, self.request.method);
+        let delivery = Delivery::of(framing, self.request.version);
+        let upstream = decide_upstream(&space.response, framing);
+        let client = self.client_persistence(delivery);
+        space.body = Body::of_response(framing, body_limits(self.settings));
+        let coding = coding_of(delivery);
+
+        // 2. The rewritten head, and what is at hand of the body.
+        self.rewrite(&chunk, delivery, Some(client), &mut space);
+        let AnswerSpace { response, text, ranges, body } = &mut *space;
+        let head_bytes = text.len();
+        let at_hand = &chunk[response.head_bytes as usize..];
+        let passed = body.pass(at_hand, coding.mode(), ranges);
+        let consumed = response.head_bytes as usize + passed.map_err(Fault::ResponseBodyRejected)?;
+        if coding != Coding::Chunks {
+            assemble(at_hand, ranges, text);
+        }
+        let begun = Begun { first_byte_at, coding, head_bytes, client, upstream };
+        self.progress.is_answer_begun.set(true);
+        self.progress.ends_with_connection.set(delivery == Delivery::UntilClose);
+
+        // 3. As much as the client takes at once.
+        let parcel = parcel(&space, &begun, chunk, consumed);
+        let mut sent = 0;
+        let outcome = self.way_down().try_send(&parcel, &mut sent);
+        if !outcome.map_err(|error| self.download_fault(&Broken::Sink(error)))? {
+            let Some(chunk) = parcel.chunk else {
+                unreachable!("a parcel keeps its buffer until it is sent")
+            };
+            return Ok(Passed::Partly(Rest::Unsent { begun, space, chunk, consumed, sent }));
+        }
+        let beyond = parcel.into_rest();
+        count_answer(self.route.counters, Some(space.response.status));
+        if !begun.is_over(&space.body) {
+            return Ok(Passed::Partly(Rest::Body { begun, space, at_hand: beyond }));
+        }
+        Ok(Passed::Whole(self.end(&begun, beyond.is_some())))
+    }
+
+    /// Records how long an answer took that has left. Bytes behind it that nobody asked for make the connection unfit for
+    /// the next request.
+    fn end(&self, begun: &Begun, has_surplus: bool) -> Answered {
+        self.record_phases(begun.first_byte_at);
+        let upstream = if has_surplus { Persistence::Close } else { begun.upstream };
+        Answered { client: begun.client, upstream }
+    }
+
+    /// Receives the rest of a head whose first bytes are there.
+    async fn receive_head(&self, mut chunk: Chunk, head: &mut ResponseHead) -> Result<Chunk, Fault> {
+        let Self { state, route, settings, .. } = *self;
+        let stream = &self.connection.stream;
+        let limits = head_limits(settings);
+        let mut examined = 0;
+        loop {
+            match parse_response(&chunk, examined, &limits, head).map_err(Fault::ResponseRejected)? {
+                Parsed::Complete => return Ok(chunk),
+                Parsed::Incomplete => {}
+            }
+            if examined == 0 {
+                // Once for the whole head: more bytes of it do not buy more time.
+                stream.set_recv_deadline(deadline(&state.core, settings.timeouts.body, route.total));
+            }
+            examined = chunk.len();
+            // As with a client: half a head holds no buffer.
+            let begun = chunk.to_vec();
+            drop(chunk);
+            chunk = match stream.recv_behind(&begun).await {
+                Ok(Some(chunk)) => chunk,
+                Ok(None) => return Err(Fault::UpstreamGone),
+                Err(error) => {
+                    return Err(late(state, route, &error, Fault::ResponseTimeout, Fault::UpstreamGone));
+                }
+            };
+        }
+    }
+
+    /// Passes on an interim answer, which a client of HTTP/1.0 would not understand (RFC 9110 §15.2). Gives back what
+    /// follows it.
+    async fn pass_interim(&self, mut chunk: Chunk, space: &mut AnswerSpace) -> Result<Option<Chunk>, Fault> {
+        let consumed = space.response.head_bytes as usize;
+        if self.request.version == Version::Http10 {
+            chunk.consume(consumed);
+            return Ok((!chunk.is_empty()).then_some(chunk));
+        }
+        space.ranges.clear();
+        self.rewrite(&chunk, Delivery::None, None, space);
+        let mut parcel = Parcel {
+            text: &space.text,
+            head_bytes: space.text.len(),
+            chunk: Some(chunk),
+            body_start: consumed,
+            ranges: &space.ranges,
+            coding: Coding::AsReceived,
+            consumed,
+        };
+        let sent = self.way_down().send(&mut parcel, 0).await;
+        sent.map_err(|error| self.download_fault(&Broken::Sink(error)))?;
+        Ok(parcel.into_rest())
+    }
+
+    /// Whether the client's connection serves another request after this answer.
+    fn client_persistence(&self, delivery: Delivery) -> Persistence {
+        // An answer that overtakes its request leaves bytes behind that nobody will read.
+        if self.client.is_last_exchange(self.state) || self.progress.upload.get() != Upload::Done {
+            return Persistence::Close;
+        }
+        decide_downstream(self.request, delivery)
+    }
+
+    /// Writes the head that goes to the client in place of the one received.
+    fn rewrite(
+        &self,
+        head: &[u8],
+        delivery: Delivery,
+        persistence: Option<Persistence>,
+        space: &mut AnswerSpace,
+    ) {
+        let version = self.request.version;
+        let date = self.state.date.now(&self.state.core);
+        let plan = ResponsePlan {
+            delivery,
+            connection: persistence.and_then(|persistence| connection_option(version, persistence)),
+            via: self.client.settings(self.state).forwarding.via.as_deref(),
+            upgrade: space.response.status == 426,
+            date: persistence.is_some().then_some(&*date),
+        };
+        rewrite_response(head, &space.response, &plan, &mut space.text);
+    }
+
+    /// The way of the answer to its client.
+    fn way_down(&self) -> Way<'a> {
+        let listener = self.client.counters();
+        Way {
+            core: &self.state.core,
+            source: &self.connection.stream,
+            sink: &self.client.stream,
+            recv_timeout: self.settings.timeouts.body,
+            // An answer may be a line now and then, for hours.
+            bytes_per_second_min: 0,
+            send_timeout: self.client.settings(self.state).timeouts.send,
+            total: self.route.total,
+            received: None,
+            sent: Some([&listener.bytes_sent, &self.route.counters.body_bytes_sent]),
+            set_aside: &self.state.set_aside,
+        }
+    }
+
+    /// Whose fault it was that the answer did not get down.
+    fn download_fault(&self, broken: &Broken) -> Fault {
+        let late = |error, timeout, gone| late(self.state, self.route, error, timeout, gone);
+        match broken {
+            Broken::Malformed(rule) => Fault::ResponseBodyRejected(*rule),
+            Broken::Truncated => Fault::ResponseTruncated,
+            Broken::Slow => Fault::ResponseTimeout,
+            Broken::Source(error) => late(error, Fault::ResponseTimeout, Fault::ResponseTruncated),
+            Broken::Sink(error) => late(error, Fault::ClientSendTimeout, Fault::ClientGoneInResponse),
+        }
+    }
+
+    fn record_phases(&self, first_byte_at: Instant) {
+        let waiting_since = self.progress.waiting_since.get();
+        let mut histograms = self.state.histograms.borrow_mut();
+        let histograms = histograms.channel(self.route.id);
+        histograms.record(Phase::FirstByte, first_byte_at.since(waiting_since));
+        let ended = self.state.core.now();
+        histograms.record(Phase::Body, ended.since(first_byte_at));
+        histograms.record(Phase::Total, ended.since(self.route.began));
+    }
+}
+
+impl Begun {
+    /// Whether nothing more is to be received or sent.
+    fn is_over(&self, body: &Body) -> bool {
+        body.is_done() && self.coding != Coding::Chunks
+    }
+}
+
+/// The rewritten head, with what goes with it of the body.
+fn parcel<'s>(space: &'s AnswerSpace, begun: &Begun, chunk: Chunk, consumed: usize) -> Parcel<'s> {
+    Parcel {
+        text: &space.text,
+        head_bytes: begun.head_bytes,
+        chunk: Some(chunk),
+        body_start: space.response.head_bytes as usize,
+        ranges: &space.ranges,
+        coding: begun.coding,
+        consumed,
+    }
 }
 
 /// The bounds of a response head as proto takes them.
@@ -193,198 +464,11 @@ fn body_limits(settings: &Upstream) -> BodyLimits {
     }
 }
 
-/// Receives a response head; says when its first byte was there.
-#[expect(clippy::too_many_arguments, reason = "who waits for whom, how long, and where it goes")]
-async fn receive_head(
-    state: &CoreState,
-    client: &Client,
-    route: &Route<'_>,
-    settings: &Upstream,
-    connection: &Connection,
-    progress: &Progress,
-    at_hand: Option<Chunk>,
-    head: &mut ResponseHead,
-) -> Result<(Chunk, Instant), Fault> {
-    let stream = &connection.stream;
-    let limits = head_limits(settings);
-    let mut chunk = match at_hand {
-        Some(chunk) => chunk,
-        None => {
-            // While a body is on its way up, its own deadlines bound the wait.
-            let limit = if progress.upload.get() != Upload::Underway {
-                (progress.waiting_since.get() + settings.timeouts.first_byte).min(route.total)
-            } else {
-                route.total
-            };
-            stream.set_recv_deadline(limit);
-            progress.is_head_awaited.set(true);
-            match first_bytes(client, connection).await? {
-                Ok(Some(chunk)) => chunk,
-                Ok(None) => return Err(Fault::UpstreamGone),
-                Err(error) => {
-                    return Err(late(state, route, &error, Fault::FirstByteTimeout, Fault::UpstreamGone));
-                }
-            }
-        }
-    };
-    progress.is_response_begun.set(true);
-    progress.is_head_awaited.set(false);
-    let first_byte_at = state.core.turn_time();
-    let mut examined = 0;
-    loop {
-        match parse_response(&chunk, examined, &limits, head).map_err(Fault::ResponseRejected)? {
-            Parsed::Complete => return Ok((chunk, first_byte_at)),
-            Parsed::Incomplete => {}
-        }
-        if examined == 0 {
-            // Once for the whole head: more bytes of it do not buy more time.
-            stream.set_recv_deadline(deadline(&state.core, settings.timeouts.body, route.total));
-        }
-        examined = chunk.len();
-        // As with a client: half a head holds no buffer.
-        let begun = chunk.to_vec();
-        drop(chunk);
-        chunk = match stream.recv_behind(&begun).await {
-            Ok(Some(chunk)) => chunk,
-            Ok(None) => return Err(Fault::UpstreamGone),
-            Err(error) => {
-                return Err(late(state, route, &error, Fault::ResponseTimeout, Fault::UpstreamGone));
-            }
-        };
-    }
-}
-
-/// Waits for the first bytes of an answer, as long as there is a client to have it.
-async fn first_bytes(client: &Client, connection: &Connection) -> Result<io::Result<Option<Chunk>>, Fault> {
-    poll_fn(|context| {
-        if let Poll::Ready(received) = connection.stream.poll_recv(context) {
-            return Poll::Ready(Ok(received));
-        }
-        client.stream.poll_broken(context).map(|()| Err(Fault::ClientGoneInResponse))
-    })
-    .await
-}
-
-/// Passes on an interim answer, which a client of HTTP/1.0 would not understand (RFC 9110 §15.2). Gives back what
-/// follows it.
-async fn pass_interim(
-    state: &CoreState,
-    client: &Client,
-    way: &Way<'_>,
-    route: &Route<'_>,
-    mut chunk: Chunk,
-    work: &mut Workspace,
-) -> Result<Option<Chunk>, Fault> {
-    let consumed = work.response.head_bytes as usize;
-    if work.request.version == Version::Http10 {
-        chunk.consume(consumed);
-        return Ok((!chunk.is_empty()).then_some(chunk));
-    }
-    work.ranges.clear();
-    rewrite(state, client, &chunk, Delivery::None, None, work);
-    let sent = send(way, work.answer_text.len(), chunk, Coding::AsReceived, consumed, work).await;
-    sent.map_err(|error| download_fault(state, route, &Broken::Sink(error)))
-}
-
-/// Whether the client's connection serves another request after this answer.
-fn client_persistence(
-    state: &CoreState,
-    client: &Client,
-    request: &RequestHead,
-    delivery: Delivery,
-    progress: &Progress,
-) -> Persistence {
-    // An answer that overtakes its request leaves bytes behind that nobody will read.
-    if client.is_last_exchange(state) || progress.upload.get() != Upload::Done {
-        return Persistence::Close;
-    }
-    decide_downstream(request, delivery)
-}
-
 fn coding_of(delivery: Delivery) -> Coding {
     match delivery {
         Delivery::None | Delivery::Length(_) | Delivery::Chunked => Coding::AsReceived,
         Delivery::ChunkedHere => Coding::Chunks,
         Delivery::UntilClose => Coding::DataOnly,
-    }
-}
-
-fn rewrite(
-    state: &CoreState,
-    client: &Client,
-    head: &[u8],
-    delivery: Delivery,
-    persistence: Option<Persistence>,
-    work: &mut Workspace,
-) {
-    let version = work.request.version;
-    let date = state.date.now(&state.core);
-    let plan = ResponsePlan {
-        delivery,
-        connection: persistence.and_then(|persistence| connection_option(version, persistence)),
-        via: client.settings(state).forwarding.via.as_deref(),
-        upgrade: work.response.status == 426,
-        date: persistence.is_some().then_some(&*date),
-    };
-    rewrite_response(head, &work.response, &plan, &mut work.answer_text);
-}
-
-/// Sends the rewritten head and what goes with it of the body. Gives back what was received beyond.
-async fn send(
-    way: &Way<'_>,
-    head_bytes: usize,
-    chunk: Chunk,
-    coding: Coding,
-    consumed: usize,
-    work: &Workspace,
-) -> io::Result<Option<Chunk>> {
-    let mut parcel = Parcel {
-        text: &work.answer_text,
-        head_bytes,
-        chunk: Some(chunk),
-        body_start: work.response.head_bytes as usize,
-        ranges: &work.ranges,
-        coding,
-        consumed,
-    };
-    way.send(&mut parcel, 0).await?;
-    Ok(parcel.into_rest())
-}
-
-/// The way of an answer to its client.
-fn way_down<'a>(
-    state: &'a CoreState,
-    client: &'a Client,
-    route: &Route<'a>,
-    settings: &Upstream,
-    connection: &'a Connection,
-) -> Way<'a> {
-    let listener = client.counters();
-    Way {
-        core: &state.core,
-        source: &connection.stream,
-        sink: &client.stream,
-        recv_timeout: settings.timeouts.body,
-        // An answer may be a line now and then, for hours.
-        bytes_per_second_min: 0,
-        send_timeout: client.settings(state).timeouts.send,
-        total: route.total,
-        received: None,
-        sent: Some([&listener.bytes_sent, &route.counters.body_bytes_sent]),
-        set_aside: &state.set_aside,
-    }
-}
-
-/// Whose fault it was that an answer did not get down.
-fn download_fault(state: &CoreState, route: &Route<'_>, broken: &Broken) -> Fault {
-    match broken {
-        Broken::Malformed(rule) => Fault::ResponseBodyRejected(*rule),
-        Broken::Truncated => Fault::ResponseTruncated,
-        Broken::Slow => Fault::ResponseTimeout,
-        Broken::Source(error) => late(state, route, error, Fault::ResponseTimeout, Fault::ResponseTruncated),
-        Broken::Sink(error) => {
-            late(state, route, error, Fault::ClientSendTimeout, Fault::ClientGoneInResponse)
-        }
     }
 }
 
@@ -408,14 +492,4 @@ pub(crate) fn count_answer(counters: &ChannelCounters, status: Option<u16>) {
     if let Some(counter) = class.and_then(|class| counters.responses.get(class)) {
         counter.add(1);
     }
-}
-
-fn record_phases(state: &CoreState, route: &Route<'_>, progress: &Progress, first_byte_at: Instant) {
-    let waiting_since = progress.waiting_since.get();
-    let mut histograms = state.histograms.borrow_mut();
-    let histograms = histograms.channel(route.id);
-    histograms.record(Phase::FirstByte, first_byte_at.since(waiting_since));
-    let ended = state.core.now();
-    histograms.record(Phase::Body, ended.since(first_byte_at));
-    histograms.record(Phase::Total, ended.since(route.began));
 }
