@@ -8,8 +8,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use anyhow::Context as _;
-
-use crate::process::{Child, CoreList, free_addr};
+use bench::process::{Child, CoreList, free_addr};
 
 /// Something that passes HTTP requests on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -125,22 +124,6 @@ impl Server {
         let mut child =
             Child::start(&format!("{}-{}", contender.name(), addr.port()), cores, place.dir, &command)?;
         child.wait_until_answering(addr, place.body_bytes)?;
-        Ok(Self { addr, child })
-    }
-
-    /// Starts the origin.
-    pub(crate) fn start_origin(
-        binaries: &Path,
-        dir: &Path,
-        cores: CoreList,
-        body_bytes: usize,
-    ) -> anyhow::Result<Self> {
-        let addr = free_addr()?;
-        let (listen, body) = (addr.to_string(), body_bytes.to_string());
-        let loadgen = binaries.join("loadgen").display().to_string();
-        let command = [loadgen.as_str(), "origin", "--listen", &listen, "--body", &body].map(str::to_owned);
-        let mut child = Child::start(&format!("origin-{}", addr.port()), cores, dir, &command)?;
-        child.wait_until_answering(addr, body_bytes)?;
         Ok(Self { addr, child })
     }
 }

@@ -3,11 +3,9 @@
 //!
 //! Arguments in, table out; it never leaves a process behind. Run it as `bench/peers`, which builds what it needs.
 
-mod client;
 mod contender;
 mod idle;
 mod measure;
-mod process;
 mod report;
 mod scenario;
 
@@ -17,13 +15,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
+use bench::process::WorkDir;
 use clap::Parser;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 
 use crate::contender::{Contender, ENGINES, PEERS};
 use crate::measure::Bench;
-use crate::process::WorkDir;
 use crate::report::Outcome;
 use crate::scenario::{Figure, SCENARIOS, Scenario};
 

@@ -7,11 +7,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use bench::client::{Client, Load, Report};
+use bench::origin::Origin;
+use bench::process::CoreList;
 
-use crate::client::{Client, Load, Report};
 use crate::contender::{Contender, Place, Server};
 use crate::idle;
-use crate::process::CoreList;
 use crate::scenario::{Figure, Scenario};
 
 /// Where contenders run.
@@ -86,7 +87,7 @@ impl Bench<'_> {
         progress: &dyn Fn(u32, Contender),
     ) -> anyhow::Result<Vec<Row>> {
         let origin_cores = if scenario.figure == Figure::Scaling { BOTH_CORES } else { CLIENT_CORE };
-        let origin = Server::start_origin(self.binaries, self.dir, origin_cores, scenario.body_bytes)
+        let origin = Origin::start(self.binaries, self.dir, origin_cores, scenario.body_bytes)
             .context("the origin does not run")?;
         let place = Place {
             binaries: self.binaries,

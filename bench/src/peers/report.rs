@@ -4,6 +4,7 @@
 
 use std::fmt::Write as _;
 
+use bench::summary::Summary;
 use serde_json::{Value, json};
 
 use crate::contender::{Contender, ENGINES, PEERS};
@@ -18,24 +19,6 @@ pub(crate) struct Outcome<'a> {
     pub(crate) reference: Contender,
     /// One row for each contender.
     pub(crate) rows: Vec<Row>,
-}
-
-/// Median and range of a row's figure.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Summary {
-    median: f64,
-    min: f64,
-    max: f64,
-}
-
-impl Summary {
-    fn of(values: impl Iterator<Item = f64>) -> Option<Self> {
-        let mut values: Vec<f64> = values.collect();
-        values.sort_by(f64::total_cmp);
-        let (min, max) = (*values.first()?, *values.last()?);
-        let (low, high) = (values[(values.len() - 1) / 2], values[values.len() / 2]);
-        Some(Self { median: f64::midpoint(low, high), min, max })
-    }
 }
 
 impl Row {
@@ -245,8 +228,9 @@ fn line(name: &str, cells: &[&str; 5]) -> String {
 mod tests {
     use std::time::Duration;
 
-    use super::{Outcome, Summary, Verdict};
-    use crate::client::Report;
+    use super::{Outcome, Verdict};
+    use bench::client::Report;
+
     use crate::contender::Contender;
     use crate::measure::{Row, Sample, Side};
     use crate::scenario::{Figure, Scenario, Target, WaitingFor};
@@ -273,14 +257,6 @@ mod tests {
         let judgements = outcome.judgements();
         assert_eq!(judgements.len(), 1, "one engine, one target");
         judgements[0].verdict
-    }
-
-    #[test]
-    fn summary_is_the_median_and_the_range() {
-        let of = |values: &[f64]| Summary::of(values.iter().copied());
-        assert_eq!(of(&[3.0, 1.0, 2.0]), Some(Summary { median: 2.0, min: 1.0, max: 3.0 }));
-        assert_eq!(of(&[4.0, 1.0, 2.0, 3.0]), Some(Summary { median: 2.5, min: 1.0, max: 4.0 }));
-        assert_eq!(of(&[]), None);
     }
 
     #[test]

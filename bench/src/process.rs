@@ -24,17 +24,17 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A set of cores in `taskset`'s notation: `0`, `0,1`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct CoreList(pub(crate) &'static str);
+pub struct CoreList(pub &'static str);
 
 impl CoreList {
     /// How many cores it names.
-    pub(crate) fn count(self) -> usize {
+    pub fn count(self) -> usize {
         self.0.split(',').count()
     }
 }
 
 /// A running child, pinned.
-pub(crate) struct Child {
+pub struct Child {
     name: String,
     process: process::Child,
     log: PathBuf,
@@ -44,7 +44,7 @@ impl Child {
     /// Starts `command` on `cores` with its output in `NAME.log` inside `dir`.
     ///
     /// It must be called from the main thread: the kernel ends the child with the thread that started it.
-    pub(crate) fn start(name: &str, cores: CoreList, dir: &Path, command: &[String]) -> anyhow::Result<Self> {
+    pub fn start(name: &str, cores: CoreList, dir: &Path, command: &[String]) -> anyhow::Result<Self> {
         let log = dir.join(format!("{name}.log"));
         let output = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
         let process = Command::new("setpriv")
@@ -61,7 +61,7 @@ impl Child {
     }
 
     /// Waits until `GET /` is answered by 200 with a body of `body_bytes`.
-    pub(crate) fn wait_until_answering(&mut self, addr: SocketAddr, body_bytes: usize) -> anyhow::Result<()> {
+    pub fn wait_until_answering(&mut self, addr: SocketAddr, body_bytes: usize) -> anyhow::Result<()> {
         let deadline = Instant::now() + START_TIMEOUT;
         loop {
             let Err(error) = check_answer(addr, body_bytes) else { return Ok(()) };
@@ -79,7 +79,7 @@ impl Child {
     }
 
     /// Waits for a child that ends by itself, with success, within `timeout`.
-    pub(crate) fn wait_until_done(&mut self, timeout: Duration) -> anyhow::Result<()> {
+    pub fn wait_until_done(&mut self, timeout: Duration) -> anyhow::Result<()> {
         let status = self.wait_for_exit(timeout)?;
         let status = status.with_context(|| format!("{} did not end within {timeout:?}", self.name))?;
         ensure!(status.success(), "{} failed ({status}){}", self.name, self.last_words());
@@ -87,7 +87,7 @@ impl Child {
     }
 
     /// CPU time that this process and its descendants have used until now.
-    pub(crate) fn cpu_time(&self) -> anyhow::Result<Duration> {
+    pub fn cpu_time(&self) -> anyhow::Result<Duration> {
         let mut total = Duration::ZERO;
         for pid in descendants(self.process.id())? {
             total +=
@@ -97,7 +97,7 @@ impl Child {
     }
 
     /// Memory that this process and its descendants hold now, in bytes. A page that they share counts for each.
-    pub(crate) fn resident_bytes(&self) -> anyhow::Result<u64> {
+    pub fn resident_bytes(&self) -> anyhow::Result<u64> {
         let mut total = 0;
         for pid in descendants(self.process.id())? {
             let resident = resident_bytes_of(pid);
@@ -143,14 +143,14 @@ impl Drop for Child {
 }
 
 /// A directory of this run's own, gone with it.
-pub(crate) struct WorkDir {
+pub struct WorkDir {
     /// Where it is.
-    pub(crate) path: PathBuf,
+    pub path: PathBuf,
 }
 
 impl WorkDir {
     /// Creates one for `name`, of which this process has only one.
-    pub(crate) fn create(name: &str) -> anyhow::Result<Self> {
+    pub fn create(name: &str) -> anyhow::Result<Self> {
         let path = std::env::temp_dir().join(format!("corelane-{name}-{}", process::id()));
         fs::create_dir(&path).with_context(|| format!("cannot create {}", path.display()))?;
         Ok(Self { path })
@@ -164,7 +164,7 @@ impl Drop for WorkDir {
 }
 
 /// A loopback address that was free a moment ago.
-pub(crate) fn free_addr() -> anyhow::Result<SocketAddr> {
+pub fn free_addr() -> anyhow::Result<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 

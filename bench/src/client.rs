@@ -7,16 +7,15 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::process::{Child, CoreList};
 use anyhow::Context as _;
 use serde_json::Value;
-
-use crate::process::{Child, CoreList};
 
 /// What a run may take beyond its duration: connecting, draining, writing the report.
 const GRACE: Duration = Duration::from_secs(15);
 
 /// A load that is running.
-pub(crate) struct Client {
+pub struct Client {
     child: Child,
     report: PathBuf,
     duration: Duration,
@@ -24,31 +23,31 @@ pub(crate) struct Client {
 
 /// What one client saw.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Report {
+pub struct Report {
     /// Requests answered in full.
-    pub(crate) completed: u64,
+    pub completed: u64,
     /// Requests that failed, and requests never answered.
-    pub(crate) errors: u64,
+    pub errors: u64,
     /// Latency at the median, in nanoseconds.
-    pub(crate) latency_p50_ns: u64,
+    pub latency_p50_ns: u64,
     /// Latency at the 99th percentile, in nanoseconds.
-    pub(crate) latency_p99_ns: u64,
+    pub latency_p99_ns: u64,
 }
 
 /// What load to put on, for how long.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Load {
+pub struct Load {
     /// Connections kept open, one request at a time on each.
-    pub(crate) connections: u32,
+    pub connections: u32,
     /// Threads of the client.
-    pub(crate) threads: u32,
+    pub threads: u32,
     /// Length of the run.
-    pub(crate) duration: Duration,
+    pub duration: Duration,
 }
 
 impl Client {
     /// Starts a closed loop against `target`.
-    pub(crate) fn start(
+    pub fn start(
         binaries: &Path,
         dir: &Path,
         cores: CoreList,
@@ -75,7 +74,7 @@ impl Client {
     }
 
     /// Waits for the end of the run and reads its report.
-    pub(crate) fn finish(mut self) -> anyhow::Result<Report> {
+    pub fn finish(mut self) -> anyhow::Result<Report> {
         self.child.wait_until_done(self.duration + GRACE)?;
         let text = fs::read_to_string(&self.report).context("the load generator wrote no report")?;
         parse_report(&text).with_context(|| format!("unexpected report {text}"))
