@@ -7,3 +7,4 @@ pub mod client;
 pub mod origin;
 pub mod process;
 pub mod summary;
+pub mod traffic;

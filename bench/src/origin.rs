@@ -1,11 +1,12 @@
 //! What do those who are measured have behind them?
 //!
-//! It runs `loadgen origin`; it never answers anything itself.
+//! It runs `loadgen origin` or `tcp_load`; it never answers anything itself.
 
 use std::net::SocketAddr;
 use std::path::Path;
 
 use crate::process::{Child, CoreList, free_addr};
+use crate::traffic::Traffic;
 
 /// An origin that answers.
 pub struct Origin {
@@ -16,17 +17,31 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// Starts one on `cores` whose answers have bodies of `body_bytes`; `binaries` is the directory of `loadgen`.
+    /// Starts one on `cores` for `traffic`; replies to HTTP requests have bodies of `body_bytes`. `binaries` is the
+    /// directory of `loadgen` and `tcp_load`.
     ///
     /// # Errors
     /// When it does not answer soon.
-    pub fn start(binaries: &Path, dir: &Path, cores: CoreList, body_bytes: usize) -> anyhow::Result<Self> {
+    pub fn start(
+        binaries: &Path,
+        dir: &Path,
+        cores: CoreList,
+        traffic: Traffic,
+        body_bytes: usize,
+    ) -> anyhow::Result<Self> {
         let addr = free_addr()?;
         let (listen, body) = (addr.to_string(), body_bytes.to_string());
-        let loadgen = binaries.join("loadgen").display().to_string();
-        let command = [loadgen.as_str(), "origin", "--listen", &listen, "--body", &body].map(str::to_owned);
+        let (program, arguments) = match traffic {
+            Traffic::Kept | Traffic::Churn => {
+                ("loadgen", vec!["origin", "--listen", &listen, "--body", &body])
+            }
+            Traffic::PingPong => ("tcp_load", vec!["echo", &listen]),
+            Traffic::Bulk => ("tcp_load", vec!["source", &listen]),
+        };
+        let mut command = vec![binaries.join(program).display().to_string()];
+        command.extend(arguments.into_iter().map(str::to_owned));
         let mut child = Child::start(&format!("origin-{}", addr.port()), cores, dir, &command)?;
-        child.wait_until_answering(addr, body_bytes)?;
+        child.wait_until_ready(|| traffic.check(addr, body_bytes))?;
         Ok(Self { addr, _child: child })
     }
 }

@@ -4,8 +4,7 @@
 //! by the kernel when this process dies in any other way.
 
 use std::fs::{self, File};
-use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command, ExitStatus, Stdio};
@@ -13,7 +12,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::param::clock_ticks_per_second;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid};
 
 /// Between two looks at something that is not there yet.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
@@ -60,11 +60,14 @@ impl Child {
         Ok(Self { name: name.to_owned(), process, log })
     }
 
-    /// Waits until `GET /` is answered by 200 with a body of `body_bytes`.
-    pub fn wait_until_answering(&mut self, addr: SocketAddr, body_bytes: usize) -> anyhow::Result<()> {
+    /// Waits until `check` finds nothing wrong with it.
+    ///
+    /// # Errors
+    /// When it ends first, or takes too long.
+    pub fn wait_until_ready(&mut self, check: impl Fn() -> anyhow::Result<()>) -> anyhow::Result<()> {
         let deadline = Instant::now() + START_TIMEOUT;
         loop {
-            let Err(error) = check_answer(addr, body_bytes) else { return Ok(()) };
+            let Err(error) = check() else { return Ok(()) };
             if let Some(status) = self.process.try_wait()? {
                 bail!("{} ended at start ({status}){}", self.name, self.last_words());
             }
@@ -84,6 +87,30 @@ impl Child {
         let status = status.with_context(|| format!("{} did not end within {timeout:?}", self.name))?;
         ensure!(status.success(), "{} failed ({status}){}", self.name, self.last_words());
         Ok(())
+    }
+
+    /// Waits for a child that ends by itself, with success, within `timeout`; returns the CPU time of all its threads,
+    /// those that ended before it included, to [the kernel's tick](https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html).
+    ///
+    /// # Errors
+    /// When it fails, or does not end in time.
+    pub fn cpu_time_when_done(&mut self, timeout: Duration) -> anyhow::Result<Duration> {
+        let id = WaitId::Pid(Pid::from_child(&self.process));
+        // Left for `wait_until_done` to reap: until then the kernel keeps what the process has used.
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        let deadline = Instant::now() + timeout;
+        while waitid(id.clone(), look)?.is_none() {
+            ensure!(Instant::now() < deadline, "{} did not end within {timeout:?}", self.name);
+            thread::sleep(POLL_INTERVAL);
+        }
+        let cpu = cpu_time_of_ended(self.process.id());
+        self.wait_until_done(timeout)?;
+        cpu.with_context(|| format!("CPU time of {}", self.name))
+    }
+
+    /// What it wrote until now.
+    pub fn output(&self) -> anyhow::Result<String> {
+        fs::read_to_string(&self.log).with_context(|| format!("cannot read {}", self.log.display()))
     }
 
     /// CPU time that this process and its descendants have used until now.
@@ -168,22 +195,6 @@ pub fn free_addr() -> anyhow::Result<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 
-fn check_answer(addr: SocketAddr, body_bytes: usize) -> anyhow::Result<()> {
-    let mut stream = TcpStream::connect(addr)?;
-    stream.set_read_timeout(Some(Duration::from_secs(1)))?;
-    write!(stream, "GET / HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n")?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer)?;
-    let head_bytes =
-        answer.windows(4).position(|window| window == b"\r\n\r\n").context("no response head")? + 4;
-    let status_line = String::from_utf8_lossy(&answer[..head_bytes]);
-    let status_line = status_line.lines().next().unwrap_or_default();
-    ensure!(status_line.starts_with("HTTP/1.1 200"), "answered {status_line:?}");
-    let body = answer.len() - head_bytes;
-    ensure!(body == body_bytes, "a body of {body} bytes instead of {body_bytes}");
-    Ok(())
-}
-
 /// `root` and every process below it.
 fn descendants(root: u32) -> anyhow::Result<Vec<u32>> {
     let mut parents = Vec::new();
@@ -216,6 +227,17 @@ fn cpu_time_of(pid: u32) -> anyhow::Result<Duration> {
         total += Duration::from_nanos(ns.with_context(|| format!("unexpected schedstat {text:?}"))?);
     }
     Ok(total)
+}
+
+/// User and system time of a process that has ended and is not reaped yet.
+fn cpu_time_of_ended(pid: u32) -> anyhow::Result<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // proc_pid_stat(5): behind the command in parentheses, state is the first field, utime the 12th, stime the 13th.
+    let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().skip(11).take(2);
+    let ticks: Option<Vec<u64>> = fields.map(|field| field.parse().ok()).collect();
+    let ticks =
+        ticks.filter(|ticks| ticks.len() == 2).with_context(|| format!("unexpected stat {stat:?}"))?;
+    Ok(Duration::from_secs(ticks.iter().sum()) / u32::try_from(clock_ticks_per_second())?)
 }
 
 /// Counted page by page, unlike `VmRSS`, which may be off by some pages for each CPU (proc_pid_status(5)).
@@ -256,6 +278,29 @@ mod tests {
     }
 
     #[test]
+    fn cpu_time_of_an_ended_child_is_all_that_it_used() {
+        let dir = WorkDir::create("test-cpu-time-ended").unwrap();
+        let mut child = start_shell(&dir, "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; times");
+        let cpu = child.cpu_time_when_done(Duration::from_secs(60)).unwrap();
+        // The shell's own account of the same, `0m0.150000s 0m0.010000s`; dash counts in ticks too.
+        let said = child.output().unwrap();
+        let seconds = |field: &str| {
+            let (minutes, seconds) = field.trim_end_matches('s').split_once('m').unwrap();
+            minutes.parse::<f64>().unwrap() * 60.0 + seconds.parse::<f64>().unwrap()
+        };
+        let told: f64 = said.lines().next().unwrap().split_whitespace().map(seconds).sum();
+        assert!(told > 0.0 && (cpu.as_secs_f64() - told).abs() < 0.05 + told / 10.0, "{cpu:?}, {said}");
+    }
+
+    #[test]
+    fn a_child_that_fails_has_no_cpu_time() {
+        let dir = WorkDir::create("test-cpu-time-failed").unwrap();
+        let mut child = start_shell(&dir, "echo broken >&2; exit 4");
+        let error = child.cpu_time_when_done(Duration::from_secs(10)).unwrap_err().to_string();
+        assert!(error.contains("exit status: 4") && error.contains("broken"), "{error}");
+    }
+
+    #[test]
     fn memory_includes_descendants() {
         let dir = WorkDir::create("test-memory").unwrap();
         let child = start_shell(&dir, "sleep 60 & wait");
@@ -288,8 +333,7 @@ mod tests {
     fn failure_at_start_is_told_with_the_last_words() {
         let dir = WorkDir::create("test-failure").unwrap();
         let mut child = start_shell(&dir, "echo no such thing >&2; exit 3");
-        let nowhere = super::free_addr().unwrap();
-        let error = child.wait_until_answering(nowhere, 1).unwrap_err().to_string();
+        let error = child.wait_until_ready(|| anyhow::bail!("silence")).unwrap_err().to_string();
         assert!(error.contains("exit status: 3") && error.contains("no such thing"), "{error}");
     }
 
