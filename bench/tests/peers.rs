@@ -1,22 +1,14 @@
 //! Does the paired measurement work from end to end?
 
+mod common;
+
 use std::path::Path;
 use std::process::{Command, Output};
 
+use common::{build_contenders, read_report, said};
+
 fn peers(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_peers")).args(arguments).output().unwrap()
-}
-
-/// The measurement runs the gateway and the load generator that lie beside it.
-fn build_contenders() {
-    let dir = Path::new(env!("CARGO_BIN_EXE_peers")).parent().unwrap();
-    let mut cargo = Command::new(env!("CARGO"));
-    // The whole workspace, as the tests were built: a choice of packages would choose other features and build anew.
-    cargo.args(["build", "--workspace", "--bins", "--target-dir"]).arg(dir.parent().unwrap());
-    if dir.ends_with("release") {
-        cargo.arg("--release");
-    }
-    assert!(cargo.status().unwrap().success(), "the contenders do not build");
 }
 
 #[test]
@@ -24,13 +16,10 @@ fn smoke_run_measures_the_gateway_beside_the_null_relay() {
     build_contenders();
     let report = std::env::temp_dir().join(format!("corelane-smoke-{}.json", std::process::id()));
     let output = peers(&["--smoke", "--json", report.to_str().unwrap()]);
-    let said =
-        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let said = said(&output);
     assert!(output.status.success(), "{said}");
 
-    let text = std::fs::read_to_string(&report).unwrap();
-    std::fs::remove_file(&report).unwrap();
-    let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let report = read_report(&report);
     for (row, contender) in ["null", "engine-epoll"].iter().enumerate() {
         let row = &report["scenarios"][0]["rows"][row];
         assert_eq!(row["contender"], *contender, "{said}");
@@ -55,13 +44,10 @@ fn memory_of_idle_connections_is_measured() {
         "--json",
         report.to_str().unwrap(),
     ]);
-    let said =
-        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let said = said(&output);
     assert!(output.status.success(), "{said}");
 
-    let text = std::fs::read_to_string(&report).unwrap();
-    std::fs::remove_file(&report).unwrap();
-    let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let report = read_report(&report);
     for (scenario, name) in ["idle", "unused"].iter().enumerate() {
         let scenario = &report["scenarios"][scenario];
         assert_eq!(scenario["name"], *name);
@@ -75,6 +61,87 @@ fn memory_of_idle_connections_is_measured() {
     }
 }
 
+/// Runs `scenarios` with few connections for a moment; returns their reports and all that was printed.
+fn measure(name: &str, scenarios: &[&str], candidates: &[&str]) -> (Vec<serde_json::Value>, String) {
+    build_contenders();
+    let report = std::env::temp_dir().join(format!("corelane-{name}-{}.json", std::process::id()));
+    let mut arguments =
+        vec!["--connections=8", "--rounds=1", "--seconds=1", "--json", report.to_str().unwrap()];
+    for scenario in scenarios {
+        arguments.extend(["--scenario", scenario]);
+    }
+    for candidate in candidates {
+        arguments.extend(["--candidate", candidate]);
+    }
+    let output = peers(&arguments);
+    let said = said(&output);
+    assert!(output.status.success(), "{said}");
+    (read_report(&report)["scenarios"].as_array().unwrap().clone(), said)
+}
+
+/// Fails unless the rows are those of `candidates`, each with something done and nothing lost.
+#[track_caller]
+fn assert_rows(scenario: &serde_json::Value, candidates: &[&str]) {
+    let rows = scenario["rows"].as_array().unwrap();
+    let names: Vec<_> = rows.iter().map(|row| row["contender"].as_str().unwrap()).collect();
+    assert_eq!(names, candidates, "{scenario}");
+    for row in rows {
+        assert!(row["failure"].is_null(), "{row}");
+        assert!(row["rounds"][0]["candidate"]["requests"].as_u64().unwrap() > 0, "{row}");
+        assert_eq!(row["rounds"][0]["candidate"]["errors"], 0, "{row}");
+    }
+}
+
+#[test]
+fn every_runtime_of_the_workspace_has_a_row() {
+    let relays = ["relay-epoll", "relay-uring", "tokio"];
+    let (scenarios, _) = measure("runtimes", &["c64"], &relays);
+    assert_rows(&scenarios[0], &relays);
+}
+
+#[test]
+fn a_connection_for_each_request_and_large_bodies_are_measured() {
+    let (scenarios, _) =
+        measure("churn", &["churn", "body1m"], &["null", "engine-epoll", "nginx", "haproxy"]);
+    for scenario in &scenarios {
+        assert_rows(scenario, &["null", "engine-epoll", "nginx", "haproxy"]);
+    }
+}
+
+#[test]
+fn relays_of_bytes_are_measured_and_the_engine_is_left_out_aloud() {
+    let asked = ["null", "engine-epoll", "nginx", "haproxy"];
+    let (scenarios, said) = measure("tcp", &["tcp-ping", "tcp-bulk"], &asked);
+    for scenario in &scenarios {
+        assert_rows(scenario, &["null", "nginx", "haproxy"]);
+        assert_eq!(scenario["left_out"][0]["contender"], "engine-epoll", "{scenario}");
+    }
+    assert!(
+        said.contains("engine-epoll  left out: the engine has no listener with `protocol = \"tcp\"` yet"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_contender_that_is_not_built_fails_its_row_alone_and_says_what_builds_it() {
+    build_contenders();
+    // A directory where only the origin, the client and the reference lie beside the measurement.
+    let built = Path::new(env!("CARGO_BIN_EXE_peers"));
+    let dir = std::env::temp_dir().join(format!("corelane-not-built-{}", std::process::id()));
+    std::fs::create_dir(&dir).unwrap();
+    for program in ["peers", "loadgen", "null_relay"] {
+        std::fs::copy(built.with_file_name(program), dir.join(program)).unwrap();
+    }
+    let output = Command::new(dir.join("peers"))
+        .args(["--scenario=c64", "--candidate=glommio", "--rounds=1", "--seconds=1"])
+        .output()
+        .unwrap();
+    std::fs::remove_dir_all(&dir).unwrap();
+    let said = said(&output);
+    assert!(!output.status.success(), "{said}");
+    assert!(said.contains("glommio       FAILED: glommio_relay is not built: bench/runtimes"), "{said}");
+}
+
 #[test]
 fn list_names_scenarios_and_contenders() {
     let output = peers(&["--list"]);
@@ -84,6 +151,11 @@ fn list_names_scenarios_and_contenders() {
         "c256",
         "body16k",
         "c1",
+        "c8",
+        "body1m",
+        "churn",
+        "tcp-ping",
+        "tcp-bulk",
         "latency",
         "scaling",
         "idle",
@@ -92,6 +164,13 @@ fn list_names_scenarios_and_contenders() {
         "engine-uring",
         "nginx",
         "haproxy",
+        "pingora",
+        "relay-epoll",
+        "relay-uring",
+        "monoio-uring",
+        "monoio-epoll",
+        "glommio",
+        "tokio",
     ] {
         assert!(text.contains(&format!("  {name} ")), "{name} is missing from\n{text}");
     }

@@ -15,9 +15,12 @@ const EDGES: &[(&str, &[&str])] = &[
     ("engine/simulation", &["config", "proxy", "runtime"]),
     ("engine", &["config", "control", "proto", "proxy", "runtime"]),
     ("loadgen", &["proto", "runtime"]),
-    ("bench", &["proto"]),
+    ("bench", &["proto", "runtime"]),
     ("fuzz", &["config", "proto"]),
 ];
+
+/// Packages outside of the workspace: other people's proxies and runtimes, to measure beside. They depend on none of ours.
+const APART: &str = "bench/contenders/";
 
 /// Names of our crates as dependencies.
 const OURS: &[&str] =
@@ -221,7 +224,8 @@ fn dependencies_on_ours(manifest: &str) -> Vec<&str> {
 
 fn edge_that_points_up(source: &Source) -> Vec<String> {
     let Some(package) = source.package() else { return Vec::new() };
-    let Some((_, allowed)) = EDGES.iter().find(|(name, _)| *name == package) else {
+    let place = EDGES.iter().find(|(name, _)| *name == package).map(|(_, allowed)| *allowed);
+    let Some(allowed) = place.or_else(|| package.starts_with(APART).then_some(&[])) else {
         return vec![format!("{}: a crate that has no place in EDGES", source.path)];
     };
     let strays = dependencies_on_ours(&source.text).into_iter().filter(|name| !allowed.contains(name));
@@ -249,6 +253,8 @@ fn edge_rule_can_fail() {
     assert_eq!(strays("config/Cargo.toml", "[build-dependencies]\nproxy = { workspace = true }"), 1);
     assert_eq!(strays("config/Cargo.toml", "[target.'cfg(unix)'.dependencies]\ncontrol.workspace = true"), 1);
     assert_eq!(strays("tools/Cargo.toml", "[package]"), 1);
+    assert_eq!(strays("bench/contenders/x/Cargo.toml", "[dependencies]\nruntime = { path = \"y\" }"), 1);
+    assert_eq!(strays("bench/contenders/x/Cargo.toml", "[dependencies]\nmonoio = \"=0.2.4\""), 0);
     assert_eq!(
         strays("config/Cargo.toml", "[dependencies]\nproto.workspace = true\nserde.workspace = true"),
         0
@@ -294,8 +300,15 @@ fn manifest_without_lints(source: &Source) -> Vec<String> {
         .split("[lints]")
         .nth(1)
         .is_some_and(|rest| rest.trim_start().starts_with("workspace = true"));
+    let forbids_unsafe = source.text.contains("[lints.rust]\nunsafe_code = \"forbid\"");
     match source.package() {
-        Some(_) if !has_lints => vec![format!("{}: `[lints] workspace = true` is missing", source.path)],
+        // It has no workspace to take them from.
+        Some(package) if package.starts_with(APART) && !forbids_unsafe => {
+            vec![format!("{}: `[lints.rust]` with `unsafe_code = \"forbid\"` is missing", source.path)]
+        }
+        Some(package) if !package.starts_with(APART) && !has_lints => {
+            vec![format!("{}: `[lints] workspace = true` is missing", source.path)]
+        }
         _ => Vec::new(),
     }
 }
@@ -311,6 +324,10 @@ fn lints_rule_can_fail() {
     assert_eq!(count("[package]\nname = \"x\""), 1);
     assert_eq!(count("[lints.rust]\nunsafe_code = \"allow\""), 1);
     assert_eq!(count("[lints]\nworkspace = true"), 0);
+    let count_apart =
+        |text| manifest_without_lints(&Source::new("bench/contenders/x/Cargo.toml", text)).len();
+    assert_eq!(count_apart("[package]"), 1);
+    assert_eq!(count_apart("[lints.rust]\nunsafe_code = \"forbid\""), 0);
 }
 
 // ---- shape of a file ----

@@ -1,16 +1,21 @@
 //! Who is measured, and how is each one set up?
 //!
-//! Every contender gets the settings its own community would give it for the same work: a reverse proxy that adds
-//! `X-Forwarded-For`. The engine has its statistics and histograms on all the same, and matches a regular expression.
+//! A reverse proxy adds `X-Forwarded-For`. The engine has its statistics and histograms on all the same, and matches a
+//! regular expression. A minimal relay only waits for whole messages: it shows what its runtime costs.
 
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use bench::process::{Child, CoreList, free_addr};
+use bench::traffic::Traffic;
 
-/// Something that passes HTTP requests on.
+use crate::configuration::{
+    engine_config, haproxy_config, haproxy_tcp_config, nginx_config, nginx_stream_config,
+};
+
+/// Something that passes requests on, or bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Contender {
     /// Our relay that parses nothing.
@@ -23,10 +28,21 @@ pub(crate) enum Contender {
     Nginx,
     /// HAProxy as packaged by Debian.
     Haproxy,
+    /// A proxy built on pingora.
+    Pingora,
+    /// The minimal relay on our executor and epoll.
+    RelayEpoll,
+    /// The minimal relay on our executor and io_uring.
+    RelayUring,
+    /// The minimal relay on monoio and io_uring.
+    MonoioUring,
+    /// The minimal relay on monoio and epoll.
+    MonoioEpoll,
+    /// The minimal relay on glommio.
+    Glommio,
+    /// The minimal relay on tokio.
+    Tokio,
 }
-
-/// Connections beside those of the clients: to the origin, and to see whether all is well.
-const CONNECTIONS_SPARE: u32 = 500;
 
 /// The peers that our gateway is compared with.
 pub(crate) const PEERS: [Contender; 2] = [Contender::Nginx, Contender::Haproxy];
@@ -43,6 +59,13 @@ impl Contender {
             Self::EngineUring => "engine-uring",
             Self::Nginx => "nginx",
             Self::Haproxy => "haproxy",
+            Self::Pingora => "pingora",
+            Self::RelayEpoll => "relay-epoll",
+            Self::RelayUring => "relay-uring",
+            Self::MonoioUring => "monoio-uring",
+            Self::MonoioEpoll => "monoio-epoll",
+            Self::Glommio => "glommio",
+            Self::Tokio => "tokio",
         }
     }
 
@@ -54,18 +77,56 @@ impl Contender {
             Self::EngineUring => "engine --cores 1 --driver uring",
             Self::Nginx => "nginx, one worker",
             Self::Haproxy => "HAProxy, one thread",
+            Self::Pingora => "a proxy on pingora, one thread; built when asked for",
+            Self::RelayEpoll => "minimal relay on our executor, epoll",
+            Self::RelayUring => "minimal relay on our executor, io_uring",
+            Self::MonoioUring => "minimal relay on monoio, io_uring; built by bench/runtimes",
+            Self::MonoioEpoll => "minimal relay on monoio, epoll; built by bench/runtimes",
+            Self::Glommio => "minimal relay on glommio, io_uring; built by bench/runtimes",
+            Self::Tokio => "minimal relay on tokio, current_thread",
+        }
+    }
+
+    /// Why it takes no part in `traffic`, if it does not.
+    pub(crate) fn cannot_take(self, traffic: Traffic) -> Option<&'static str> {
+        match (self, traffic) {
+            (_, Traffic::Kept) | (Self::Null | Self::Nginx | Self::Haproxy, _) => None,
+            (Self::EngineEpoll | Self::EngineUring | Self::Pingora, Traffic::Churn) => None,
+            (Self::EngineEpoll | Self::EngineUring, Traffic::PingPong | Traffic::Bulk) => {
+                Some("the engine has no listener with `protocol = \"tcp\"` yet")
+            }
+            (Self::Pingora, Traffic::PingPong | Traffic::Bulk) => Some("it is set up as an HTTP proxy"),
+            (_, Traffic::Churn | Traffic::PingPong | Traffic::Bulk) => {
+                Some("it passes on HTTP requests over kept connections only")
+            }
         }
     }
 
     /// Writes the configuration that passes `listen` on to the origin; returns the command to run.
     fn command(self, place: &Place<'_>, cores: CoreList, listen: SocketAddr) -> anyhow::Result<Vec<String>> {
-        let Place { binaries, dir, origin, connections, .. } = *place;
+        let Place { binaries, dir, origin, traffic, body_bytes, connections } = *place;
         let config = dir.join(format!("{}-{}.conf", self.name(), listen.port()));
         let config_path = config.display().to_string();
         let write = |text: String| {
             fs::write(&config, text).with_context(|| format!("cannot write {}", config.display()))
         };
         let ours = |name: &str| binaries.join(name).display().to_string();
+        let relay = |program: &str, runtime: Option<&str>| {
+            let path = binaries.join(program);
+            ensure!(
+                path.exists(),
+                "{program} is not built: bench/runtimes and bench/peers build what they are asked for"
+            );
+            let mut command = vec![path.display().to_string()];
+            command.extend(runtime.map(str::to_owned));
+            command.extend([listen.to_string(), origin.to_string()]);
+            Ok(command)
+        };
+        let minimal = |program: &str, runtime: Option<&str>| {
+            let mut command = relay(program, runtime)?;
+            command.push(body_bytes.to_string());
+            anyhow::Ok(command)
+        };
         let engine = |driver: &str| {
             let (binary, count) = (ours("engine"), cores.count().to_string());
             [&binary, "--cores", &count, "--driver", driver, "--config", &config_path]
@@ -83,25 +144,40 @@ impl Contender {
                 engine("uring")
             }
             Self::Nginx => {
-                write(nginx_config(dir, listen, origin, connections))?;
+                write(match traffic {
+                    Traffic::Kept | Traffic::Churn => nginx_config(dir, listen, origin, connections),
+                    Traffic::PingPong | Traffic::Bulk => nginx_stream_config(dir, listen, origin),
+                })?;
                 ["nginx", "-e", "stderr", "-c", &config_path].map(str::to_owned).into()
             }
             Self::Haproxy => {
-                write(haproxy_config(listen, origin, connections))?;
+                write(match traffic {
+                    Traffic::Kept | Traffic::Churn => haproxy_config(listen, origin, connections),
+                    Traffic::PingPong | Traffic::Bulk => haproxy_tcp_config(listen, origin),
+                })?;
                 ["haproxy", "-db", "-f", &config_path].map(str::to_owned).into()
             }
+            Self::Pingora => relay("pingora_proxy", None)?,
+            Self::RelayEpoll => minimal("minimal_relay", Some("epoll"))?,
+            Self::RelayUring => minimal("minimal_relay", Some("uring"))?,
+            Self::MonoioUring => minimal("monoio_relay", Some("uring"))?,
+            Self::MonoioEpoll => minimal("monoio_relay", Some("epoll"))?,
+            Self::Glommio => minimal("glommio_relay", None)?,
+            Self::Tokio => minimal("minimal_relay", Some("tokio"))?,
         })
     }
 }
 
 /// Where contenders run.
 pub(crate) struct Place<'a> {
-    /// Directory of `engine`, `loadgen` and `null_relay`.
+    /// Directory of the programs that are not installed.
     pub(crate) binaries: &'a Path,
     /// Directory for configurations and logs.
     pub(crate) dir: &'a Path,
     /// The origin behind every contender.
     pub(crate) origin: SocketAddr,
+    /// What goes over the connections.
+    pub(crate) traffic: Traffic,
     /// Bytes in the body of its answers.
     pub(crate) body_bytes: usize,
     /// Connections that clients will open to each contender.
@@ -123,103 +199,7 @@ impl Server {
         let command = contender.command(place, cores, addr)?;
         let mut child =
             Child::start(&format!("{}-{}", contender.name(), addr.port()), cores, place.dir, &command)?;
-        child.wait_until_answering(addr, place.body_bytes)?;
+        child.wait_until_ready(|| place.traffic.check(addr, place.body_bytes))?;
         Ok(Self { addr, child })
     }
-}
-
-/// One channel by regular expression; statistics need no switch.
-fn engine_config(listen: SocketAddr, origin: SocketAddr, admin: SocketAddr) -> String {
-    format!(
-        r#"[listener.web]
-bind = "{listen}"
-protocol = "http"
-forwarding = {{ x_forwarded_proto = false, x_forwarded_host = false, via = false, request_id = false }}
-
-[channel.all]
-match = {{ path = "^/" }}
-upstream = "origin"
-
-[upstream.origin]
-endpoints = ["{origin}"]
-
-[admin]
-bind = "{admin}"
-"#
-    )
-}
-
-/// The kept connections must outlast the run: nginx would otherwise close each after 1,000 requests.
-fn nginx_config(dir: &Path, listen: SocketAddr, origin: SocketAddr, connections: u32) -> String {
-    let dir = dir.display();
-    // It closes idle connections as soon as less than a sixteenth is free.
-    let connections_max = (connections + connections / 8 + CONNECTIONS_SPARE).max(8192);
-    let port = listen.port();
-    let user = if rustix::process::geteuid().is_root() { "user root;" } else { "" };
-    format!(
-        r"{user}
-daemon off;
-worker_processes 1;
-pid {dir}/nginx-{port}.pid;
-events {{
-    worker_connections {connections_max};
-    multi_accept on;
-}}
-http {{
-    access_log off;
-    client_body_temp_path {dir}/nginx-body;
-    proxy_temp_path {dir}/nginx-proxy;
-    fastcgi_temp_path {dir}/nginx-fastcgi;
-    uwsgi_temp_path {dir}/nginx-uwsgi;
-    scgi_temp_path {dir}/nginx-scgi;
-    keepalive_requests 1000000000;
-    keepalive_timeout 300s;
-    upstream origin {{
-        server {origin};
-        keepalive 512;
-        keepalive_requests 1000000000;
-        keepalive_timeout 300s;
-    }}
-    server {{
-        listen {listen} reuseport backlog=1024;
-        location / {{
-            proxy_pass http://origin;
-            proxy_http_version 1.1;
-            proxy_set_header Connection '';
-            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-            proxy_buffer_size 16k;
-            proxy_buffers 8 64k;
-            proxy_busy_buffers_size 128k;
-            proxy_max_temp_file_size 0;
-        }}
-    }}
-}}
-"
-    )
-}
-
-/// Its `strict-limits` would ask for descriptors for as many connections again on the other side, which idle ones do
-/// not have.
-fn haproxy_config(listen: SocketAddr, origin: SocketAddr, connections: u32) -> String {
-    let connections_max = (connections + CONNECTIONS_SPARE).max(5000);
-    format!(
-        r"global
-    nbthread 1
-    no strict-limits
-    maxconn {connections_max}
-    tune.bufsize 16384
-defaults
-    mode http
-    timeout connect 5s
-    timeout client 300s
-    timeout server 300s
-    option forwardfor
-    http-reuse always
-frontend web
-    bind {listen} backlog 1024
-    default_backend origin
-backend origin
-    server origin {origin} pool-max-conn -1 maxconn 5000
-"
-    )
 }

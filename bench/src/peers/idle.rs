@@ -3,18 +3,17 @@
 //! It counts what a server's processes have in memory, not what the kernel keeps for their sockets: that is the same
 //! for all.
 
-use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::io::ErrorKind;
+use std::net::TcpStream;
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use bench::traffic::{ask, connect};
 
 use crate::contender::{Place, Server};
 use crate::scenario::WaitingFor;
 
-/// Longest wait for an answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// For what a server does between its last answer and rest.
 const SETTLE: Duration = Duration::from_millis(300);
 
@@ -48,30 +47,6 @@ pub(crate) fn bytes_per_connection(
     ensure!(closed == 0, "{closed} of {} connections were not kept", connections.len());
     // A server that gave something back meanwhile has grown by less than nothing.
     Ok((after as f64 - before as f64) / f64::from(place.connections))
-}
-
-fn connect(addr: SocketAddr) -> anyhow::Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(&addr, ANSWER_TIMEOUT)?;
-    stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
-    Ok(stream)
-}
-
-/// Sends `GET /` and reads an answer with a body of `body_bytes`, leaving the connection to be used again.
-fn ask(stream: &mut TcpStream, body_bytes: usize) -> anyhow::Result<()> {
-    stream.write_all(b"GET / HTTP/1.1\r\nHost: bench\r\n\r\n")?;
-    let mut answer = Vec::new();
-    let mut part = [0; 4096];
-    loop {
-        let received = stream.read(&mut part)?;
-        ensure!(received > 0, "closed in the middle of an answer");
-        answer.extend_from_slice(&part[..received]);
-        let head_end = answer.windows(4).position(|window| window == b"\r\n\r\n");
-        if head_end.is_some_and(|head_end| answer.len() >= head_end + 4 + body_bytes) {
-            break;
-        }
-    }
-    ensure!(answer.starts_with(b"HTTP/1.1 200 "), "answered {:?}", String::from_utf8_lossy(&answer));
-    Ok(())
 }
 
 /// Whether the other end has neither closed the connection nor said anything.

@@ -3,6 +3,7 @@
 //!
 //! Arguments in, table out; it never leaves a process behind. Run it as `bench/peers`, which builds what it needs.
 
+mod configuration;
 mod contender;
 mod idle;
 mod measure;
@@ -16,7 +17,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use bench::process::WorkDir;
-use clap::Parser;
+use clap::{Parser, ValueEnum as _};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 
@@ -86,7 +87,7 @@ fn print_list() {
         println!("  {:<13} {}", scenario.name, scenario.about);
     }
     println!("contenders:");
-    for contender in [Contender::Null].iter().chain(&ENGINES).chain(&PEERS) {
+    for contender in Contender::value_variants() {
         println!("  {:<13} {}", contender.name(), contender.about());
     }
 }
@@ -116,12 +117,15 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
 
     let mut outcomes = Vec::new();
     for scenario in &scenarios {
-        let contenders = contenders_of(scenario, &arguments.candidates);
+        if let Some(cause) = arguments.against.cannot_take(scenario.traffic) {
+            bail!("{} cannot be the reference of {}: {cause}", arguments.against.name(), scenario.name);
+        }
+        let (contenders, left_out) = contenders_of(scenario, &arguments.candidates);
         let progress = |round: u32, contender: Contender| {
             eprintln!("{}: round {} of {}, {}", scenario.name, round + 1, arguments.rounds, contender.name());
         };
         let rows = bench.run(scenario, &contenders, &progress)?;
-        let outcome = Outcome { scenario, reference: arguments.against, rows };
+        let outcome = Outcome { scenario, reference: arguments.against, rows, left_out };
         print!("{}", outcome.to_text());
         outcomes.push(outcome);
     }
@@ -155,8 +159,11 @@ fn chosen_scenarios(names: &[String]) -> anyhow::Result<Vec<Scenario>> {
     names.iter().map(find).collect()
 }
 
-/// Those asked for, as far as the scenario is about them.
-fn contenders_of(scenario: &Scenario, asked: &[Contender]) -> Vec<Contender> {
+/// Those asked for, as far as the scenario is about them, and those that cannot take part, with the cause.
+fn contenders_of(
+    scenario: &Scenario,
+    asked: &[Contender],
+) -> (Vec<Contender>, Vec<(Contender, &'static str)>) {
     let mut contenders = asked.to_vec();
     if contenders.is_empty() {
         contenders.extend(ENGINES.iter().chain(&PEERS));
@@ -167,5 +174,8 @@ fn contenders_of(scenario: &Scenario, asked: &[Contender]) -> Vec<Contender> {
     if scenario.figure == Figure::Scaling {
         contenders.retain(|contender| ENGINES.contains(contender));
     }
-    contenders
+    let cause = |contender: &Contender| contender.cannot_take(scenario.traffic);
+    let left_out = contenders.iter().filter_map(|contender| Some((*contender, cause(contender)?))).collect();
+    contenders.retain(|contender| cause(contender).is_none());
+    (contenders, left_out)
 }

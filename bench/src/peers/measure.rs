@@ -26,7 +26,7 @@ const WARM_UP: Duration = Duration::from_millis(300);
 
 /// What is common to every figure of one run.
 pub(crate) struct Bench<'a> {
-    /// Directory of `engine`, `loadgen` and `null_relay`.
+    /// Directory of the programs that are not installed.
     pub(crate) binaries: &'a Path,
     /// Directory for configurations, logs and reports.
     pub(crate) dir: &'a Path,
@@ -69,7 +69,7 @@ pub(crate) struct Side {
 }
 
 impl Side {
-    /// CPU time per request, in microseconds.
+    /// CPU time per request, or what else is counted, in microseconds.
     pub(crate) fn cpu_us_per_request(&self) -> f64 {
         self.cpu.as_secs_f64() * 1e6 / self.client.completed as f64
     }
@@ -87,12 +87,14 @@ impl Bench<'_> {
         progress: &dyn Fn(u32, Contender),
     ) -> anyhow::Result<Vec<Row>> {
         let origin_cores = if scenario.figure == Figure::Scaling { BOTH_CORES } else { CLIENT_CORE };
-        let origin = Origin::start(self.binaries, self.dir, origin_cores, scenario.body_bytes)
-            .context("the origin does not run")?;
+        let origin =
+            Origin::start(self.binaries, self.dir, origin_cores, scenario.traffic, scenario.body_bytes)
+                .context("the origin does not run")?;
         let place = Place {
             binaries: self.binaries,
             dir: self.dir,
             origin: origin.addr,
+            traffic: scenario.traffic,
             body_bytes: scenario.body_bytes,
             connections: scenario.connections,
         };
@@ -119,7 +121,13 @@ impl Bench<'_> {
     }
 
     fn load(&self, scenario: &Scenario) -> Load {
-        Load { connections: scenario.connections, threads: 1, duration: self.duration }
+        Load {
+            traffic: scenario.traffic,
+            connections: scenario.connections,
+            threads: 1,
+            duration: self.duration,
+            driver: None,
+        }
     }
 
     fn warm_up(&self, scenario: &Scenario, server: &Server) -> anyhow::Result<()> {
@@ -231,11 +239,9 @@ impl Stand {
             }
             (Figure::SoloLatency, [server], None) => {
                 let candidate = bench.measure_solo(load, CLIENT_CORE, server)?;
-                Ok(Sample {
-                    figure: candidate.client.latency_p50_ns as f64 / 1e3,
-                    candidate: Some(candidate),
-                    reference: None,
-                })
+                let latency = candidate.client.latency.context("the client measured no latency")?;
+                let figure = latency.p50_ns as f64 / 1e3;
+                Ok(Sample { figure, candidate: Some(candidate), reference: None })
             }
             (Figure::Scaling, [one_core, two_cores], None) => {
                 let load = Load { threads: 2, ..load };

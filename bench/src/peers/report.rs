@@ -17,8 +17,10 @@ pub(crate) struct Outcome<'a> {
     pub(crate) scenario: &'a Scenario,
     /// What shared the core.
     pub(crate) reference: Contender,
-    /// One row for each contender.
+    /// One row for each contender that takes part.
     pub(crate) rows: Vec<Row>,
+    /// Who was asked for and takes no part, and why.
+    pub(crate) left_out: Vec<(Contender, &'static str)>,
 }
 
 impl Row {
@@ -69,7 +71,8 @@ impl Outcome<'_> {
         let columns = match self.scenario.figure {
             Figure::PairedCpu => {
                 let against = format!("÷ {}", self.reference.name());
-                [against, "range".into(), "CPU/request".into(), "÷ better peer".into(), "requests".into()]
+                let [unit, units] = self.scenario.traffic.units();
+                [against, "range".into(), format!("CPU/{unit}"), "÷ better peer".into(), units.into()]
             }
             Figure::SoloLatency => ["p50", "range", "p99", "÷ better peer", "requests"].map(str::to_owned),
             Figure::Scaling => ["2 cores ÷ 1", "range", "CPU/request", "", "requests"].map(str::to_owned),
@@ -80,6 +83,9 @@ impl Outcome<'_> {
         let _ = writeln!(text, "  {}", line("", &columns.each_ref().map(String::as_str)));
         for row in &self.rows {
             let _ = writeln!(text, "  {}", self.row_text(row));
+        }
+        for (contender, cause) in &self.left_out {
+            let _ = writeln!(text, "  {:<13} left out: {cause}", contender.name());
         }
         for judgement in self.judgements() {
             let measured = judgement.measured.map_or("–".to_owned(), |value| format!("{value:.2}"));
@@ -105,7 +111,9 @@ impl Outcome<'_> {
                 (format!("{median:.2}"), format!("{min:.2}–{max:.2}"), format!("{cpu:.1} µs"))
             }
             Figure::SoloLatency => {
-                let p99 = Summary::of(loads().map(|side| side.client.latency_p99_ns as f64));
+                let p99 = Summary::of(
+                    loads().filter_map(|side| side.client.latency).map(|latency| latency.p99_ns as f64),
+                );
                 let p99 = p99.map_or(0.0, |p99| p99.median / 1e3);
                 (format!("{median:.1} µs"), format!("{min:.1}–{max:.1}"), format!("{p99:.1} µs"))
             }
@@ -179,6 +187,10 @@ impl Outcome<'_> {
             "about": self.scenario.about,
             "reference": self.reference.name(),
             "rows": self.rows.iter().map(|row| self.row_json(row)).collect::<Vec<_>>(),
+            "left_out": self.left_out.iter().map(|(contender, cause)| json!({
+                "contender": contender.name(),
+                "cause": cause,
+            })).collect::<Vec<_>>(),
             "targets": judgements.iter().map(|judgement| json!({
                 "contender": judgement.contender.name(),
                 "measured": judgement.measured,
@@ -212,8 +224,8 @@ fn side_json(side: &Side) -> Value {
         "errors": side.client.errors,
         "cpu_s": side.cpu.as_secs_f64(),
         "cpu_us_per_request": side.cpu_us_per_request(),
-        "latency_p50_ns": side.client.latency_p50_ns,
-        "latency_p99_ns": side.client.latency_p99_ns,
+        "latency_p50_ns": side.client.latency.map(|latency| latency.p50_ns),
+        "latency_p99_ns": side.client.latency.map(|latency| latency.p99_ns),
     })
 }
 
@@ -229,21 +241,30 @@ mod tests {
     use std::time::Duration;
 
     use super::{Outcome, Verdict};
-    use bench::client::Report;
+    use bench::client::{Latency, Report};
+    use bench::traffic::Traffic;
 
     use crate::contender::Contender;
     use crate::measure::{Row, Sample, Side};
     use crate::scenario::{Figure, Scenario, Target, WaitingFor};
 
     fn row(contender: Contender, figures: &[f64]) -> Row {
-        let client = Report { completed: 10, errors: 0, latency_p50_ns: 1, latency_p99_ns: 2 };
+        let client = Report { completed: 10, errors: 0, latency: Some(Latency { p50_ns: 1, p99_ns: 2 }) };
         let candidate = Side { cpu: Duration::from_micros(10), client };
         let sample = |figure: &f64| Sample { figure: *figure, candidate: Some(candidate), reference: None };
         Row { contender, samples: figures.iter().map(sample).collect(), failure: None }
     }
 
     fn scenario(figure: Figure, targets: &'static [Target]) -> Scenario {
-        Scenario { name: "test", about: "", connections: 1, body_bytes: 1, figure, targets }
+        Scenario {
+            name: "test",
+            about: "",
+            traffic: Traffic::Kept,
+            connections: 1,
+            body_bytes: 1,
+            figure,
+            targets,
+        }
     }
 
     /// The verdict on an engine that measured `engine` beside peers at 2.0 and 1.5.
@@ -253,7 +274,12 @@ mod tests {
             row(Contender::Nginx, &[2.0]),
             row(Contender::Haproxy, &[1.5]),
         ];
-        let outcome = Outcome { scenario: &scenario(figure, targets), reference: Contender::Null, rows };
+        let outcome = Outcome {
+            scenario: &scenario(figure, targets),
+            reference: Contender::Null,
+            rows,
+            left_out: Vec::new(),
+        };
         let judgements = outcome.judgements();
         assert_eq!(judgements.len(), 1, "one engine, one target");
         judgements[0].verdict
@@ -289,7 +315,13 @@ mod tests {
         let scenario = scenario(figure, targets);
         let sample = Sample { figure: 512.0, candidate: None, reference: None };
         let row = Row { contender: Contender::EngineEpoll, samples: vec![sample], failure: None };
-        let text = Outcome { scenario: &scenario, reference: Contender::Null, rows: vec![row] }.to_text();
+        let text = Outcome {
+            scenario: &scenario,
+            reference: Contender::Null,
+            rows: vec![row],
+            left_out: Vec::new(),
+        }
+        .to_text();
         assert!(text.contains(" 512 ") && text.contains("512.00 bytes (at most 1024): met"), "{text}");
     }
 
@@ -298,7 +330,12 @@ mod tests {
         let scenario = scenario(Figure::PairedCpu, &[Target::NullRelayAtMost(9.0)]);
         let mut failed = row(Contender::EngineUring, &[1.0]);
         failed.failure = Some("3 requests failed in round 1".to_owned());
-        let outcome = Outcome { scenario: &scenario, reference: Contender::Null, rows: vec![failed] };
+        let outcome = Outcome {
+            scenario: &scenario,
+            reference: Contender::Null,
+            rows: vec![failed],
+            left_out: Vec::new(),
+        };
         assert_eq!(outcome.judgements()[0].verdict, Verdict::NotMeasured);
         assert!(!outcome.is_complete());
         assert!(outcome.to_text().contains("FAILED: 3 requests failed in round 1"));
@@ -308,7 +345,7 @@ mod tests {
     fn a_missing_peer_might_have_been_the_better_one() {
         let scenario = scenario(Figure::PairedCpu, &[Target::BetterPeerAtMost(9.0)]);
         let rows = vec![row(Contender::EngineEpoll, &[1.0]), row(Contender::Nginx, &[2.0])];
-        let outcome = Outcome { scenario: &scenario, reference: Contender::Null, rows };
+        let outcome = Outcome { scenario: &scenario, reference: Contender::Null, rows, left_out: Vec::new() };
         assert_eq!(outcome.judgements()[0].verdict, Verdict::NotMeasured);
     }
 
@@ -316,7 +353,8 @@ mod tests {
     fn another_reference_is_no_null_relay() {
         let scenario = scenario(Figure::PairedCpu, &[Target::NullRelayAtMost(9.0)]);
         let rows = vec![row(Contender::EngineEpoll, &[1.0])];
-        let outcome = Outcome { scenario: &scenario, reference: Contender::Nginx, rows };
+        let outcome =
+            Outcome { scenario: &scenario, reference: Contender::Nginx, rows, left_out: Vec::new() };
         assert_eq!(outcome.judgements()[0].verdict, Verdict::NotMeasured);
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Only data: how a figure is taken is `measure`'s business.
 
+use bench::traffic::Traffic;
+
 /// A kind of traffic, with the targets that our gateway is held to.
 #[derive(Clone, Debug)]
 pub(crate) struct Scenario {
@@ -9,9 +11,11 @@ pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     /// One line for `--list`.
     pub(crate) about: &'static str,
-    /// Connections that the client keeps open, at most one request at a time on each.
+    /// What goes over the connections.
+    pub(crate) traffic: Traffic,
+    /// Connections of the client at a time, at most one request at a time on each.
     pub(crate) connections: u32,
-    /// Bytes in the body of every response.
+    /// Bytes in the body of every HTTP response.
     pub(crate) body_bytes: usize,
     /// What is read.
     pub(crate) figure: Figure,
@@ -59,6 +63,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "c64",
         about: "64 connections, 128 B bodies",
+        traffic: Traffic::Kept,
         connections: 64,
         body_bytes: 128,
         figure: Figure::PairedCpu,
@@ -67,6 +72,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "c256",
         about: "256 connections, 128 B bodies",
+        traffic: Traffic::Kept,
         connections: 256,
         body_bytes: 128,
         figure: Figure::PairedCpu,
@@ -75,6 +81,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "body16k",
         about: "64 connections, 16 KiB bodies",
+        traffic: Traffic::Kept,
         connections: 64,
         body_bytes: 16 * 1024,
         figure: Figure::PairedCpu,
@@ -83,14 +90,61 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "c1",
         about: "1 connection, 128 B bodies",
+        traffic: Traffic::Kept,
         connections: 1,
         body_bytes: 128,
         figure: Figure::PairedCpu,
         targets: &[],
     },
     Scenario {
+        name: "c8",
+        about: "8 connections, 128 B bodies",
+        traffic: Traffic::Kept,
+        connections: 8,
+        body_bytes: 128,
+        figure: Figure::PairedCpu,
+        targets: &[],
+    },
+    Scenario {
+        name: "body1m",
+        about: "64 connections, 1 MiB bodies",
+        traffic: Traffic::Kept,
+        connections: 64,
+        body_bytes: 1024 * 1024,
+        figure: Figure::PairedCpu,
+        targets: &[],
+    },
+    Scenario {
+        name: "churn",
+        about: "64 connections at a time, each for one request, 128 B bodies",
+        traffic: Traffic::Churn,
+        connections: 64,
+        body_bytes: 128,
+        figure: Figure::PairedCpu,
+        targets: &[],
+    },
+    Scenario {
+        name: "tcp-ping",
+        about: "64 connections, 64 B there and back, no HTTP",
+        traffic: Traffic::PingPong,
+        connections: 64,
+        body_bytes: 0,
+        figure: Figure::PairedCpu,
+        targets: &[],
+    },
+    Scenario {
+        name: "tcp-bulk",
+        about: "4 connections, bytes from the origin to the client, no HTTP",
+        traffic: Traffic::Bulk,
+        connections: 4,
+        body_bytes: 0,
+        figure: Figure::PairedCpu,
+        targets: &[],
+    },
+    Scenario {
         name: "latency",
         about: "median latency at 1 connection, 128 B bodies, each alone on the core",
+        traffic: Traffic::Kept,
         connections: 1,
         body_bytes: 128,
         figure: Figure::SoloLatency,
@@ -99,6 +153,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "scaling",
         about: "our gateway on 2 cores and on 1, 64 connections, 128 B bodies; client and origin share the cores",
+        traffic: Traffic::Kept,
         connections: 64,
         body_bytes: 128,
         figure: Figure::Scaling,
@@ -107,6 +162,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "idle",
         about: "memory for each of 10,000 connections that were used once and are kept",
+        traffic: Traffic::Kept,
         connections: 10_000,
         body_bytes: 128,
         figure: Figure::IdleMemory(WaitingFor::NextRequest),
@@ -115,6 +171,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "unused",
         about: "memory for each of 10,000 connections that have asked for nothing yet",
+        traffic: Traffic::Kept,
         connections: 10_000,
         body_bytes: 128,
         figure: Figure::IdleMemory(WaitingFor::FirstRequest),

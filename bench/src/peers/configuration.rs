@@ -1,0 +1,163 @@
+//! What does each contender read as its configuration?
+//!
+//! Every one gets the settings its own community would give it for the same work; what they are and why is told in
+//! docs/benchmarking.md. Nothing here starts anything.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+/// Connections beside those of the clients: to the origin, and to see whether all is well.
+const CONNECTIONS_SPARE: u32 = 500;
+
+/// Where Debian keeps what makes nginx pass on bytes; built in elsewhere.
+const NGINX_STREAM_MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
+
+/// One channel by regular expression; statistics need no switch.
+pub(crate) fn engine_config(listen: SocketAddr, origin: SocketAddr, admin: SocketAddr) -> String {
+    format!(
+        r#"[listener.web]
+bind = "{listen}"
+protocol = "http"
+forwarding = {{ x_forwarded_proto = false, x_forwarded_host = false, via = false, request_id = false }}
+
+[channel.all]
+match = {{ path = "^/" }}
+upstream = "origin"
+
+[upstream.origin]
+endpoints = ["{origin}"]
+
+[admin]
+bind = "{admin}"
+"#
+    )
+}
+
+/// The kept connections must outlast the run: nginx would otherwise close each after 1,000 requests.
+pub(crate) fn nginx_config(dir: &Path, listen: SocketAddr, origin: SocketAddr, connections: u32) -> String {
+    let dir = dir.display();
+    // It closes idle connections as soon as less than a sixteenth is free.
+    let connections_max = (connections + connections / 8 + CONNECTIONS_SPARE).max(8192);
+    let port = listen.port();
+    let user = if rustix::process::geteuid().is_root() { "user root;" } else { "" };
+    format!(
+        r"{user}
+daemon off;
+worker_processes 1;
+pid {dir}/nginx-{port}.pid;
+events {{
+    worker_connections {connections_max};
+    multi_accept on;
+}}
+http {{
+    access_log off;
+    client_body_temp_path {dir}/nginx-body;
+    proxy_temp_path {dir}/nginx-proxy;
+    fastcgi_temp_path {dir}/nginx-fastcgi;
+    uwsgi_temp_path {dir}/nginx-uwsgi;
+    scgi_temp_path {dir}/nginx-scgi;
+    keepalive_requests 1000000000;
+    keepalive_timeout 300s;
+    upstream origin {{
+        server {origin};
+        keepalive 512;
+        keepalive_requests 1000000000;
+        keepalive_timeout 300s;
+    }}
+    server {{
+        listen {listen} reuseport backlog=1024;
+        location / {{
+            proxy_pass http://origin;
+            proxy_http_version 1.1;
+            proxy_set_header Connection '';
+            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+            proxy_buffer_size 16k;
+            proxy_buffers 8 64k;
+            proxy_busy_buffers_size 128k;
+            proxy_max_temp_file_size 0;
+        }}
+    }}
+}}
+"
+    )
+}
+
+/// Its `strict-limits` would ask for descriptors for as many connections again on the other side, which idle ones do
+/// not have.
+pub(crate) fn haproxy_config(listen: SocketAddr, origin: SocketAddr, connections: u32) -> String {
+    let connections_max = (connections + CONNECTIONS_SPARE).max(5000);
+    format!(
+        r"global
+    nbthread 1
+    no strict-limits
+    maxconn {connections_max}
+    tune.bufsize 16384
+defaults
+    mode http
+    timeout connect 5s
+    timeout client 300s
+    timeout server 300s
+    option forwardfor
+    http-reuse always
+frontend web
+    bind {listen} backlog 1024
+    default_backend origin
+backend origin
+    server origin {origin} pool-max-conn -1 maxconn 5000
+"
+    )
+}
+
+/// Bytes passed on: a connection to the origin for each connection of a client.
+pub(crate) fn nginx_stream_config(dir: &Path, listen: SocketAddr, origin: SocketAddr) -> String {
+    let (dir, port) = (dir.display(), listen.port());
+    let user = if rustix::process::geteuid().is_root() { "user root;" } else { "" };
+    let is_apart = Path::new(NGINX_STREAM_MODULE).exists();
+    let module = if is_apart { format!("load_module {NGINX_STREAM_MODULE};") } else { String::new() };
+    format!(
+        r"{module}
+{user}
+daemon off;
+worker_processes 1;
+pid {dir}/nginx-{port}.pid;
+events {{
+    worker_connections 8192;
+    multi_accept on;
+}}
+stream {{
+    server {{
+        listen {listen} reuseport backlog=1024;
+        proxy_pass {origin};
+        proxy_buffer_size 64k;
+        proxy_timeout 300s;
+        tcp_nodelay on;
+    }}
+}}
+"
+    )
+}
+
+/// `splice-auto` is left out: Debian's HAProxy never splices under it, and always under these.
+pub(crate) fn haproxy_tcp_config(listen: SocketAddr, origin: SocketAddr) -> String {
+    format!(
+        r"global
+    nbthread 1
+    no strict-limits
+    maxconn 5000
+    tune.bufsize 16384
+    tune.pipesize 1048576
+defaults
+    mode tcp
+    timeout connect 5s
+    timeout client 300s
+    timeout server 300s
+    option splice-request
+    option splice-response
+frontend tcp
+    bind {listen} backlog 1024
+    default_backend origin
+backend origin
+    server origin {origin} maxconn 5000
+"
+    )
+}
