@@ -75,12 +75,13 @@ fn serve(listen: &str, service: Service) -> anyhow::Result<()> {
     runtime::run(CoreConfig::new(0, DriverKind::Epoll)?, move |core| async move {
         let listener = core.adopt_listener(listener).expect("a new socket can be watched");
         while let Ok((stream, _)) = listener.accept().await {
+            let task_core = core.clone();
             core.spawn(async move {
                 stream.set_deadline(Instant::FAR_FUTURE);
                 // A client that breaks off has its reasons.
                 let _ = match service {
                     Service::Echo => echo(&stream).await,
-                    Service::Source => pour(&stream).await,
+                    Service::Source => pour(&task_core, &stream).await,
                 };
             });
         }
@@ -95,10 +96,12 @@ async fn echo(stream: &Stream) -> io::Result<()> {
     Ok(())
 }
 
-async fn pour(stream: &Stream) -> io::Result<()> {
+async fn pour(core: &Core, stream: &Stream) -> io::Result<()> {
     let piece = vec![0; PIECE_BYTES];
     loop {
         stream.send_all(&piece).await?;
+        // A relay that reads as fast as this would otherwise keep all others waiting.
+        core.yield_now().await;
     }
 }
 
@@ -193,6 +196,8 @@ async fn drain(core: &Core, load: &Load) -> io::Result<()> {
         stream.set_deadline(core.now() + TIMEOUT);
         let chunk = stream.recv().await?.ok_or(io::ErrorKind::UnexpectedEof)?;
         load.done.set(load.done.get() + chunk.len() as u64);
+        drop(chunk);
+        core.yield_now().await;
     }
     Ok(())
 }
