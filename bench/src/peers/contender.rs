@@ -111,21 +111,16 @@ impl Contender {
             fs::write(&config, text).with_context(|| format!("cannot write {}", config.display()))
         };
         let ours = |name: &str| binaries.join(name).display().to_string();
-        let relay = |program: &str, runtime: Option<&str>| {
-            let path = binaries.join(program);
+        // Built when asked for, so it may be missing.
+        let (from, to, size) = (listen.to_string(), origin.to_string(), body_bytes.to_string());
+        let relay = |program: &str, arguments: &[&str]| {
+            let path = ours(program);
             ensure!(
-                path.exists(),
+                Path::new(&path).exists(),
                 "{program} is not built: bench/runtimes and bench/peers build what they are asked for"
             );
-            let mut command = vec![path.display().to_string()];
-            command.extend(runtime.map(str::to_owned));
-            command.extend([listen.to_string(), origin.to_string()]);
-            Ok(command)
-        };
-        let minimal = |program: &str, runtime: Option<&str>| {
-            let mut command = relay(program, runtime)?;
-            command.push(body_bytes.to_string());
-            anyhow::Ok(command)
+            let arguments = arguments.iter().map(|argument| (*argument).to_owned());
+            Ok(std::iter::once(path).chain(arguments).collect())
         };
         let engine = |driver: &str| {
             let (binary, count) = (ours("engine"), cores.count().to_string());
@@ -134,7 +129,7 @@ impl Contender {
                 .into()
         };
         Ok(match self {
-            Self::Null => vec![ours("null_relay"), listen.to_string(), origin.to_string()],
+            Self::Null => relay("null_relay", &[&from, &to])?,
             Self::EngineEpoll => {
                 write(engine_config(listen, origin, free_addr()?))?;
                 engine("epoll")
@@ -157,13 +152,13 @@ impl Contender {
                 })?;
                 ["haproxy", "-db", "-f", &config_path].map(str::to_owned).into()
             }
-            Self::Pingora => relay("pingora_proxy", None)?,
-            Self::RelayEpoll => minimal("minimal_relay", Some("epoll"))?,
-            Self::RelayUring => minimal("minimal_relay", Some("uring"))?,
-            Self::MonoioUring => minimal("monoio_relay", Some("uring"))?,
-            Self::MonoioEpoll => minimal("monoio_relay", Some("epoll"))?,
-            Self::Glommio => minimal("glommio_relay", None)?,
-            Self::Tokio => minimal("minimal_relay", Some("tokio"))?,
+            Self::Pingora => relay("pingora_proxy", &[&from, &to])?,
+            Self::RelayEpoll => relay("minimal_relay", &["epoll", &from, &to, &size])?,
+            Self::RelayUring => relay("minimal_relay", &["uring", &from, &to, &size])?,
+            Self::MonoioUring => relay("monoio_relay", &["uring", &from, &to, &size])?,
+            Self::MonoioEpoll => relay("monoio_relay", &["epoll", &from, &to, &size])?,
+            Self::Glommio => relay("glommio_relay", &[&from, &to, &size])?,
+            Self::Tokio => relay("minimal_relay", &["tokio", &from, &to, &size])?,
         })
     }
 }
