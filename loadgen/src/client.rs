@@ -24,7 +24,7 @@ use crate::dial::Dialer;
 use crate::failure::Failure;
 use crate::intervals::{Slice, Tally};
 use crate::pacer::Pacer;
-use crate::response::{Answer, Fault, Heads, Progress, Reader};
+use crate::protocol::http::response::{Answer, Fault, Heads, Progress, Reader};
 use crate::schedule::Schedule;
 
 /// What every connection of a run has in common.

@@ -23,7 +23,7 @@ use runtime::net::listener::bind_per_core;
 use runtime::{Chunk, Core, CoreConfig, Stream};
 
 use crate::cli::OriginArgs;
-use crate::response::discard_chunks;
+use crate::protocol::http::response::discard_chunks;
 use crate::stall::Stall;
 use crate::threads::{allow_descriptors, place, settle_driver, stop_on_signals};
 
