@@ -1,12 +1,11 @@
-//! What does one connection do? Wait for a request's time, send it, check the answer, note how long it took.
+//! What does one connection do? Wait for a request's time, send it, await the answer, note how long it took.
 //!
 //! Never allocates per request, never lets a late answer delay another request's intended time, and never counts a
-//! request twice or not at all.
+//! request twice or not at all. What is sent and what is right as an answer is the protocol's.
 
 use std::cell::{Cell, RefCell};
-use std::fmt;
 use std::future::poll_fn;
-use std::io::{self, IoSlice};
+use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
@@ -16,7 +15,6 @@ use std::task::Poll;
 use std::time::Duration;
 
 use proto::histogram::{MergedHistogram, merged_histogram};
-use proto::http1::head::Method;
 use runtime::{Chunk, Core, Instant, Stream};
 
 use crate::counts::Counts;
@@ -24,24 +22,26 @@ use crate::dial::Dialer;
 use crate::failure::Failure;
 use crate::intervals::{Slice, Tally};
 use crate::pacer::Pacer;
-use crate::protocol::http::response::{Answer, Fault, Heads, Progress, Reader};
+use crate::protocol::{Conversation, Protocol, Speaker, Verdict};
 use crate::schedule::Schedule;
 
 /// What every connection of a run has in common.
 #[derive(Debug)]
-pub(crate) struct Exchange {
+pub(crate) struct Traffic {
     /// Where to connect.
     pub(crate) address: SocketAddr,
-    /// The request, head and body.
-    pub(crate) request: Vec<u8>,
-    /// Its method, which decides whether answers have a body.
-    pub(crate) method: Method,
-    /// The statuses that count as right.
-    pub(crate) expected: Vec<u16>,
+    /// What is said there.
+    pub(crate) protocol: Arc<Protocol>,
     /// Longest wait for a connection, and for a complete answer.
     pub(crate) timeout: Duration,
     /// Whether a connection serves more than one request.
     pub(crate) keepalive: bool,
+}
+
+/// An open connection.
+struct Connection {
+    stream: Stream,
+    conversation: Conversation,
 }
 
 /// What the connections of one thread share.
@@ -50,9 +50,9 @@ pub(crate) struct Client {
     pub(crate) counts: Arc<Counts>,
     pub(crate) dialer: Dialer,
     pub(crate) pacer: Pacer,
-    exchange: Arc<Exchange>,
+    traffic: Arc<Traffic>,
+    speaker: Speaker,
     schedule: RefCell<Schedule>,
-    heads: RefCell<Heads>,
     latency: RefCell<MergedHistogram>,
     service_time: RefCell<MergedHistogram>,
     lateness: RefCell<MergedHistogram>,
@@ -66,21 +66,16 @@ pub(crate) struct Client {
 
 impl Client {
     /// A client whose `schedule` is followed by as many connections as will be driven.
-    pub(crate) fn new(
-        core: &Core,
-        exchange: &Arc<Exchange>,
-        counts: &Arc<Counts>,
-        schedule: Schedule,
-    ) -> Self {
+    pub(crate) fn new(core: &Core, traffic: &Arc<Traffic>, counts: &Arc<Counts>, schedule: Schedule) -> Self {
         Self {
             core: core.clone(),
             counts: counts.clone(),
-            dialer: Dialer::new(exchange.address, exchange.timeout),
+            dialer: Dialer::new(traffic.address, traffic.timeout),
             pacer: Pacer::default(),
-            exchange: exchange.clone(),
+            traffic: traffic.clone(),
+            speaker: traffic.protocol.speaker(counts),
             is_open: schedule.is_open(),
             schedule: RefCell::new(schedule),
-            heads: RefCell::new(Heads::new(exchange.method)),
             latency: RefCell::new(merged_histogram()),
             service_time: RefCell::new(merged_histogram()),
             lateness: RefCell::new(merged_histogram()),
@@ -93,11 +88,11 @@ impl Client {
     }
 
     /// Sets the moment from which the schedule counts, and lets the connections begin then.
-    pub(crate) fn begin(self: &Rc<Self>, start: Instant, connections: Vec<Option<Stream>>) {
+    pub(crate) fn begin(self: &Rc<Self>, start: Instant, streams: Vec<Option<Stream>>) {
         self.start.set(start);
-        self.active.set(connections.len());
-        for connection in connections {
-            self.core.spawn(self.clone().drive(connection));
+        self.active.set(streams.len());
+        for stream in streams {
+            self.core.spawn(self.clone().drive(stream));
         }
     }
 
@@ -160,21 +155,26 @@ impl Client {
     }
 
     /// Sends one request after the other until nothing is left to send.
-    async fn drive(self: Rc<Self>, mut connection: Option<Stream>) {
+    async fn drive(self: Rc<Self>, stream: Option<Stream>) {
+        let mut connection = stream.map(|stream| self.take_over(stream));
         let mut now = self.elapsed();
         while let Some(due) = self.claim(now) {
-            let Some((stream, is_kept)) = self.ready_at(due, now, connection.take()).await else { break };
+            let Some((mut ready, is_kept)) = self.ready_at(due, now, connection.take()).await else { break };
             let sent_at = if due == now && is_kept { now } else { self.elapsed() };
             if is_kept && self.is_open {
                 let lateness = sent_at.saturating_sub(now.max(due));
                 self.counts.lateness(lateness);
                 self.lateness.borrow_mut().saturating_record(lateness);
             }
-            let outcome = self.exchange(&stream, sent_at).await;
+            let verdict = self.exchange(&mut ready, sent_at).await;
             now = self.elapsed();
-            connection = self.settle(outcome, due, sent_at, now).then_some(stream);
+            connection = self.settle(&verdict, due, sent_at, now).then_some(ready);
         }
         self.active.set(self.active.get() - 1);
+    }
+
+    fn take_over(&self, stream: Stream) -> Connection {
+        Connection { stream, conversation: self.speaker.converse() }
     }
 
     /// Nanoseconds since the start.
@@ -193,50 +193,56 @@ impl Client {
 
     /// A connection ready to send once `due` has come, and whether it was open then; `None` when there is none before
     /// the end.
-    async fn ready_at(&self, due: u64, now: u64, mut connection: Option<Stream>) -> Option<(Stream, bool)> {
+    async fn ready_at(
+        &self,
+        due: u64,
+        now: u64,
+        mut connection: Option<Connection>,
+    ) -> Option<(Connection, bool)> {
         if due > now {
             connection = self.wait(self.start.get() + Duration::from_nanos(due), connection).await?;
         }
-        if let Some(stream) = connection {
-            match poll_fn(|context| Poll::Ready(stream.poll_recv(context))).await {
-                Poll::Pending => return Some((stream, true)),
+        if let Some(connection) = connection {
+            match poll_fn(|context| Poll::Ready(connection.stream.poll_recv(context))).await {
+                Poll::Pending => return Some((connection, true)),
                 // Something came in since the last answer, most likely the end.
                 Poll::Ready(received) => self.lose_idle(received),
             }
         }
-        self.connect().await.map(|stream| (stream, false))
+        self.connect().await.map(|connection| (connection, false))
     }
 
     /// Waits until `due`. A kept connection is watched meanwhile, and opened again when the server closes it; the outer
     /// `None` says that this did not succeed before the end.
-    async fn wait(&self, due: Instant, mut connection: Option<Stream>) -> Option<Option<Stream>> {
+    async fn wait(&self, due: Instant, mut connection: Option<Connection>) -> Option<Option<Connection>> {
         let mut time = pin!(self.pacer.until(due));
-        if !self.exchange.keepalive {
+        if !self.traffic.keepalive {
             time.await;
             return Some(None);
         }
         loop {
-            let stream = match connection {
-                Some(stream) => stream,
+            let kept = match connection {
+                Some(kept) => kept,
                 None => self.connect().await?,
             };
             // An idle connection may wait for as long as the schedule says.
-            stream.set_deadline(Instant::FAR_FUTURE);
-            let interrupted = poll_fn(|context| match stream.poll_recv(context) {
+            kept.stream.set_deadline(Instant::FAR_FUTURE);
+            let interrupted = poll_fn(|context| match kept.stream.poll_recv(context) {
                 Poll::Ready(received) => Poll::Ready(Some(received)),
                 Poll::Pending => time.as_mut().poll(context).map(|()| None),
             })
             .await;
             match interrupted {
-                None => return Some(Some(stream)),
+                None => return Some(Some(kept)),
                 Some(received) => self.lose_idle(received),
             }
             connection = None;
         }
     }
 
-    async fn connect(&self) -> Option<Stream> {
-        self.dialer.connect_patiently(&self.core, &self.counts, || self.is_over.get()).await
+    async fn connect(&self) -> Option<Connection> {
+        let stream = self.dialer.connect_patiently(&self.core, &self.counts, || self.is_over.get()).await?;
+        Some(self.take_over(stream))
     }
 
     /// Counts what ended an idle connection.
@@ -251,109 +257,29 @@ impl Client {
         }
     }
 
-    /// Sends one request and reads its answer.
-    async fn exchange(&self, stream: &Stream, sent_at: u64) -> Result<Answer, Flaw> {
+    /// Sends one request and receives its answer.
+    async fn exchange(&self, Connection { stream, conversation }: &mut Connection, sent_at: u64) -> Verdict {
         self.counts.sent.add(1);
         self.in_flight.set(self.in_flight.get() + 1);
-        stream.set_deadline(self.start.get() + Duration::from_nanos(sent_at) + self.exchange.timeout);
-        self.send(stream).await?;
-        self.receive(stream).await
-    }
-
-    async fn send(&self, stream: &Stream) -> io::Result<()> {
-        let request = self.exchange.request.as_slice();
-        let sent = match stream.try_send(&[IoSlice::new(request)]) {
-            Ok(sent) => sent,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-            Err(error) => return Err(error),
-        };
-        if sent < request.len() {
-            stream.send_all(&request[sent..]).await?;
+        stream.set_deadline(self.start.get() + Duration::from_nanos(sent_at) + self.traffic.timeout);
+        match conversation.send(stream).await {
+            Ok(()) => conversation.receive(stream).await,
+            Err(error) => Verdict::broken(error),
         }
-        self.counts.bytes_sent.add(request.len() as u64);
-        Ok(())
-    }
-
-    async fn receive(&self, stream: &Stream) -> Result<Answer, Flaw> {
-        let mut reader = Reader::new();
-        while let Some(mut chunk) = stream.recv().await? {
-            let mut received = chunk.len();
-            loop {
-                self.counts.bytes_received.add(received as u64);
-                match reader.feed(&chunk, &mut self.heads.borrow_mut())? {
-                    Progress::Whole { consumed, answer } if consumed == chunk.len() => return Ok(answer),
-                    Progress::Whole { .. } => return Err(Fault::SURPLUS.into()),
-                    Progress::More { consumed } => chunk.consume(consumed),
-                }
-                if chunk.is_empty() {
-                    break;
-                }
-                // A head or a chunk's size line came in parts.
-                let begun = chunk.to_vec();
-                drop(chunk);
-                let Some(whole) = stream.recv_behind(&begun).await? else { return Ok(reader.end()?) };
-                chunk = whole;
-                received = chunk.len() - begun.len();
-            }
-        }
-        Ok(reader.end()?)
     }
 
     /// Counts what became of a request, and says whether its connection can serve another.
-    fn settle(&self, outcome: Result<Answer, Flaw>, due: u64, sent_at: u64, now: u64) -> bool {
+    fn settle(&self, verdict: &Verdict, due: u64, sent_at: u64, now: u64) -> bool {
         self.in_flight.set(self.in_flight.get() - 1);
-        let answer = match outcome {
-            Ok(answer) => answer,
-            Err(flaw) => {
-                self.counts.fail(flaw.kind(), || flaw.to_string());
-                return false;
+        match &verdict.flaw {
+            None => {
+                self.counts.completed.add(1);
+                self.counts.pulse.record(now - due);
+                self.latency.borrow_mut().saturating_record(now - due);
+                self.service_time.borrow_mut().saturating_record(now - sent_at);
             }
-        };
-        self.counts.status(answer.status);
-        if self.exchange.expected.contains(&answer.status) {
-            self.counts.completed.add(1);
-            self.counts.pulse.record(now - due);
-            self.latency.borrow_mut().saturating_record(now - due);
-            self.service_time.borrow_mut().saturating_record(now - sent_at);
-        } else {
-            self.counts.fail(Failure::WrongStatus, || format!("status {}", answer.status));
+            Some(flaw) => self.counts.fail(flaw.kind(), || flaw.to_string()),
         }
-        answer.persists && self.exchange.keepalive
-    }
-}
-
-/// Why an exchange failed.
-enum Flaw {
-    Io(io::Error),
-    Response(Fault),
-}
-
-impl Flaw {
-    fn kind(&self) -> Failure {
-        match self {
-            Self::Io(error) => Failure::of_exchange(error),
-            Self::Response(fault) => fault.kind,
-        }
-    }
-}
-
-impl fmt::Display for Flaw {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Io(error) => error.fmt(formatter),
-            Self::Response(fault) => formatter.write_str(fault.text),
-        }
-    }
-}
-
-impl From<io::Error> for Flaw {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
-    }
-}
-
-impl From<Fault> for Flaw {
-    fn from(fault: Fault) -> Self {
-        Self::Response(fault)
+        verdict.persists && self.traffic.keepalive
     }
 }

@@ -18,13 +18,15 @@ use runtime::cores::CoreId;
 use runtime::{CoreConfig, DriverKind};
 
 use crate::cli::{ArrivalArg, LoadArgs};
-use crate::client::Exchange;
+use crate::client::Traffic;
 use crate::counts::Counts;
 use crate::find_max::{self, FindMax, Goal, RATE_LOWEST_DEFAULT, TRY_DURATION_DEFAULT};
 use crate::hlog::IntervalLog;
 use crate::html_report;
 use crate::intervals::Intervals;
 use crate::progress::ProgressLine;
+use crate::protocol::Protocol;
+use crate::protocol::http::Http;
 use crate::rate_plan::RatePlan;
 use crate::report::{Asked, Summary, ThreadResult};
 use crate::schedule::{Arrival, Pattern};
@@ -45,14 +47,14 @@ const NANOSECONDS_PER_MILLISECOND: f64 = 1e6;
 /// The run could not be started, or a report not be written.
 pub(crate) fn run(args: &LoadArgs) -> Result<ExitCode> {
     let target = args.url.as_ref().ok_or_else(|| anyhow!("no URL given"))?;
-    let exchange = Arc::new(prepare(args, target)?);
+    let traffic = Arc::new(prepare(args, target)?);
     let mut reports = Reports::open(args)?;
     allow_descriptors(args.connections.into())?;
     let stop = stop_on_signals()?;
     let hlog = reports.hlog.take();
     let (summary, latency) = match &args.find_max {
-        Some(goal) => search(args, goal, target, &exchange, &stop)?,
-        None => execute(args, target, &exchange, &pattern(args), &stop, hlog)?,
+        Some(goal) => search(args, goal, target, &traffic, &stop)?,
+        None => execute(args, target, &traffic, &pattern(args), &stop, hlog)?,
     };
     print!("{summary}");
     reports.write(&summary, &latency)?;
@@ -65,7 +67,7 @@ fn search(
     args: &LoadArgs,
     goal: &Goal,
     target: &Target,
-    exchange: &Arc<Exchange>,
+    traffic: &Arc<Traffic>,
     stop: &Arc<AtomicBool>,
 ) -> Result<(Summary, MergedHistogram)> {
     let lowest = match &args.rate {
@@ -82,7 +84,7 @@ fn search(
         };
         let duration = Some(args.duration.unwrap_or(TRY_DURATION_DEFAULT));
         let pattern = Pattern { arrival, duration, ..pattern(args) };
-        let measured = execute(args, target, exchange, &pattern, stop, None)?;
+        let measured = execute(args, target, traffic, &pattern, stop, None)?;
         // A run that was interrupted says nothing about its rate.
         Ok((!stop.load(Ordering::Relaxed)).then_some(measured))
     })
@@ -92,7 +94,7 @@ fn search(
 fn execute(
     args: &LoadArgs,
     target: &Target,
-    exchange: &Arc<Exchange>,
+    traffic: &Arc<Traffic>,
     pattern: &Pattern,
     stop: &Arc<AtomicBool>,
     hlog: Option<File>,
@@ -110,7 +112,7 @@ fn execute(
         pattern: pattern.clone(),
         grace: args.grace,
         spin: args.spin,
-        exchange: exchange.clone(),
+        traffic: traffic.clone(),
         counts: counts[index].clone(),
         stage: stage.clone(),
         slices: intervals.sender(),
@@ -124,7 +126,7 @@ fn execute(
     Ok((summary, latency))
 }
 
-fn prepare(args: &LoadArgs, target: &Target) -> Result<Exchange> {
+fn prepare(args: &LoadArgs, target: &Target) -> Result<Traffic> {
     let body = match (&args.body, &args.body_file) {
         (Some(text), _) => Some(text.clone().into_bytes()),
         (None, Some(path)) => {
@@ -132,11 +134,15 @@ fn prepare(args: &LoadArgs, target: &Target) -> Result<Exchange> {
         }
         (None, None) => None,
     };
-    Ok(Exchange {
-        address: target.resolve().map_err(|refusal| anyhow!(refusal))?,
-        request: build_request(target, &args.method, &args.headers, body.as_deref(), !args.no_keepalive),
+    let request = build_request(target, &args.method, &args.headers, body.as_deref(), !args.no_keepalive);
+    let http = Http {
+        request: request.into(),
         method: args.method.kind(),
-        expected: args.expect_status.clone(),
+        expected: args.expect_status.as_slice().into(),
+    };
+    Ok(Traffic {
+        address: target.resolve().map_err(|refusal| anyhow!(refusal))?,
+        protocol: Arc::new(Protocol::Http(http)),
         timeout: args.timeout,
         keepalive: !args.no_keepalive,
     })

@@ -14,7 +14,7 @@ use anyhow::{Result, anyhow};
 use runtime::{Core, CoreConfig, Instant, Stream};
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::client::{Client, Exchange};
+use crate::client::{Client, Traffic};
 use crate::counts::Counts;
 use crate::intervals::Slice;
 use crate::report::ThreadResult;
@@ -74,7 +74,7 @@ pub(crate) struct Share {
     pub(crate) grace: Duration,
     /// Never sleep.
     pub(crate) spin: bool,
-    pub(crate) exchange: Arc<Exchange>,
+    pub(crate) traffic: Arc<Traffic>,
     pub(crate) counts: Arc<Counts>,
     pub(crate) stage: Arc<Stage>,
     /// Where to hand over what each second brought.
@@ -98,7 +98,7 @@ impl Share {
 
     async fn measure(&self, core: &Core) -> ThreadResult {
         let schedule = self.pattern.share(self.index, self.stage.threads);
-        let client = Rc::new(Client::new(core, &self.exchange, &self.counts, schedule));
+        let client = Rc::new(Client::new(core, &self.traffic, &self.counts, schedule));
         let connections = self.open(&client).await;
         self.stage.report_ready(core.now());
         let start = self.await_start(core).await;
@@ -146,7 +146,7 @@ impl Share {
 
     /// Opens all connections, as far as the server takes them. One that fails is tried again once the run has begun.
     async fn open(&self, client: &Rc<Client>) -> Vec<Option<Stream>> {
-        if !self.exchange.keepalive {
+        if !self.traffic.keepalive {
             return (0..self.connections).map(|_| None).collect();
         }
         let opened = Rc::new(RefCell::new(Vec::with_capacity(self.connections)));
