@@ -12,6 +12,8 @@ use runtime::DriverChoice;
 use runtime::cores::{CORES_MAX, CoreCount};
 
 use crate::find_max::Goal;
+use crate::protocol::http::expected::Sha256Sum;
+use crate::protocol::http::template;
 use crate::rate_plan::RatePlan;
 use crate::stall::Stall;
 use crate::target::{Field, Method, Target};
@@ -73,15 +75,24 @@ pub(crate) struct LoadArgs {
     /// Request method
     #[arg(short = 'm', long, default_value = "GET")]
     pub(crate) method: Method,
-    /// A request field; may be repeated
+    /// A request field; may be repeated. Values, --body and the URL's path may hold placeholders: {{seq}} and
+    /// {{connection}} (numbers that no other request or connection of the run has), {{random N..M}}, {{uuid}}
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
     pub(crate) headers: Vec<Field>,
     /// Request body
-    #[arg(long, value_name = "TEXT", conflicts_with = "body_file")]
+    #[arg(long, value_name = "TEXT", value_parser = parse_template, conflicts_with = "body_file")]
     pub(crate) body: Option<String>,
-    /// File that holds the request body
+    /// File that holds the request body, sent as it is
     #[arg(long, value_name = "FILE")]
     pub(crate) body_file: Option<PathBuf>,
+    /// File of requests, one JSON object a line, chosen by weight; what a line leaves out is as on the command line.
+    /// Keys: name, weight, method, path, headers, body, body_file, body_base64, expect_status, expect_header,
+    /// expect_body_sha256, expect_body_file
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["method", "body", "body_file"])]
+    pub(crate) requests_file: Option<PathBuf>,
+    /// Send the requests of the file one after the other, again and again, whatever their weights
+    #[arg(long, requires = "requests_file")]
+    pub(crate) in_order: bool,
     /// Longest wait for a connection or for a complete response
     #[arg(long, default_value = "30s", value_name = "TIME", value_parser = parse_positive_duration)]
     pub(crate) timeout: Duration,
@@ -91,9 +102,32 @@ pub(crate) struct LoadArgs {
     /// Statuses that count as right, separated by commas
     #[arg(long, default_value = "200", value_name = "STATUS", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(200..=599))]
     pub(crate) expect_status: Vec<u16>,
-    /// Open a new connection for every request
-    #[arg(long)]
+    /// A field that every right answer has, exactly so; may be repeated
+    #[arg(long = "expect-header", value_name = "NAME: VALUE", value_parser = Field::of_answer)]
+    pub(crate) expect_headers: Vec<Field>,
+    /// SHA-256 of the body that every right answer has
+    #[arg(long, value_name = "HEX", conflicts_with = "expect_body_file")]
+    pub(crate) expect_body_sha256: Option<Sha256Sum>,
+    /// File that holds the body that every right answer has
+    #[arg(long, value_name = "FILE")]
+    pub(crate) expect_body_file: Option<PathBuf>,
+    /// Give each request an id in X-Loadgen-Id that its answer must repeat, and ask the origin in the end how often
+    /// it was sent each; any that was sent twice fails the run. For `loadgen origin --ids`, also behind a gateway
+    #[arg(long, conflicts_with = "find_max")]
+    pub(crate) ids: bool,
+    /// Where to ask, when it is not by the URL's host and port; may be repeated for several origins
+    #[arg(long = "ids-at", value_name = "URL", requires = "ids")]
+    pub(crate) ids_at: Vec<Target>,
+    /// Open a new connection for every request, and tell the server so
+    #[arg(long, conflicts_with_all = ["requests_per_connection", "pipeline"])]
     pub(crate) no_keepalive: bool,
+    /// Close each connection after so many answers, and open a new one
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) requests_per_connection: Option<u64>,
+    /// Send up to N requests that are due over one connection at once; the next when all of them are answered. Each
+    /// has a time and an account of its own. A batch ends early at 32 KiB
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) pipeline: u16,
     /// Write the latency distribution (.hgrm text)
     #[arg(long, value_name = "FILE")]
     pub(crate) hdr: Option<PathBuf>,
@@ -117,6 +151,11 @@ pub(crate) struct LoadArgs {
     pub(crate) driver: DriverChoice,
 }
 
+/// A text whose placeholders are all known.
+fn parse_template(text: &str) -> Result<String, String> {
+    template::parse(text).map(|_| text.to_owned())
+}
+
 /// More would exceed the ports of one source address.
 const CONNECTIONS_MAX: i64 = 60_000;
 
@@ -134,6 +173,10 @@ pub(crate) struct OriginArgs {
     /// Answer nothing in the last TIME of every EVERY since the start, such as 1s,200ms
     #[arg(long, value_name = "EVERY,TIME")]
     pub(crate) stall: Option<Stall>,
+    /// Repeat each request's X-Loadgen-Id in its answer and count how often each came, for `loadgen --ids`; answers
+    /// `GET /loadgen-ids?run=RUN` itself. The ids of 64 runs, up to 268,435,456 each and 256 MiB a thread, are kept
+    #[arg(long)]
+    pub(crate) ids: bool,
     /// Threads, or auto: one for each usable CPU
     #[arg(short = 't', long, default_value = "1", value_name = "N|auto")]
     pub(crate) threads: CoreCount,
@@ -298,6 +341,17 @@ mod tests {
             ("loadgen http://h/ -H nonsense", "Name: value"),
             ("loadgen http://h/ --body x --body-file y", "--body-file"),
             ("loadgen http://h/ --expect-status 99", "--expect-status"),
+            ("loadgen http://h/ --expect-header x", "Name: value"),
+            ("loadgen http://h/ --expect-body-sha256 abc", "64 hexadecimal digits"),
+            ("loadgen http://h/ --body {{sq}}", "known are {{seq}}"),
+            ("loadgen http://h/{{sq}}", "known are {{seq}}"),
+            ("loadgen http://h/ --requests-file f -m POST", "--method"),
+            ("loadgen http://h/ --in-order", "--requests-file"),
+            ("loadgen http://h/ --pipeline 0", "1..=256"),
+            ("loadgen http://h/ --pipeline 2 --no-keepalive", "--no-keepalive"),
+            ("loadgen http://h/ --requests-per-connection 0", "--requests-per-connection"),
+            ("loadgen http://h/ --ids-at http://o/", "--ids"),
+            ("loadgen http://h/ --ids --find-max p99=5ms", "--find-max"),
             ("loadgen http://h/ origin", "origin"),
             ("loadgen origin http://h/", "http://h/"),
             ("loadgen scale", "--cores"),

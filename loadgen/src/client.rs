@@ -21,9 +21,15 @@ use crate::counts::Counts;
 use crate::dial::Dialer;
 use crate::failure::Failure;
 use crate::intervals::{Slice, Tally};
+use crate::named::{NamedHistogram, named_histogram};
 use crate::pacer::Pacer;
-use crate::protocol::{Conversation, Protocol, Speaker, Verdict};
+use crate::protocol::http::ids::RunId;
+use crate::protocol::{Conversation, Flaw, Protocol, Seat, Speaker, Ticket, Verdict};
 use crate::schedule::Schedule;
+
+/// No further request joins a batch of so many bytes. They fit into the sockets' buffers (Linux gives at least 16 KiB
+/// to the sender and 64 KiB to the receiver), so a server that answers before it reads on is not waited for in vain.
+const BATCH_BYTES_MAX: usize = 32 * 1_024;
 
 /// What every connection of a run has in common.
 #[derive(Debug)]
@@ -31,17 +37,34 @@ pub(crate) struct Traffic {
     /// Where to connect.
     pub(crate) address: SocketAddr,
     /// What is said there.
-    pub(crate) protocol: Arc<Protocol>,
+    pub(crate) protocol: Protocol,
+    /// Of the requests, where they have some: each has an account of its own.
+    pub(crate) names: Vec<String>,
+    /// The run whose ids the requests carry.
+    pub(crate) run: Option<RunId>,
     /// Longest wait for a connection, and for a complete answer.
     pub(crate) timeout: Duration,
     /// Whether a connection serves more than one request.
     pub(crate) keepalive: bool,
+    /// Answers after which a connection is closed by us.
+    pub(crate) answers_max: u64,
+    /// Most requests sent together.
+    pub(crate) pipeline: usize,
 }
 
 /// An open connection.
 struct Connection {
     stream: Stream,
     conversation: Conversation,
+    answers_left: u64,
+}
+
+/// A request that was sent, or is about to be.
+#[derive(Clone, Copy)]
+struct Pending {
+    /// When it was meant to be sent, in nanoseconds since the start.
+    due: u64,
+    ticket: Ticket,
 }
 
 /// What the connections of one thread share.
@@ -56,6 +79,8 @@ pub(crate) struct Client {
     latency: RefCell<MergedHistogram>,
     service_time: RefCell<MergedHistogram>,
     lateness: RefCell<MergedHistogram>,
+    /// Latencies by named account.
+    named: RefCell<Vec<NamedHistogram>>,
     is_open: bool,
     start: Cell<Instant>,
     is_over: Cell<bool>,
@@ -66,19 +91,26 @@ pub(crate) struct Client {
 
 impl Client {
     /// A client whose `schedule` is followed by as many connections as will be driven.
-    pub(crate) fn new(core: &Core, traffic: &Arc<Traffic>, counts: &Arc<Counts>, schedule: Schedule) -> Self {
+    pub(crate) fn new(
+        core: &Core,
+        traffic: &Arc<Traffic>,
+        seat: Seat,
+        counts: &Arc<Counts>,
+        schedule: Schedule,
+    ) -> Self {
         Self {
             core: core.clone(),
             counts: counts.clone(),
             dialer: Dialer::new(traffic.address, traffic.timeout),
             pacer: Pacer::default(),
             traffic: traffic.clone(),
-            speaker: traffic.protocol.speaker(counts),
+            speaker: traffic.protocol.speaker(seat, counts),
             is_open: schedule.is_open(),
             schedule: RefCell::new(schedule),
             latency: RefCell::new(merged_histogram()),
             service_time: RefCell::new(merged_histogram()),
             lateness: RefCell::new(merged_histogram()),
+            named: RefCell::new(counts.accounts.iter().map(|_| named_histogram()).collect()),
             start: Cell::new(core.now()),
             is_over: Cell::new(false),
             in_flight: Cell::new(0),
@@ -154,27 +186,51 @@ impl Client {
         self.lateness.replace(merged_histogram())
     }
 
-    /// Sends one request after the other until nothing is left to send.
+    /// Hands out the latencies by named account.
+    pub(crate) fn take_named(&self) -> Vec<NamedHistogram> {
+        self.named.take()
+    }
+
+    /// Sends one request, or one batch of them, after the other until nothing is left to send.
     async fn drive(self: Rc<Self>, stream: Option<Stream>) {
         let mut connection = stream.map(|stream| self.take_over(stream));
+        let mut batch = Vec::with_capacity(self.traffic.pipeline);
         let mut now = self.elapsed();
         while let Some(due) = self.claim(now) {
             let Some((mut ready, is_kept)) = self.ready_at(due, now, connection.take()).await else { break };
             let sent_at = if due == now && is_kept { now } else { self.elapsed() };
+            self.prepare(&mut ready, due, sent_at, &mut batch);
             if is_kept && self.is_open {
-                let lateness = sent_at.saturating_sub(now.max(due));
-                self.counts.lateness(lateness);
-                self.lateness.borrow_mut().saturating_record(lateness);
+                for Pending { due, .. } in &batch {
+                    let lateness = sent_at.saturating_sub(now.max(*due));
+                    self.counts.lateness(lateness);
+                    self.lateness.borrow_mut().saturating_record(lateness);
+                }
             }
-            let verdict = self.exchange(&mut ready, sent_at).await;
-            now = self.elapsed();
-            connection = self.settle(&verdict, due, sent_at, now).then_some(ready);
+            connection = self.exchange(&mut ready, &batch, sent_at, &mut now).await.then_some(ready);
         }
         self.active.set(self.active.get() - 1);
     }
 
+    /// Prepares the request that was `due`, and what else is due by `now` as far as it is sent together.
+    fn prepare(
+        &self,
+        Connection { conversation, answers_left, .. }: &mut Connection,
+        due: u64,
+        now: u64,
+        batch: &mut Vec<Pending>,
+    ) {
+        batch.clear();
+        batch.push(Pending { due, ticket: conversation.prepare() });
+        let most = self.traffic.pipeline.min(usize::try_from(*answers_left).unwrap_or(usize::MAX));
+        while batch.len() < most && conversation.bytes_prepared() < BATCH_BYTES_MAX && !self.is_over.get() {
+            let Some(due) = self.schedule.borrow_mut().next_if_due(now) else { break };
+            batch.push(Pending { due, ticket: conversation.prepare() });
+        }
+    }
+
     fn take_over(&self, stream: Stream) -> Connection {
-        Connection { stream, conversation: self.speaker.converse() }
+        Connection { stream, conversation: self.speaker.converse(), answers_left: self.traffic.answers_max }
     }
 
     /// Nanoseconds since the start.
@@ -257,20 +313,56 @@ impl Client {
         }
     }
 
-    /// Sends one request and receives its answer.
-    async fn exchange(&self, Connection { stream, conversation }: &mut Connection, sent_at: u64) -> Verdict {
-        self.counts.sent.add(1);
-        self.in_flight.set(self.in_flight.get() + 1);
-        stream.set_deadline(self.start.get() + Duration::from_nanos(sent_at) + self.traffic.timeout);
-        match conversation.send(stream).await {
-            Ok(()) => conversation.receive(stream).await,
-            Err(error) => Verdict::broken(error),
+    /// Sends the requests of `batch` together and receives their answers, each with an account of its own. Says whether
+    /// the connection can serve another; `now` becomes the time of the last answer.
+    async fn exchange(
+        &self,
+        Connection { stream, conversation, answers_left }: &mut Connection,
+        batch: &[Pending],
+        sent_at: u64,
+        now: &mut u64,
+    ) -> bool {
+        self.counts.sent.add(batch.len() as u64);
+        self.in_flight.set(self.in_flight.get() + batch.len() as u64);
+        if !self.counts.accounts.is_empty() {
+            for pending in batch {
+                self.counts.accounts[usize::from(pending.ticket.account)].sent.add(1);
+            }
         }
+        stream.set_deadline(self.start.get() + Duration::from_nanos(sent_at) + self.traffic.timeout);
+        let mut sent = conversation.send(stream).await;
+        let mut persists = true;
+        for pending in batch {
+            let verdict = match std::mem::replace(&mut sent, Ok(())) {
+                _ if !persists => Verdict::broken(Flaw::CutOff),
+                Ok(()) => conversation.receive(stream, pending.ticket).await,
+                Err(error) => Verdict::broken(error),
+            };
+            *now = self.elapsed();
+            self.settle(&verdict, *pending, sent_at, *now);
+            persists &= verdict.persists;
+        }
+        *answers_left = answers_left.saturating_sub(batch.len() as u64);
+        if persists && *answers_left == 0 {
+            self.counts.retired.add(1);
+        }
+        persists && self.traffic.keepalive && *answers_left > 0
     }
 
-    /// Counts what became of a request, and says whether its connection can serve another.
-    fn settle(&self, verdict: &Verdict, due: u64, sent_at: u64, now: u64) -> bool {
+    /// Counts what became of a request.
+    fn settle(&self, verdict: &Verdict, Pending { due, ticket }: Pending, sent_at: u64, now: u64) {
         self.in_flight.set(self.in_flight.get() - 1);
+        if let Some(account) = self.counts.accounts.get(usize::from(ticket.account)) {
+            match &verdict.flaw {
+                None => {
+                    account.completed.add(1);
+                    if let Some(latency) = self.named.borrow_mut().get_mut(usize::from(ticket.account)) {
+                        latency.saturating_record(now - due);
+                    }
+                }
+                Some(_) => account.failed.add(1),
+            }
+        }
         match &verdict.flaw {
             None => {
                 self.counts.completed.add(1);
@@ -280,6 +372,5 @@ impl Client {
             }
             Some(flaw) => self.counts.fail(flaw.kind(), || flaw.to_string()),
         }
-        verdict.persists && self.traffic.keepalive
     }
 }

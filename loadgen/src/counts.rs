@@ -25,6 +25,8 @@ pub(crate) struct Counts {
     pub(crate) connects: Counter,
     /// Connections found closed by the server between two requests, and opened again.
     pub(crate) reconnects: Counter,
+    /// Connections closed by us after as many answers as were asked of each.
+    pub(crate) retired: Counter,
     /// Request bytes handed to the kernel.
     pub(crate) bytes_sent: Counter,
     /// Response bytes received, heads and framing included.
@@ -35,9 +37,19 @@ pub(crate) struct Counts {
     pub(crate) late_max: Counter,
     /// Latencies at coarse resolution, for the progress line.
     pub(crate) pulse: Pulse,
+    /// One for each name in a file of requests.
+    pub(crate) accounts: Box<[Account]>,
     failures: [Counter; KINDS],
     details: [OnceLock<String>; KINDS],
     statuses: Box<[Counter]>,
+}
+
+/// What became of the requests of one name.
+#[derive(Debug, Default)]
+pub(crate) struct Account {
+    pub(crate) sent: Counter,
+    pub(crate) completed: Counter,
+    pub(crate) failed: Counter,
 }
 
 /// From here on the generator's own delay is worth a warning: a tick of the runtime's timers.
@@ -51,11 +63,13 @@ impl Default for Counts {
             unsent: Counter::default(),
             connects: Counter::default(),
             reconnects: Counter::default(),
+            retired: Counter::default(),
             bytes_sent: Counter::default(),
             bytes_received: Counter::default(),
             late_sends: Counter::default(),
             late_max: Counter::default(),
             pulse: Pulse::default(),
+            accounts: Box::default(),
             failures: Default::default(),
             details: Default::default(),
             statuses: (STATUS_MIN..=STATUS_MAX).map(|_| Counter::default()).collect(),
@@ -64,6 +78,11 @@ impl Default for Counts {
 }
 
 impl Counts {
+    /// With so many named accounts.
+    pub(crate) fn with_accounts(accounts: usize) -> Self {
+        Self { accounts: (0..accounts).map(|_| Account::default()).collect(), ..Self::default() }
+    }
+
     /// Counts one failure. `detail` is asked only for the first of its kind.
     pub(crate) fn fail(&self, kind: Failure, detail: impl FnOnce() -> String) {
         self.failures[kind as usize].add(1);

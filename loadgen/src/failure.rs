@@ -25,15 +25,23 @@ pub(crate) enum Failure {
     Surplus,
     /// A whole answer with a status that was not expected.
     WrongStatus,
+    /// A whole answer with the right status that lacks an expected field.
+    WrongHeader,
+    /// A whole answer with the right status and another body than expected.
+    WrongBody,
+    /// A whole answer that does not carry the id of its request.
+    WrongId,
     /// No complete answer before the time-out.
     Timeout,
+    /// Sent together with an earlier request after which its connection was of no use any more.
+    CutOff,
     /// Bytes came over an idle connection. No request was lost by it.
     Unsolicited,
 }
 
 impl Failure {
     /// All kinds, in the order in which they are reported.
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::Connect,
         Self::ConnectTimeout,
         Self::Reset,
@@ -43,7 +51,11 @@ impl Failure {
         Self::BadFraming,
         Self::Surplus,
         Self::WrongStatus,
+        Self::WrongHeader,
+        Self::WrongBody,
+        Self::WrongId,
         Self::Timeout,
+        Self::CutOff,
         Self::Unsolicited,
     ];
 
@@ -59,7 +71,11 @@ impl Failure {
             Self::BadFraming => "bad_framing",
             Self::Surplus => "surplus",
             Self::WrongStatus => "wrong_status",
+            Self::WrongHeader => "wrong_header",
+            Self::WrongBody => "wrong_body",
+            Self::WrongId => "wrong_id",
             Self::Timeout => "timeout",
+            Self::CutOff => "cut_off",
             Self::Unsolicited => "unsolicited",
         }
     }

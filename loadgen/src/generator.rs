@@ -40,6 +40,8 @@ pub(crate) struct Generator {
     pub(crate) connects: u64,
     /// Connections the server had closed between two requests.
     pub(crate) reconnects: u64,
+    /// Connections closed by loadgen after --requests-per-connection answers.
+    pub(crate) retired: u64,
     /// `late_sends` over the requests sent.
     #[serde(skip)]
     late_share: f64,
@@ -75,6 +77,7 @@ impl Generator {
             send_lateness_ns: is_open.then(|| Distribution::of(&lateness)),
             connects: sum(|counts| &counts.connects),
             reconnects: sum(|counts| &counts.reconnects),
+            retired: sum(|counts| &counts.retired),
             late_share: ratio(late_sends as f64, sum(|counts| &counts.sent) as f64),
             spins,
         }
@@ -165,6 +168,7 @@ mod tests {
             latency: merged_histogram(),
             service_time: merged_histogram(),
             lateness,
+            named: Vec::new(),
             sending,
             cpu: sending.mul_f64(busy),
             cpu_waiting: sending.mul_f64(waiting),

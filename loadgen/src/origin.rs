@@ -1,6 +1,9 @@
 //! What is there to put load on when no server is at hand? An HTTP/1.1 origin that says the same to everybody.
 //!
-//! Never looks at a target or a body, and never does more for a request than parse it and send what was prepared.
+//! Never looks at a body, nor at a target unless it counts ids, and never does more for a request than parse it and send
+//! what was prepared.
+
+mod ids;
 
 use std::io;
 use std::net::TcpListener;
@@ -23,6 +26,8 @@ use runtime::net::listener::bind_per_core;
 use runtime::{Chunk, Core, CoreConfig, Stream};
 
 use crate::cli::OriginArgs;
+use crate::origin::ids::Ids;
+use crate::protocol::http::ids::{ID_FIELD, REPORT_PATH, parse_id};
 use crate::protocol::http::response::discard_chunks;
 use crate::stall::Stall;
 use crate::threads::{allow_descriptors, place, settle_driver, stop_on_signals};
@@ -61,6 +66,7 @@ pub(crate) fn run(args: &OriginArgs) -> Result<ExitCode> {
         delay: args.delay,
         stall: args.stall,
         start: Instant::now(),
+        ids: args.ids.then(|| Ids::new(placement.len())),
     });
     let stop = stop_on_signals()?;
     let mut threads = Vec::with_capacity(placement.len());
@@ -69,7 +75,10 @@ pub(crate) fn run(args: &OriginArgs) -> Result<ExitCode> {
         let (service, stop) = (service.clone(), stop.clone());
         let thread = thread::Builder::new().name(format!("origin-{index}"));
         threads.push(thread.spawn(move || {
-            runtime::run(config, move |core| async move { serve(&core, listener, service, &stop).await })
+            runtime::run(
+                config,
+                move |core| async move { serve(&core, index, listener, service, &stop).await },
+            )
         })?);
     }
     println!("origin listening on http://{address}");
@@ -79,14 +88,14 @@ pub(crate) fn run(args: &OriginArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn serve(core: &Core, listener: TcpListener, service: Arc<Service>, stop: &AtomicBool) {
-    core.spawn(accept(core.clone(), listener, service));
+async fn serve(core: &Core, thread: usize, listener: TcpListener, service: Arc<Service>, stop: &AtomicBool) {
+    core.spawn(accept(core.clone(), thread, listener, service));
     while !stop.load(Ordering::Relaxed) {
         core.sleep(GLANCE).await;
     }
 }
 
-async fn accept(core: Core, listener: TcpListener, service: Arc<Service>) {
+async fn accept(core: Core, thread: usize, listener: TcpListener, service: Arc<Service>) {
     let listener = match core.adopt_listener(listener) {
         Ok(listener) => listener,
         Err(error) => {
@@ -96,7 +105,7 @@ async fn accept(core: Core, listener: TcpListener, service: Arc<Service>) {
     };
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => core.spawn(Connection::serve(core.clone(), stream, service.clone())),
+            Ok((stream, _)) => core.spawn(Connection::serve(core.clone(), thread, stream, service.clone())),
             Err(_) => core.sleep(PAUSE).await,
         }
     }
@@ -109,6 +118,7 @@ struct Service {
     stall: Option<Stall>,
     /// From which the stalls are counted, the same for all threads.
     start: Instant,
+    ids: Option<Ids>,
 }
 
 impl Service {
@@ -116,6 +126,18 @@ impl Service {
     fn wait(&self) -> Duration {
         self.stall.map_or(Duration::ZERO, |stall| stall.wait(self.start.elapsed()))
     }
+}
+
+/// How every answer begins.
+const STATUS_LINE: &str = "HTTP/1.1 200 OK\r\n";
+
+/// What an answer has that others have not.
+enum Own {
+    Nothing,
+    /// A field line: the id of the request.
+    Id(Vec<u8>),
+    /// Another body: how often each id of a run came.
+    Report(String),
 }
 
 /// The one response, in the three forms its connection can ask for.
@@ -130,10 +152,8 @@ struct Response {
 impl Response {
     fn new(body_bytes: usize) -> Self {
         let head = |option: &str| {
-            format!(
-                "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n{option}Content-Length: {body_bytes}\r\n\r\n"
-            )
-            .into_bytes()
+            format!("{STATUS_LINE}Content-Type: text/plain\r\n{option}Content-Length: {body_bytes}\r\n\r\n")
+                .into_bytes()
         };
         let mut plain = head("");
         let plain_head_bytes = plain.len();
@@ -162,13 +182,14 @@ impl Response {
 /// One client's connection.
 struct Connection {
     core: Core,
+    thread: usize,
     stream: Stream,
     service: Arc<Service>,
 }
 
 impl Connection {
-    async fn serve(core: Core, stream: Stream, service: Arc<Service>) {
-        let connection = Self { core, stream, service };
+    async fn serve(core: Core, thread: usize, stream: Stream, service: Arc<Service>) {
+        let connection = Self { core, thread, stream, service };
         // A client that breaks off is its own affair.
         let _ = connection.answer_all().await;
     }
@@ -178,6 +199,7 @@ impl Connection {
         let mut rest: Option<Chunk> = None;
         loop {
             let Some(mut chunk) = self.read_head(rest.take(), &mut head).await? else { return Ok(()) };
+            let own = self.service.ids.as_ref().map_or(Own::Nothing, |ids| self.note_id(ids, &chunk, &head));
             chunk.consume(head.head_bytes as usize);
             let is_whole = chunk.len() as u64 >= body_bytes_min(head.framing);
             if head.expect_continue && !is_whole {
@@ -193,11 +215,43 @@ impl Connection {
             }
             let persistence = decide_downstream(&head, Delivery::Length(0));
             let option = connection_option(head.version, persistence);
-            self.send(self.service.response.parts(option, head.method)).await?;
+            let parts = self.service.response.parts(option, head.method);
+            match own {
+                Own::Nothing => self.send(parts).await?,
+                Own::Id(line) => {
+                    // The answer's first line, the id, and the rest as it was prepared.
+                    let (status_line, rest) = parts[0].split_at(STATUS_LINE.len());
+                    self.send([&[status_line, &line, rest].concat(), parts[1]]).await?;
+                }
+                Own::Report(body) => {
+                    let head = format!(
+                        "{STATUS_LINE}Content-Type: application/json\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+                        body.len()
+                    );
+                    self.send([head.as_bytes(), body.as_bytes()]).await?;
+                    return self.stream.shutdown_write();
+                }
+            }
             if persistence == Persistence::Close {
                 return self.stream.shutdown_write();
             }
         }
+    }
+
+    /// Counts the id of a request, or finds that it asks how often each came.
+    fn note_id(&self, ids: &Ids, bytes: &[u8], head: &RequestHead) -> Own {
+        let run = head.path_and_query.of(bytes).strip_prefix(REPORT_PATH.as_bytes());
+        if let Some(run) = run.and_then(|run| std::str::from_utf8(run).ok()?.parse().ok()) {
+            return Own::Report(serde_json::to_string(&ids.tally(run)).unwrap_or_default());
+        }
+        let is_id = |name: &[u8]| name.eq_ignore_ascii_case(ID_FIELD.as_bytes());
+        let Some(field) = head.fields.iter().find(|field| is_id(field.name.of(bytes))) else {
+            return Own::Nothing;
+        };
+        let id = field.value.of(bytes);
+        let Some((run, number)) = parse_id(id) else { return Own::Nothing };
+        ids.count(self.thread, run, number);
+        Own::Id([ID_FIELD.as_bytes(), b": ", id, b"\r\n"].concat())
     }
 
     /// Reads a request's head; `None` when the client is done, or sent what is none.

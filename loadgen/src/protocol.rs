@@ -15,21 +15,31 @@ use crate::counts::Counts;
 use crate::failure::Failure;
 use crate::protocol::http::Http;
 use crate::protocol::http::response::Fault;
+use crate::target::Field;
 
 /// What is said on every connection of a run.
 #[derive(Debug)]
 pub(crate) enum Protocol {
     /// HTTP/1.1 requests and their answers.
-    Http(Http),
+    Http(Arc<Http>),
 }
 
 impl Protocol {
     /// What the connections of one thread share.
-    pub(crate) fn speaker(self: &Arc<Self>, counts: &Arc<Counts>) -> Speaker {
-        match self.as_ref() {
-            Self::Http(http) => Speaker::Http(Rc::new(http::Speaker::new(http, counts))),
+    pub(crate) fn speaker(&self, seat: Seat, counts: &Arc<Counts>) -> Speaker {
+        match self {
+            Self::Http(http) => Speaker::Http(Rc::new(http::Speaker::new(http, seat, counts))),
         }
     }
+}
+
+/// Which of a run's threads speaks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seat {
+    pub(crate) index: u64,
+    pub(crate) threads: u64,
+    /// Where all dice of the run start.
+    pub(crate) seed: u64,
 }
 
 /// One thread's part in a protocol.
@@ -52,7 +62,21 @@ pub(crate) enum Conversation {
 }
 
 impl Conversation {
-    /// Sends one request.
+    /// Puts one more request behind those that the next [`Self::send`] sends.
+    pub(crate) fn prepare(&mut self) -> Ticket {
+        match self {
+            Self::Http(conversation) => conversation.prepare(),
+        }
+    }
+
+    /// Bytes of the requests that were prepared and not sent.
+    pub(crate) fn bytes_prepared(&self) -> usize {
+        match self {
+            Self::Http(conversation) => conversation.bytes_prepared(),
+        }
+    }
+
+    /// Sends what was prepared.
     ///
     /// # Errors
     /// The connection is of no use any more.
@@ -62,12 +86,23 @@ impl Conversation {
         }
     }
 
-    /// Receives the answer to the earliest request that has none.
-    pub(crate) async fn receive(&mut self, stream: &Stream) -> Verdict {
+    /// Receives the answer to the request of this ticket, which must be the earliest that has none.
+    pub(crate) async fn receive(&mut self, stream: &Stream, ticket: Ticket) -> Verdict {
         match self {
-            Self::Http(conversation) => conversation.receive(stream).await,
+            Self::Http(conversation) => conversation.receive(stream, ticket).await,
         }
     }
+}
+
+/// Which request was sent.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Ticket {
+    /// Which of those the protocol has to choose from.
+    pub(crate) request: u32,
+    /// Which of the named accounts it counts under.
+    pub(crate) account: u16,
+    /// Its number, unique over all threads of a run.
+    pub(crate) number: u64,
 }
 
 /// What became of one request.
@@ -92,6 +127,14 @@ pub(crate) enum Flaw {
     Response(Fault),
     /// A whole answer with this status, which was not expected.
     Status(u16),
+    /// A whole answer without this one of the fields that were expected.
+    Field(Arc<[Field]>, usize),
+    /// A whole answer with another body than expected.
+    Body,
+    /// A whole answer that does not carry its request's id.
+    Id,
+    /// The connection was of no use any more after the answer to an earlier request, or its failure.
+    CutOff,
 }
 
 impl Flaw {
@@ -101,6 +144,10 @@ impl Flaw {
             Self::Io(error) => Failure::of_exchange(error),
             Self::Response(fault) => fault.kind,
             Self::Status(_) => Failure::WrongStatus,
+            Self::Field(..) => Failure::WrongHeader,
+            Self::Body => Failure::WrongBody,
+            Self::Id => Failure::WrongId,
+            Self::CutOff => Failure::CutOff,
         }
     }
 }
@@ -111,6 +158,13 @@ impl fmt::Display for Flaw {
             Self::Io(error) => error.fmt(formatter),
             Self::Response(fault) => formatter.write_str(fault.text),
             Self::Status(status) => write!(formatter, "status {status}"),
+            Self::Field(fields, index) => match fields.get(*index) {
+                Some(Field { name, value }) => write!(formatter, "no '{name}: {value}' in the answer"),
+                None => formatter.write_str("a field is missing"),
+            },
+            Self::Body => formatter.write_str("another body than expected"),
+            Self::Id => formatter.write_str("the answer does not carry its request's id"),
+            Self::CutOff => formatter.write_str("the connection ended with an earlier request"),
         }
     }
 }

@@ -13,10 +13,12 @@ use runtime::counter::Counter;
 use serde::Serialize;
 
 use crate::counts::Counts;
+use crate::delivery::Delivery;
 use crate::failure::Failure;
 use crate::find_max::FindMax;
 use crate::generator::Generator;
 use crate::intervals::Interval;
+use crate::named::{NamedHistogram, NamedRequests, named_requests, write_named};
 use crate::schedule::{Arrival, Pattern};
 use crate::units::{show_bytes, show_count, show_duration, show_nanoseconds};
 
@@ -38,6 +40,8 @@ pub(crate) struct ThreadResult {
     pub(crate) cpu_delay: Duration,
     /// Open loop: how long after its time each request left although its connection was free.
     pub(crate) lateness: MergedHistogram,
+    /// Latencies by the names in a file of requests.
+    pub(crate) named: Vec<NamedHistogram>,
     /// The driver it ran on.
     pub(crate) driver: DriverKind,
 }
@@ -47,6 +51,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) url: &'a str,
     pub(crate) connections: u32,
     pub(crate) pattern: &'a Pattern,
+    /// The names in a file of requests.
+    pub(crate) names: &'a [String],
     /// Whether the threads never slept.
     pub(crate) spin: bool,
 }
@@ -69,6 +75,12 @@ pub(crate) struct Summary {
     pub(crate) service_time_ns: Distribution,
     pub(crate) seed: u64,
     pub(crate) generator: Generator,
+    /// What became of the requests of each name in a file of requests.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) named: Vec<NamedRequests>,
+    /// How often the origin was sent each request, with --ids.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) delivery: Option<Delivery>,
     /// What a search for the highest rate found, of which this is the best run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) find_max: Option<FindMax>,
@@ -191,15 +203,19 @@ impl Summary {
             service_time_ns: Distribution::of(&service_time),
             seed: asked.pattern.seed,
             generator: Generator::new(results, requested.is_some(), asked.spin),
+            named: named_requests(asked.names, results),
+            delivery: None,
             find_max: None,
             intervals: Vec::new(),
         };
         (summary, latency)
     }
 
-    /// Whether every request was answered rightly, and at least one was.
+    /// Whether every request was answered rightly, none delivered twice, and there was at least one.
     pub(crate) fn is_clean(&self) -> bool {
-        self.requests.completed > 0 && self.requests.unanswered == 0 && self.errors.total == 0
+        let is_delivered_once = self.delivery.as_ref().is_none_or(Delivery::is_clean);
+        let is_right = self.requests.unanswered == 0 && self.errors.total == 0;
+        self.requests.completed > 0 && is_right && is_delivered_once
     }
 
     /// What a reader must know before trusting the figures.
@@ -215,6 +231,9 @@ impl Summary {
                  raise -c or lower --rate",
                 show_count(requests.unsent)
             ));
+        }
+        if let Some(delivery) = self.delivery.as_ref().filter(|delivery| !delivery.is_clean()) {
+            warnings.push(format!("not every request was delivered at most once: {delivery}"));
         }
         warnings.extend(generator.warnings());
         warnings
@@ -296,11 +315,12 @@ impl fmt::Display for Summary {
         )?;
         writeln!(
             formatter,
-            "requests   {} sent, {} completed, {} failed, {} unanswered",
+            "requests   {} sent = {} completed + {} failed + {} unanswered; {} never sent",
             show_count(requests.sent),
             show_count(requests.completed),
             show_count(requests.failed),
-            show_count(requests.unanswered)
+            show_count(requests.unanswered),
+            show_count(requests.unsent)
         )?;
         writeln!(formatter, "rate       {:.1} /s", self.rate.achieved)?;
         writeln!(
@@ -317,8 +337,19 @@ impl fmt::Display for Summary {
             "status     {}",
             if statuses.is_empty() { "none".into() } else { statuses.join(", ") }
         )?;
+        writeln!(
+            formatter,
+            "opened     {} connections, {} of them closed after their requests, {} lost between two requests",
+            show_count(self.generator.connects),
+            show_count(self.generator.retired),
+            show_count(self.generator.reconnects)
+        )?;
+        if let Some(delivery) = &self.delivery {
+            writeln!(formatter, "delivered  {delivery}")?;
+        }
         self.write_errors(formatter)?;
         self.write_latency(formatter)?;
+        write_named(&self.named, formatter)?;
         for warning in self.warnings() {
             writeln!(formatter, "\nwarning: {warning}")?;
         }
@@ -386,13 +417,14 @@ mod tests {
             cpu_waiting: Duration::ZERO,
             cpu_delay: Duration::ZERO,
             lateness: merged_histogram(),
+            named: Vec::new(),
             driver: DriverKind::Epoll,
         }
     }
 
     fn summary(arrival: Arrival, results: &[ThreadResult]) -> Summary {
         let pattern = pattern(arrival);
-        let asked = Asked { url: "http://h/", connections: 4, pattern: &pattern, spin: false };
+        let asked = Asked { url: "http://h/", connections: 4, pattern: &pattern, names: &[], spin: false };
         Summary::new(&asked, results).0
     }
 
@@ -517,9 +549,13 @@ mod tests {
     #[test]
     fn the_text_names_the_first_error_of_each_kind() {
         let text = summary(Arrival::Closed, &mixed()).to_string();
-        for part in
-            ["5 sent, 3 completed, 1 failed, 1 unanswered", "wrong_status", "first: 503", "52.", "p99.999"]
-        {
+        for part in [
+            "5 sent = 3 completed + 1 failed + 1 unanswered; 0 never sent",
+            "wrong_status",
+            "first: 503",
+            "52.",
+            "p99.999",
+        ] {
             assert!(text.contains(part), "{part} is missing from\n{text}");
         }
     }

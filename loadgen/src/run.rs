@@ -20,17 +20,22 @@ use runtime::{CoreConfig, DriverKind};
 use crate::cli::{ArrivalArg, LoadArgs};
 use crate::client::Traffic;
 use crate::counts::Counts;
+use crate::delivery;
 use crate::find_max::{self, FindMax, Goal, RATE_LOWEST_DEFAULT, TRY_DURATION_DEFAULT};
 use crate::hlog::IntervalLog;
 use crate::html_report;
 use crate::intervals::Intervals;
 use crate::progress::ProgressLine;
 use crate::protocol::Protocol;
-use crate::protocol::http::Http;
+use crate::protocol::http::expected::{Expected, ExpectedBody};
+use crate::protocol::http::ids::RunId;
+use crate::protocol::http::request::{Body, Description, Request};
+use crate::protocol::http::request_file::{self, RequestFile};
+use crate::protocol::http::{Choice, Http};
 use crate::rate_plan::RatePlan;
 use crate::report::{Asked, Summary, ThreadResult};
 use crate::schedule::{Arrival, Pattern};
-use crate::target::{Target, build_request};
+use crate::target::Target;
 use crate::threads::{allow_descriptors, place, settle_driver, stop_on_signals};
 use crate::worker::{Share, Stage};
 
@@ -99,12 +104,18 @@ fn execute(
     stop: &Arc<AtomicBool>,
     hlog: Option<File>,
 ) -> Result<(Summary, MergedHistogram)> {
+    let counted_at = if args.ids_at.is_empty() { std::slice::from_ref(target) } else { &args.ids_at };
+    if let Some(run) = traffic.run {
+        // An origin that does not count is better known before than after.
+        delivery::ask(counted_at, run, 0)?;
+    }
     let mut placement = place(args.threads);
     // A thread without a connection would have nothing to do.
     placement.truncate(args.connections as usize);
     let threads = placement.len();
     let stage = Arc::new(Stage::new(threads, stop.clone()));
-    let counts: Vec<Arc<Counts>> = (0..threads).map(|_| Arc::default()).collect();
+    let counts: Vec<Arc<Counts>> =
+        (0..threads).map(|_| Arc::new(Counts::with_accounts(traffic.names.len()))).collect();
     let mut intervals = Intervals::new(threads, hlog.map(IntervalLog::new));
     let crew = Crew::start(&placement, settle_driver(args.driver), |index| Share {
         index,
@@ -120,31 +131,73 @@ fn execute(
     crew.look_on(&stage, &counts, pattern.duration, &mut intervals);
     let mut results = crew.join()?;
     let intervals = intervals.finish(&mut results).context("cannot write the interval log")?;
-    let asked = Asked { url: &target.to_string(), connections: args.connections, pattern, spin: args.spin };
+    let url = target.to_string();
+    let (connections, names) = (args.connections, traffic.names.as_slice());
+    let asked = Asked { url: &url, connections, pattern, names, spin: args.spin };
     let (mut summary, latency) = Summary::new(&asked, &results);
     summary.intervals = intervals;
+    if let Some(run) = traffic.run {
+        summary.delivery = Some(delivery::ask(counted_at, run, summary.requests.sent)?);
+    }
     Ok((summary, latency))
 }
 
 fn prepare(args: &LoadArgs, target: &Target) -> Result<Traffic> {
-    let body = match (&args.body, &args.body_file) {
-        (Some(text), _) => Some(text.clone().into_bytes()),
-        (None, Some(path)) => {
-            Some(fs::read(path).with_context(|| format!("cannot read the body from {}", path.display()))?)
+    let run = args.ids.then(|| RunId(random_seed()));
+    let description = describe(args, target)?;
+    let (http, names) = match &args.requests_file {
+        None => {
+            let request = Request::build(&description, run).map_err(|refusal| anyhow!(refusal))?;
+            (Http { requests: vec![request], choice: Choice::Only, run }, Vec::new())
         }
-        (None, None) => None,
-    };
-    let request = build_request(target, &args.method, &args.headers, body.as_deref(), !args.no_keepalive);
-    let http = Http {
-        request: request.into(),
-        method: args.method.kind(),
-        expected: args.expect_status.as_slice().into(),
+        Some(path) => {
+            let RequestFile { requests, weights, names } =
+                request_file::read(path, &description, run).map_err(|mistakes| anyhow!(mistakes))?;
+            let sums = weights.iter().scan(0, |sum, weight| {
+                *sum += weight;
+                Some(*sum)
+            });
+            let choice = if args.in_order { Choice::InOrder } else { Choice::Weighted(sums.collect()) };
+            (Http { requests, choice, run }, names)
+        }
     };
     Ok(Traffic {
         address: target.resolve().map_err(|refusal| anyhow!(refusal))?,
-        protocol: Arc::new(Protocol::Http(http)),
+        protocol: Protocol::Http(Arc::new(http)),
+        names,
+        run,
         timeout: args.timeout,
         keepalive: !args.no_keepalive,
+        answers_max: args.requests_per_connection.unwrap_or(u64::MAX),
+        pipeline: args.pipeline.into(),
+    })
+}
+
+/// The request of the command line, and what those of a file have in common.
+fn describe(args: &LoadArgs, target: &Target) -> Result<Description> {
+    let read = |what: &str, path: &Path| {
+        fs::read(path).with_context(|| format!("cannot read the {what} from {}", path.display()))
+    };
+    Ok(Description {
+        method: args.method.clone(),
+        authority: target.authority.clone(),
+        path: target.path.clone(),
+        fields: args.headers.clone(),
+        body: match (&args.body, &args.body_file) {
+            (Some(text), _) => Body::Text(text.clone()),
+            (None, Some(path)) => Body::Bytes(read("body", path)?.into()),
+            (None, None) => Body::None,
+        },
+        keepalive: !args.no_keepalive,
+        expected: Expected {
+            statuses: args.expect_status.as_slice().into(),
+            fields: args.expect_headers.as_slice().into(),
+            body: match (args.expect_body_sha256, &args.expect_body_file) {
+                (Some(sum), _) => ExpectedBody::Hash(sum),
+                (None, Some(path)) => ExpectedBody::Same(read("expected body", path)?.into()),
+                (None, None) => ExpectedBody::Any,
+            },
+        },
     })
 }
 

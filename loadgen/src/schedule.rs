@@ -64,6 +64,7 @@ impl Pattern {
                 .requests_max
                 .map_or(u64::MAX, |all| all / threads + u64::from(index < all % threads)),
             end: self.duration.map_or(u64::MAX, |duration| duration.as_nanos() as u64),
+            held: None,
         }
     }
 }
@@ -75,6 +76,8 @@ pub(crate) struct Schedule {
     given: u64,
     given_max: u64,
     end: u64,
+    /// Looked at and not due yet: the next to be handed out.
+    held: Option<u64>,
 }
 
 #[derive(Clone, Debug)]
@@ -106,7 +109,17 @@ impl Schedule {
         if now >= self.end {
             return None;
         }
-        self.due(now)
+        self.held.take().or_else(|| self.due(now))
+    }
+
+    /// Hands out the next intended send time if it has come at `now`.
+    pub(crate) fn next_if_due(&mut self, now: u64) -> Option<u64> {
+        let at = self.next(now)?;
+        if at > now {
+            self.held = Some(at);
+            return None;
+        }
+        Some(at)
     }
 
     /// Counts the requests that were due before `now` and will never be handed out. Ends the schedule.
@@ -115,7 +128,7 @@ impl Schedule {
             return 0;
         }
         self.end = self.end.min(now);
-        let mut abandoned = 0;
+        let mut abandoned = u64::from(self.held.take().is_some_and(|at| at < self.end));
         while self.due(now).is_some() {
             abandoned += 1;
         }
@@ -172,6 +185,12 @@ impl Dice {
         *s2 ^= shifted;
         *s3 = s3.rotate_left(45);
         rolled
+    }
+
+    /// A whole number up to `most`, each as likely as the others to within 2^-64 of the range.
+    pub(crate) fn up_to(&mut self, most: u64) -> u64 {
+        // The upper half of the product: Lemire's multiply-and-shift, without its rejection step.
+        ((u128::from(self.roll()) * (u128::from(most) + 1)) >> 64) as u64
     }
 
     fn exponential(&mut self, mean: f64) -> f64 {
@@ -241,6 +260,19 @@ mod tests {
         assert_eq!(schedule.next(1_000_000_000), None, "nothing is sent after the end");
         assert_eq!(schedule.abandon(1_000_000_000), 97);
         assert_eq!(schedule.abandon(1_000_000_000), 0, "abandoned once");
+    }
+
+    #[test]
+    fn a_time_looked_at_too_early_is_handed_out_later() {
+        let mut schedule = pattern(Arrival::Constant(RatePlan::constant(100.0)), 1).share(0, 1);
+        let due: Vec<u64> = std::iter::from_fn(|| schedule.next_if_due(25_000_000)).collect();
+        assert_eq!(due, [0, 10_000_000, 20_000_000]);
+        assert_eq!(schedule.next_if_due(29_999_999), None);
+        assert_eq!(schedule.next(29_999_999), Some(30_000_000));
+        assert_eq!(schedule.next_if_due(30_000_000), None);
+        assert_eq!(schedule.abandon(50_000_000), 1, "that of 40 ms; the one held is not lost");
+        let mut closed = pattern(Arrival::Closed, 1).share(0, 1);
+        assert_eq!((closed.next_if_due(7), closed.next_if_due(1_000_000_000)), (Some(7), None));
     }
 
     #[test]

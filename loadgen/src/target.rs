@@ -1,6 +1,6 @@
-//! Which server is meant by a URL, and which bytes ask it?
+//! Which server is meant by a URL, and what is a method, a path, a field?
 //!
-//! Nothing here opens a connection; a request that could be read in two ways is never built.
+//! Nothing here opens a connection; what could be read in two ways is refused.
 
 use std::fmt;
 use std::net::{Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use proto::http1::field::is_token;
 use proto::http1::head;
+
+use crate::protocol::http::template;
 
 /// How long one address of a name with several may take to accept before the next is tried.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -38,12 +40,7 @@ impl FromStr for Target {
             Some((scheme, _)) => return Err(format!("scheme '{scheme}' is not spoken; use http://")),
             None => return Err(format!("no scheme; did you mean 'http://{url}'?")),
         };
-        if let Some(byte) = rest.bytes().find(|byte| !byte.is_ascii_graphic()) {
-            return Err(format!("byte 0x{byte:02x} is not allowed in a URL; write it as %{byte:02X}"));
-        }
-        if rest.contains('#') {
-            return Err("a fragment ('#…') is never sent; leave it out".into());
-        }
+        check_url_text(rest)?;
         let (authority, path) = match rest.find(['/', '?']) {
             Some(at) => rest.split_at(at),
             None => (rest, ""),
@@ -55,6 +52,22 @@ impl FromStr for Target {
         let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
         Ok(Self { host, port, path, authority: authority.to_owned() })
     }
+}
+
+/// Checks what of a URL is sent as it is, and its placeholders.
+///
+/// # Errors
+/// Something that no request target has, or a placeholder that is none.
+pub(crate) fn check_url_text(text: &str) -> Result<(), String> {
+    template::parse(text)?;
+    let text = template::outside(text);
+    if let Some(byte) = text.bytes().find(|byte| !byte.is_ascii_graphic()) {
+        return Err(format!("byte 0x{byte:02x} is not allowed in a URL; write it as %{byte:02X}"));
+    }
+    if text.contains('#') {
+        return Err("a fragment ('#…') is never sent; leave it out".into());
+    }
+    Ok(())
 }
 
 fn split_authority(authority: &str) -> Result<(String, u16), String> {
@@ -135,7 +148,7 @@ impl Method {
     }
 
     /// Whether a request without a body still states its length (RFC 9110 §8.6).
-    fn anticipates_body(&self) -> bool {
+    pub(crate) fn anticipates_body(&self) -> bool {
         matches!(self.kind(), head::Method::Post | head::Method::Put | head::Method::Patch)
     }
 }
@@ -146,17 +159,37 @@ impl fmt::Display for Method {
     }
 }
 
-/// A request field given on the command line as `Name: value`.
+/// A field given on the command line as `Name: value`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Field {
-    name: String,
-    value: String,
+    pub(crate) name: String,
+    /// May have placeholders.
+    pub(crate) value: String,
 }
 
 impl FromStr for Field {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        let field = Self::of_answer(text)?;
+        template::parse(&field.value)?;
+        let own = ["content-length", "transfer-encoding", "connection"];
+        if own.iter().any(|name| field.name.eq_ignore_ascii_case(name)) {
+            return Err(format!(
+                "{} is written by loadgen itself; use --body, --body-file or --no-keepalive",
+                field.name
+            ));
+        }
+        Ok(field)
+    }
+}
+
+impl Field {
+    /// A field that an answer is expected to have: any, and nothing in it is a placeholder.
+    ///
+    /// # Errors
+    /// Not a field.
+    pub(crate) fn of_answer(text: &str) -> Result<Self, String> {
         let (name, value) = text.split_once(':').ok_or("expected 'Name: value'")?;
         let value = value.trim_matches([' ', '\t']);
         if !is_token(name.as_bytes()) {
@@ -165,41 +198,8 @@ impl FromStr for Field {
         if value.bytes().any(|byte| byte != b'\t' && (byte < b' ' || byte == 0x7f)) {
             return Err(format!("the value of '{name}' holds a control character"));
         }
-        let own = ["content-length", "transfer-encoding", "connection"];
-        if own.iter().any(|field| name.eq_ignore_ascii_case(field)) {
-            return Err(format!(
-                "{name} is written by loadgen itself; use --body, --body-file or --no-keepalive"
-            ));
-        }
         Ok(Self { name: name.to_owned(), value: value.to_owned() })
     }
-}
-
-/// Writes the whole request, head and body, once for the whole run.
-pub(crate) fn build_request(
-    target: &Target,
-    method: &Method,
-    fields: &[Field],
-    body: Option<&[u8]>,
-    keepalive: bool,
-) -> Vec<u8> {
-    let mut request = format!("{method} {} HTTP/1.1\r\n", target.path);
-    if !fields.iter().any(|field| field.name.eq_ignore_ascii_case("host")) {
-        request.push_str(&format!("Host: {}\r\n", target.authority));
-    }
-    for field in fields {
-        request.push_str(&format!("{}: {}\r\n", field.name, field.value));
-    }
-    if !keepalive {
-        request.push_str("Connection: close\r\n");
-    }
-    if body.is_some() || method.anticipates_body() {
-        request.push_str(&format!("Content-Length: {}\r\n", body.map_or(0, <[u8]>::len)));
-    }
-    request.push_str("\r\n");
-    let mut request = request.into_bytes();
-    request.extend_from_slice(body.unwrap_or_default());
-    request
 }
 
 #[cfg(test)]
@@ -215,6 +215,7 @@ mod tests {
             ("http://[::1]:8080/x", "::1", 8080, "/x", "[::1]:8080"),
             ("http://[::1]", "::1", 80, "/", "[::1]"),
             ("http://host?query", "host", 80, "/?query", "host"),
+            ("http://host/{{random 1..9}}", "host", 80, "/{{random 1..9}}", "host"),
         ];
         for (url, host, port, path, authority) in good {
             let expected = Target { host: host.into(), port, path: path.into(), authority: authority.into() };
@@ -242,6 +243,7 @@ mod tests {
             ("http://host/\r\nX: y", "%0D"),
             ("http://host/é", "%C3"),
             ("http://host/#top", "fragment"),
+            ("http://host/{{number}}", "{{seq}}"),
         ];
         for (url, hint) in bad {
             let refusal = url.parse::<Target>().expect_err(url);
@@ -260,30 +262,13 @@ mod tests {
             "X A: b",
             "X-A: b\r\nX-B: c",
             "X-A: b\0",
+            "X-A: {{b}}",
+            "X-{{seq}}: b",
             "Content-Length: 3",
             "connection: close",
         ] {
             assert!(text.parse::<Field>().is_err(), "{text:?}");
         }
-    }
-
-    #[test]
-    fn requests_say_what_was_asked_for() {
-        let build = |url: &str, method: &str, fields: &[&str], body: Option<&str>, keepalive| {
-            let fields: Vec<Field> = fields.iter().map(|field| field.parse().expect("a field")).collect();
-            let (target, method) = (url.parse().expect("a URL"), method.parse().expect("a method"));
-            String::from_utf8(build_request(&target, &method, &fields, body.map(str::as_bytes), keepalive))
-                .expect("text")
-        };
-        assert_eq!(build("http://h:81/p", "GET", &[], None, true), "GET /p HTTP/1.1\r\nHost: h:81\r\n\r\n");
-        assert_eq!(
-            build("http://h", "POST", &["Host: other", "A: b"], Some("xyz"), false),
-            "POST / HTTP/1.1\r\nHost: other\r\nA: b\r\nConnection: close\r\nContent-Length: 3\r\n\r\nxyz"
-        );
-        assert_eq!(
-            build("http://h", "PUT", &[], None, true),
-            "PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n"
-        );
     }
 
     #[test]

@@ -17,6 +17,7 @@ use rustix::time::{ClockId, clock_gettime};
 use crate::client::{Client, Traffic};
 use crate::counts::Counts;
 use crate::intervals::Slice;
+use crate::protocol::Seat;
 use crate::report::ThreadResult;
 use crate::schedule::{Arrival, Pattern};
 
@@ -97,8 +98,10 @@ impl Share {
     }
 
     async fn measure(&self, core: &Core) -> ThreadResult {
+        let seat =
+            Seat { index: self.index as u64, threads: self.stage.threads as u64, seed: self.pattern.seed };
         let schedule = self.pattern.share(self.index, self.stage.threads);
-        let client = Rc::new(Client::new(core, &self.traffic, &self.counts, schedule));
+        let client = Rc::new(Client::new(core, &self.traffic, seat, &self.counts, schedule));
         let connections = self.open(&client).await;
         self.stage.report_ready(core.now());
         let start = self.await_start(core).await;
@@ -120,6 +123,7 @@ impl Share {
             cpu_waiting,
             cpu_delay,
             lateness: client.take_lateness(),
+            named: client.take_named(),
             driver: core.driver(),
         }
     }

@@ -7,6 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc;
 use std::thread;
 
 use serde_json::Value;
@@ -169,6 +170,40 @@ pub(crate) fn read_request(stream: &mut TcpStream) -> bool {
         }
     }
     true
+}
+
+/// Reads one request, head and body, as text; `None` at the end of the stream.
+pub(crate) fn read_request_text(stream: &mut TcpStream) -> Option<String> {
+    let mut request = Vec::new();
+    let mut byte = [0];
+    while !request.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte).ok()?;
+        request.push(byte[0]);
+    }
+    let head = String::from_utf8(request).expect("a head of text");
+    let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: "));
+    let mut body = vec![0; length.map_or(0, |length| length.parse().expect("a length"))];
+    stream.read_exact(&mut body).ok()?;
+    Some(head + &String::from_utf8(body).expect("a body of text"))
+}
+
+/// A server that answers every request rightly, and tells which requests came over which connection.
+pub(crate) fn record() -> (String, mpsc::Receiver<(usize, String)>) {
+    let (told, requests) = mpsc::channel();
+    let mut connections = 0;
+    let url = serve(move |mut stream| {
+        let (told, connection) = (told.clone(), connections);
+        connections += 1;
+        thread::spawn(move || {
+            while let Some(request) = read_request_text(&mut stream) {
+                let _ = told.send((connection, request));
+                if stream.write_all(RIGHT.as_bytes()).is_err() {
+                    return;
+                }
+            }
+        });
+    });
+    (url, requests)
 }
 
 /// A server that answers every request on every connection with `answer`, and goes on until the client closes.

@@ -32,7 +32,11 @@ fn every_request_and_every_byte_is_counted_on_both_drivers() {
             "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 1000\r\n\r\n".len() + 1_000;
         assert_eq!(run.count("/bytes/sent"), 2_001 * request.len() as u64);
         assert_eq!(run.count("/bytes/received"), 2_001 * response as u64);
-        assert!(run.out.contains("2,001 sent, 2,001 completed, 0 failed, 0 unanswered"), "{}", run.out);
+        assert!(
+            run.out.contains("2,001 sent = 2,001 completed + 0 failed + 0 unanswered; 0 never sent"),
+            "{}",
+            run.out
+        );
     }
 }
 

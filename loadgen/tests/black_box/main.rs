@@ -2,9 +2,12 @@
 
 mod harness;
 
+mod accounts;
 mod faults;
+mod ids;
 mod load;
 mod origin;
 mod output;
+mod requests;
 mod scale;
 mod schedule;

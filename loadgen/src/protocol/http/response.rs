@@ -1,4 +1,4 @@
-//! Is this a whole and well-formed response, and where does it end?
+//! Is this a whole and well-formed response, where does it end, and is it what was expected?
 //!
 //! Looks at received bytes where they lie: never copies or keeps a body, and never guesses a length.
 
@@ -12,6 +12,9 @@ use proto::http1::persist::{Persistence, decide_upstream};
 use proto::http1::rejected::ResponseRejected;
 
 use crate::failure::Failure;
+use crate::protocol::http::expected::{BodyCheck, Expected};
+use crate::protocol::http::ids::{ID_FIELD, RunId};
+use crate::protocol::http::request::Request;
 
 /// As much as the parser takes at most.
 const LIMITS: Limits = Limits {
@@ -29,6 +32,48 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     /// The connection serves another request.
     pub(crate) persists: bool,
+    pub(crate) fields: Fields,
+}
+
+/// Whether a head has the fields that were expected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fields {
+    Right,
+    /// Lacks this one of those expected.
+    Missing(usize),
+    /// Answers another request than this, or does not say which.
+    WrongId,
+}
+
+/// Which answer is awaited.
+pub(crate) struct Question<'a> {
+    /// Decides whether the answer has a body.
+    pub(crate) method: Method,
+    pub(crate) expected: &'a Expected,
+    /// The id that the answer must carry.
+    pub(crate) id: Option<(RunId, u64)>,
+    /// See [`Request::kin`].
+    pub(crate) kin: u32,
+}
+
+impl<'a> Question<'a> {
+    pub(crate) fn new(request: &'a Request, id: Option<(RunId, u64)>) -> Self {
+        Self { method: request.method, expected: &request.expected, id, kin: request.kin }
+    }
+
+    fn judge_fields(&self, bytes: &[u8], head: &ResponseHead) -> Fields {
+        if let Some((run, number)) = self.id {
+            let mut ids = head
+                .fields
+                .iter()
+                .filter(|field| field.name.of(bytes).eq_ignore_ascii_case(ID_FIELD.as_bytes()));
+            let is_own = ids.next().is_some_and(|field| run.is_of(number, field.value.of(bytes)));
+            if !is_own || ids.next().is_some() {
+                return Fields::WrongId;
+            }
+        }
+        self.expected.missing(bytes, head).map_or(Fields::Right, Fields::Missing)
+    }
 }
 
 /// How far a response has come.
@@ -57,7 +102,7 @@ pub(crate) struct Heads {
     scratch: ResponseHead,
     last: Vec<u8>,
     last_means: Meaning,
-    method: Method,
+    last_kin: u32,
 }
 
 /// What a head says about the rest.
@@ -68,20 +113,26 @@ struct Meaning {
 }
 
 impl Heads {
-    /// For responses to requests with `method`.
-    pub(crate) fn new(method: Method) -> Self {
-        let answer = Answer { status: 0, persists: false };
+    pub(crate) fn new() -> Self {
+        let answer = Answer { status: 0, persists: false, fields: Fields::Right };
         Self {
             scratch: ResponseHead::new(),
             last: Vec::new(),
             last_means: Meaning { framing: ResponseFraming::None, answer },
-            method,
+            last_kin: 0,
         }
     }
 
     /// Reads the final head at the start of `bytes`: its length and meaning, or `None` when it is not all there.
-    fn read(&mut self, bytes: &[u8], examined: usize) -> Result<Option<Head>, Fault> {
-        if !self.last.is_empty() && bytes.starts_with(&self.last) {
+    fn read(
+        &mut self,
+        bytes: &[u8],
+        examined: usize,
+        question: &Question<'_>,
+    ) -> Result<Option<Head>, Fault> {
+        // The same bytes mean the same in answer to the same question. Every id is another question.
+        let is_same_question = question.id.is_none() && question.kin == self.last_kin;
+        if is_same_question && !self.last.is_empty() && bytes.starts_with(&self.last) {
             return Ok(Some(Head { bytes: self.last.len(), meaning: Some(self.last_means) }));
         }
         let head = &mut self.scratch;
@@ -98,9 +149,11 @@ impl Heads {
                 text: "101 without an Upgrade that asked for it",
             });
         }
-        let framing = decide_response_framing(head, self.method);
+        let framing = decide_response_framing(head, question.method);
         let persists = decide_upstream(head, framing) == Persistence::Keep;
-        let meaning = Meaning { framing, answer: Answer { status: head.status, persists } };
+        let fields = question.judge_fields(bytes, head);
+        let meaning = Meaning { framing, answer: Answer { status: head.status, persists, fields } };
+        self.last_kin = question.kin;
         self.last.clear();
         self.last.extend_from_slice(&bytes[..head_bytes]);
         self.last_means = meaning;
@@ -131,8 +184,10 @@ impl From<ChunkRejected> for Fault {
 }
 
 /// Reads the response to one request.
-pub(crate) struct Reader {
+pub(crate) struct Reader<'a> {
     state: State,
+    question: Question<'a>,
+    body: BodyCheck<'a>,
 }
 
 enum State {
@@ -142,9 +197,15 @@ enum State {
     UntilClose { answer: Answer },
 }
 
-impl Reader {
-    pub(crate) const fn new() -> Self {
-        Self { state: State::Head { examined: 0, interim: 0 } }
+impl<'a> Reader<'a> {
+    pub(crate) fn new(question: Question<'a>) -> Self {
+        let body = question.expected.body.check();
+        Self { state: State::Head { examined: 0, interim: 0 }, question, body }
+    }
+
+    /// Whether the body of the response, now whole, is the one expected.
+    pub(crate) fn body_is_right(self) -> bool {
+        self.body.matches()
     }
 
     /// Looks at the bytes received so far that were not consumed yet.
@@ -156,7 +217,7 @@ impl Reader {
         loop {
             let rest = &bytes[consumed..];
             match &mut self.state {
-                State::Head { examined, interim } => match heads.read(rest, *examined)? {
+                State::Head { examined, interim } => match heads.read(rest, *examined, &self.question)? {
                     None => {
                         *examined = rest.len();
                         return Ok(Progress::More { consumed });
@@ -180,19 +241,23 @@ impl Reader {
                     let taken = (rest.len() as u64).min(*left);
                     *left -= taken;
                     consumed += taken as usize;
+                    self.body.take(&rest[..taken as usize]);
                     return Ok(match *left {
                         0 => Progress::Whole { consumed, answer: *answer },
                         _ => Progress::More { consumed },
                     });
                 }
                 State::Chunked { scanner, answer } => {
-                    consumed += discard_chunks(scanner, rest)?;
+                    consumed += scan_chunks(scanner, rest, |part| self.body.take(part))?;
                     return Ok(match scanner.is_done() {
                         true => Progress::Whole { consumed, answer: *answer },
                         false => Progress::More { consumed },
                     });
                 }
-                State::UntilClose { .. } => return Ok(Progress::More { consumed: bytes.len() }),
+                State::UntilClose { .. } => {
+                    self.body.take(rest);
+                    return Ok(Progress::More { consumed: bytes.len() });
+                }
             }
         }
     }
@@ -227,15 +292,26 @@ impl State {
     }
 }
 
-/// Data ranges the scanner reports at a time; they are not looked at.
+/// Data ranges the scanner reports at a time; each takes a turn of a short loop.
 const RANGES: usize = 8;
 
 /// Checks as much of a chunked body as `bytes` holds, and says how far it reaches.
 pub(crate) fn discard_chunks(scanner: &mut ChunkedScanner, bytes: &[u8]) -> Result<usize, ChunkRejected> {
+    scan_chunks(scanner, bytes, |_| ())
+}
+
+/// The same, handing each part of the data to `take`.
+fn scan_chunks(
+    scanner: &mut ChunkedScanner,
+    bytes: &[u8],
+    mut take: impl FnMut(&[u8]),
+) -> Result<usize, ChunkRejected> {
     let mut consumed = 0;
     while consumed < bytes.len() && !scanner.is_done() {
+        let rest = &bytes[consumed..];
         let mut data = ArrayVec::<Range<usize>, RANGES>::new();
-        consumed += scanner.forward(&bytes[consumed..], Mode::DataOnly, &mut data)?.consumed;
+        consumed += scanner.forward(rest, Mode::DataOnly, &mut data)?.consumed;
+        data.into_iter().for_each(|range| take(&rest[range]));
     }
     Ok(consumed)
 }
@@ -243,10 +319,19 @@ pub(crate) fn discard_chunks(scanner: &mut ChunkedScanner, bytes: &[u8]) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::http::expected::ExpectedBody;
+    use crate::target::Field;
+
+    fn expected(fields: &[&str], body: ExpectedBody) -> Expected {
+        let fields: Vec<_> = fields.iter().map(|field| Field::of_answer(field).expect("a field")).collect();
+        Expected { statuses: [200].into(), fields: fields.into(), body }
+    }
 
     /// Feeds `bytes` in parts of `step`, as a connection does, then the end of the stream.
     fn read_in_steps(bytes: &[u8], method: Method, step: usize) -> Result<(usize, Answer), Fault> {
-        let (mut heads, mut reader) = (Heads::new(method), Reader::new());
+        let expected = expected(&[], ExpectedBody::Any);
+        let question = Question { method, expected: &expected, id: None, kin: 0 };
+        let (mut heads, mut reader) = (Heads::new(), Reader::new(question));
         let (mut start, mut end) = (0, 0);
         while end < bytes.len() {
             end = (end + step).min(bytes.len());
@@ -291,7 +376,7 @@ mod tests {
             let text = format!("{response}{behind}");
             assert_eq!(
                 read(&text, Method::Get),
-                Ok((response.len(), Answer { status, persists })),
+                Ok((response.len(), Answer { status, persists, fields: Fields::Right })),
                 "{text:?}"
             );
         }
@@ -300,7 +385,10 @@ mod tests {
     #[test]
     fn a_head_request_gets_no_body() {
         let text = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n";
-        assert_eq!(read(text, Method::Head), Ok((text.len(), Answer { status: 200, persists: true })));
+        assert_eq!(
+            read(text, Method::Head),
+            Ok((text.len(), Answer { status: 200, persists: true, fields: Fields::Right }))
+        );
         assert_eq!(read(text, Method::Get).map_err(|fault| fault.kind), Err(Failure::ClosedEarly));
     }
 
@@ -335,8 +423,9 @@ mod tests {
 
     #[test]
     fn a_head_seen_before_means_the_same_again() {
-        let mut heads = Heads::new(Method::Get);
-        let mut status_of = |text: &str| match Reader::new().feed(text.as_bytes(), &mut heads) {
+        let (mut heads, expected) = (Heads::new(), expected(&[], ExpectedBody::Any));
+        let question = || Question { method: Method::Get, expected: &expected, id: None, kin: 0 };
+        let mut status_of = |text: &str| match Reader::new(question()).feed(text.as_bytes(), &mut heads) {
             Ok(Progress::Whole { consumed, answer }) if consumed == text.len() => answer.status,
             other => panic!("{text:?}: {other:?}"),
         };
@@ -346,6 +435,57 @@ mod tests {
         );
         for _ in 0..3 {
             assert_eq!((status_of(first), status_of(first), status_of(second)), (200, 200, 404));
+        }
+    }
+
+    #[test]
+    fn the_same_head_is_judged_anew_for_another_question() {
+        let head = "HTTP/1.1 200 OK\r\nx-a:  b \r\nX-A: c\r\nX-Loadgen-Id: 0000000000000001-5\r\nContent-Length: 0\r\n\r\n";
+        let mut heads = Heads::new();
+        let mut judged = |fields: &[&str], id: Option<(u64, u64)>, kin| {
+            let expected = expected(fields, ExpectedBody::Any);
+            let id = id.map(|(run, number)| (RunId(run), number));
+            let question = Question { method: Method::Get, expected: &expected, id, kin };
+            match Reader::new(question).feed(head.as_bytes(), &mut heads) {
+                Ok(Progress::Whole { answer, .. }) => answer.fields,
+                other => panic!("{other:?}"),
+            }
+        };
+        for _ in 0..2 {
+            assert_eq!(judged(&[], None, 0), Fields::Right);
+            assert_eq!(judged(&["X-A: b", "X-A: c"], None, 1), Fields::Right);
+            assert_eq!(judged(&["X-A: c", "X-A: d"], None, 2), Fields::Missing(1));
+            assert_eq!(judged(&["X-B: b"], None, 3), Fields::Missing(0));
+            assert_eq!(judged(&[], Some((1, 5)), 0), Fields::Right);
+            assert_eq!(judged(&[], Some((1, 6)), 0), Fields::WrongId);
+            assert_eq!(judged(&[], Some((2, 5)), 0), Fields::WrongId);
+            assert_eq!(judged(&["X-B: b"], Some((1, 5)), 3), Fields::Missing(0));
+        }
+    }
+
+    #[test]
+    fn a_body_is_checked_whatever_its_framing_and_however_it_comes() {
+        let (length, chunked, until_close) = (
+            "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n2;x=y\r\nbc\r\n0\r\nT: z\r\n\r\n",
+            "HTTP/1.1 200 OK\r\n\r\nabc",
+        );
+        for (text, body, is_right) in [length, chunked, until_close].into_iter().flat_map(|text| {
+            [(text, "abc", true), (text, "abd", false), (text, "ab", false), (text, "abcd", false)]
+        }) {
+            let expected = expected(&[], ExpectedBody::Same(body.as_bytes().into()));
+            for step in 1..=text.len() {
+                let question = Question { method: Method::Get, expected: &expected, id: None, kin: 0 };
+                let (mut heads, mut reader) = (Heads::new(), Reader::new(question));
+                let (mut start, mut end) = (0, 0);
+                while end < text.len() {
+                    end = (end + step).min(text.len());
+                    let fed = reader.feed(&text.as_bytes()[start..end], &mut heads).expect("sound");
+                    let (Progress::Whole { consumed, .. } | Progress::More { consumed }) = fed;
+                    start += consumed;
+                }
+                assert_eq!(reader.body_is_right(), is_right, "{text:?} in steps of {step}, expected {body}");
+            }
         }
     }
 }
