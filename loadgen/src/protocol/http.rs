@@ -264,3 +264,34 @@ impl Speaker {
         Verdict { flaw, persists: answer.persists }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_chosen_by_weight_or_in_order() {
+        let mut dice = Dice::new(9, 0);
+        let weighted = Choice::Weighted(vec![1, 1, 4]);
+        let mut chosen = [0; 3];
+        (0..4_000).for_each(|number| chosen[weighted.choose(number, 3, &mut dice)] += 1);
+        // Four standard deviations around 1,000; the running sum of the second does not grow, so it weighs nothing.
+        assert!(chosen[1] == 0 && (890..1_110).contains(&chosen[0]), "{chosen:?}");
+        let in_order: Vec<usize> =
+            (0..5).map(|number| Choice::InOrder.choose(number, 3, &mut dice)).collect();
+        assert_eq!(in_order, [0, 1, 2, 0, 1]);
+    }
+
+    #[test]
+    fn threads_deal_numbers_out_without_gaps_or_doubles() {
+        let http = Arc::new(Http { requests: Vec::new(), choice: Choice::Only, run: None });
+        let mut numbers: Vec<u64> = (0..3)
+            .flat_map(|index| {
+                let speaker = Speaker::new(&http, Seat { index, threads: 3, seed: 1 }, &Arc::default());
+                (0..4).map(|_| speaker.number(&speaker.requests)).collect::<Vec<_>>()
+            })
+            .collect();
+        numbers.sort_unstable();
+        assert_eq!(numbers, (0..12).collect::<Vec<_>>());
+    }
+}

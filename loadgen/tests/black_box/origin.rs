@@ -89,6 +89,35 @@ fn a_client_that_waits_for_leave_gets_it() {
 }
 
 #[test]
+fn an_origin_that_counts_ids_repeats_and_reports_them() {
+    for driver in DRIVERS {
+        let origin = Origin::start(&format!("--ids --body 3 --driver {driver}"));
+        let ask = |id: &str| format!("GET / HTTP/1.1\r\nHost: h\r\nx-loadgen-id: {id}\r\n\r\n");
+        let (one, two) = ("00000000000000aa-1", "00000000000000aa-2");
+        let said =
+            converse(&origin, &[ask(one), ask(two), ask(one), ask("nonsense"), LAST.to_owned()].concat());
+        assert_eq!(count(&said, "Content-Length: 3\r\n\r\nxxx"), 5, "{driver}: {said}");
+        assert_eq!(
+            count(&said, &format!("HTTP/1.1 200 OK\r\nX-Loadgen-Id: {one}\r\n")),
+            2,
+            "{driver}: {said}"
+        );
+        assert_eq!(count(&said, "X-Loadgen-Id"), 3, "what is no id is not repeated: {said}");
+        for (run, report) in [
+            ("00000000000000aa", r#"{"once":1,"twice":1,"more":0,"uncounted":0}"#),
+            ("00000000000000bb", r#"{"once":0,"twice":0,"more":0,"uncounted":0}"#),
+        ] {
+            let said = converse(&origin, &format!("GET /loadgen-ids?run={run} HTTP/1.1\r\nHost: h\r\n\r\n"));
+            assert!(said.ends_with(&format!("\r\n\r\n{report}")), "{driver}: {said}");
+        }
+    }
+    let plain = Origin::start("");
+    let said =
+        converse(&plain, &format!("GET /loadgen-ids?run=00000000000000aa HTTP/1.1\r\nHost: h\r\n\r\n{LAST}"));
+    assert!(!said.contains("once"), "only with --ids: {said}");
+}
+
+#[test]
 fn what_is_no_request_is_refused_and_the_connection_closed() {
     let origin = Origin::start("");
     let refused = [
