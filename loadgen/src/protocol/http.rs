@@ -17,6 +17,7 @@ use std::sync::Arc;
 use runtime::{Chunk, Stream};
 
 use crate::counts::Counts;
+use crate::protocol::http::expected::Hasher;
 use crate::protocol::http::ids::RunId;
 use crate::protocol::http::request::Request;
 use crate::protocol::http::response::{Answer, Fault, Fields, Heads, Progress, Question, Reader};
@@ -109,6 +110,7 @@ pub(crate) struct Conversation {
     awaited: usize,
     /// Received behind the last answer: the begin of the next.
     rest: Option<Chunk>,
+    hasher: Hasher,
 }
 
 /// What the next send sends.
@@ -128,6 +130,7 @@ impl Conversation {
             put_together: speaker.spare.borrow_mut().pop().unwrap_or_default(),
             awaited: 0,
             rest: None,
+            hasher: None,
             speaker: speaker.clone(),
         }
     }
@@ -183,11 +186,11 @@ impl Conversation {
     }
 
     pub(crate) async fn receive(&mut self, stream: &Stream, ticket: Ticket) -> Verdict {
-        let Self { speaker, awaited, rest, .. } = self;
+        let Self { speaker, awaited, rest, hasher, .. } = self;
         *awaited = awaited.saturating_sub(1);
         let request = &speaker.http.requests[ticket.request as usize];
         let id = speaker.http.run.map(|run| (run, ticket.number));
-        let mut reader = Reader::new(Question::new(request, id));
+        let mut reader = Reader::new(Question::new(request, id), hasher);
         match speaker.read_answer(stream, &mut reader, rest).await {
             Ok(_) if *awaited == 0 && rest.is_some() => Verdict::broken(Fault::SURPLUS),
             Ok(answer) => {

@@ -43,21 +43,28 @@ pub(crate) enum ExpectedBody {
 }
 
 impl ExpectedBody {
-    /// A check of one body from its first byte on.
-    pub(crate) fn check(&self) -> BodyCheck<'_> {
+    /// A check of one body from its first byte on. `hasher` is used from the start again, and made only when needed.
+    pub(crate) fn check<'a>(&'a self, hasher: &'a mut Hasher) -> BodyCheck<'a> {
         match self {
             Self::Any => BodyCheck::Any,
-            Self::Hash(sum) => BodyCheck::Hash { state: Sha256::new(), expected: sum },
+            Self::Hash(sum) => {
+                let state = hasher.get_or_insert_default();
+                state.reset();
+                BodyCheck::Hash { state, expected: sum }
+            }
             Self::Same(expected) => BodyCheck::Same { rest: Some(expected) },
         }
     }
 }
 
+/// A connection's room for the hash of one body after the other. Apart from the connection's task, which stays small.
+pub(crate) type Hasher = Option<Box<Sha256>>;
+
 /// Looks at one body, part by part.
 pub(crate) enum BodyCheck<'a> {
     Any,
     Hash {
-        state: Sha256,
+        state: &'a mut Sha256,
         expected: &'a Sha256Sum,
     },
     /// What must still come; `None` after something else came.
@@ -80,7 +87,7 @@ impl BodyCheck<'_> {
     pub(crate) fn matches(self) -> bool {
         match self {
             Self::Any => true,
-            Self::Hash { state, expected } => state.finalize()[..] == expected.0,
+            Self::Hash { state, expected } => state.finalize_reset()[..] == expected.0,
             Self::Same { rest } => rest.is_some_and(<[u8]>::is_empty),
         }
     }
@@ -120,6 +127,7 @@ mod tests {
     fn a_body_is_right_however_it_is_split() {
         let hash = ExpectedBody::Hash(ABC.parse().expect("a hash"));
         let same = ExpectedBody::Same((*b"abc").into());
+        let mut hasher = None;
         for (parts, is_right) in [
             (&["abc"][..], true),
             (&["a", "b", "c"], true),
@@ -131,7 +139,7 @@ mod tests {
             (&["x", "abc"], false),
         ] {
             for expected in [&hash, &same] {
-                let mut check = expected.check();
+                let mut check = expected.check(&mut hasher);
                 parts.iter().for_each(|part| check.take(part.as_bytes()));
                 assert_eq!(check.matches(), is_right, "{expected:?}: {parts:?}");
             }

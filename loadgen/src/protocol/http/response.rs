@@ -12,7 +12,7 @@ use proto::http1::persist::{Persistence, decide_upstream};
 use proto::http1::rejected::ResponseRejected;
 
 use crate::failure::Failure;
-use crate::protocol::http::expected::{BodyCheck, Expected};
+use crate::protocol::http::expected::{BodyCheck, Expected, Hasher};
 use crate::protocol::http::ids::{ID_FIELD, RunId};
 use crate::protocol::http::request::Request;
 
@@ -198,8 +198,8 @@ enum State {
 }
 
 impl<'a> Reader<'a> {
-    pub(crate) fn new(question: Question<'a>) -> Self {
-        let body = question.expected.body.check();
+    pub(crate) fn new(question: Question<'a>, hasher: &'a mut Hasher) -> Self {
+        let body = question.expected.body.check(hasher);
         Self { state: State::Head { examined: 0, interim: 0 }, question, body }
     }
 
@@ -331,7 +331,8 @@ mod tests {
     fn read_in_steps(bytes: &[u8], method: Method, step: usize) -> Result<(usize, Answer), Fault> {
         let expected = expected(&[], ExpectedBody::Any);
         let question = Question { method, expected: &expected, id: None, kin: 0 };
-        let (mut heads, mut reader) = (Heads::new(), Reader::new(question));
+        let mut hasher = None;
+        let (mut heads, mut reader) = (Heads::new(), Reader::new(question, &mut hasher));
         let (mut start, mut end) = (0, 0);
         while end < bytes.len() {
             end = (end + step).min(bytes.len());
@@ -425,10 +426,11 @@ mod tests {
     fn a_head_seen_before_means_the_same_again() {
         let (mut heads, expected) = (Heads::new(), expected(&[], ExpectedBody::Any));
         let question = || Question { method: Method::Get, expected: &expected, id: None, kin: 0 };
-        let mut status_of = |text: &str| match Reader::new(question()).feed(text.as_bytes(), &mut heads) {
-            Ok(Progress::Whole { consumed, answer }) if consumed == text.len() => answer.status,
-            other => panic!("{text:?}: {other:?}"),
-        };
+        let mut status_of =
+            |text: &str| match Reader::new(question(), &mut None).feed(text.as_bytes(), &mut heads) {
+                Ok(Progress::Whole { consumed, answer }) if consumed == text.len() => answer.status,
+                other => panic!("{text:?}: {other:?}"),
+            };
         let (first, second) = (
             "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nab",
             "HTTP/1.1 404 OK\r\nContent-Length: 3\r\n\r\nabc",
@@ -446,7 +448,7 @@ mod tests {
             let expected = expected(fields, ExpectedBody::Any);
             let id = id.map(|(run, number)| (RunId(run), number));
             let question = Question { method: Method::Get, expected: &expected, id, kin };
-            match Reader::new(question).feed(head.as_bytes(), &mut heads) {
+            match Reader::new(question, &mut None).feed(head.as_bytes(), &mut heads) {
                 Ok(Progress::Whole { answer, .. }) => answer.fields,
                 other => panic!("{other:?}"),
             }
@@ -476,7 +478,8 @@ mod tests {
             let expected = expected(&[], ExpectedBody::Same(body.as_bytes().into()));
             for step in 1..=text.len() {
                 let question = Question { method: Method::Get, expected: &expected, id: None, kin: 0 };
-                let (mut heads, mut reader) = (Heads::new(), Reader::new(question));
+                let mut hasher = None;
+                let (mut heads, mut reader) = (Heads::new(), Reader::new(question, &mut hasher));
                 let (mut start, mut end) = (0, 0);
                 while end < text.len() {
                     end = (end + step).min(text.len());
