@@ -339,7 +339,7 @@ impl fmt::Display for Summary {
         )?;
         writeln!(
             formatter,
-            "opened     {} connections, {} of them closed after their requests, {} lost between two requests",
+            "opened     {} connections, {} of them closed by --requests-per-connection, {} lost between two requests",
             show_count(self.generator.connects),
             show_count(self.generator.retired),
             show_count(self.generator.reconnects)
