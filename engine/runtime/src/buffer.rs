@@ -161,6 +161,13 @@ impl Chunk {
         }
     }
 
+    /// The bytes, to be changed in place, as decryption does.
+    #[inline]
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        let (start, end) = (self.start as usize, self.end as usize);
+        &mut self.whole()[start..end]
+    }
+
     /// Copies as much of `bytes` as fits behind what is there, and says how much that was.
     pub fn append(&mut self, bytes: &[u8]) -> usize {
         let spare = self.spare();

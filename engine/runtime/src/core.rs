@@ -6,10 +6,13 @@ use std::cell::{Cell, RefCell, RefMut};
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, SystemTime};
+
+use rustix::io::Errno;
 
 use crate::buffer::{BufferPool, Lane};
 use crate::cores::{self, CoreId};
@@ -28,6 +31,9 @@ use crate::wheel::EntryId;
 const POLLS_PER_TURN: usize = 256;
 /// Parked connections handled in one turn.
 const PARKED_PER_TURN: usize = 256;
+/// First pause before a Unix socket with a full queue is asked again, and the longest; each pause is twice the last.
+const UNIX_PAUSE_MIN: Duration = Duration::from_millis(1);
+const UNIX_PAUSE_MAX: Duration = Duration::from_millis(50);
 
 /// How a core is set up.
 #[derive(Clone, Debug)]
@@ -307,6 +313,33 @@ impl Core {
             stream.connected().await?;
         }
         Ok(stream)
+    }
+
+    /// Opens a connection to the Unix socket at `path`, which must be made before `deadline`.
+    ///
+    /// # Errors
+    /// `TimedOut` when the listener's queue is full until past the deadline, or the kernel's: `NotFound` without a file,
+    /// `ConnectionRefused` when nobody listens there. A simulated network knows no Unix sockets and says so.
+    pub async fn connect_unix(&self, path: &Path, deadline: Instant) -> io::Result<Stream> {
+        let mut pause = UNIX_PAUSE_MIN;
+        loop {
+            // The borrow must end before the sleep.
+            let connected = self.io().connect_unix(path);
+            match connected {
+                Ok(handle) => {
+                    let stream = self.adopt(handle, Lane::Connected)?;
+                    stream.set_deadline(deadline);
+                    return Ok(stream);
+                }
+                // The kernel has no event for a queue that has room again (unix(7): EAGAIN).
+                Err(Errno::AGAIN) if self.now() < deadline => {
+                    self.sleep_until(deadline.min(self.now() + pause)).await;
+                    pause = (pause * 2).min(UNIX_PAUSE_MAX);
+                }
+                Err(Errno::AGAIN) => return Err(io::ErrorKind::TimedOut.into()),
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     /// Makes a listening socket this core's.

@@ -8,6 +8,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use runtime::mailbox::mailbox;
+use runtime::net::unix::bind_unix;
 use runtime::{Core, CoreConfig, DriverChoice, DriverKind, Instant, ParkEvent, run};
 
 /// Runs `main` on a core of each driver, within ten seconds.
@@ -545,6 +546,151 @@ fn reused_slots_and_descriptors_never_see_the_bytes_of_their_predecessors() {
                 let got = next.recv().await.expect("recv").expect("bytes");
                 assert_eq!(*got, (!round).to_be_bytes());
             }
+        },
+    );
+}
+
+/// A path for a Unix socket, removed at the end of its test.
+struct SocketPath(std::path::PathBuf);
+
+impl SocketPath {
+    fn new(name: &str) -> Self {
+        Self(std::env::temp_dir().join(format!("corelane-{name}-{}", std::process::id())))
+    }
+}
+
+impl Drop for SocketPath {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[test]
+fn a_unix_socket_carries_bulk_bytes_both_ways_and_their_end() {
+    const TOTAL: usize = 4 << 20;
+    on_every_driver(
+        |config| config.buffers_per_lane = 4,
+        |core| async move {
+            let path = SocketPath::new("bulk");
+            let listener = bind_unix(&path.0, 16, 1).expect("bind").remove(0);
+            let listener = core.adopt_listener(listener).expect("adopt");
+            let server = core.clone();
+            core.spawn(async move {
+                let (stream, peer) = listener.accept().await.expect("accept");
+                assert!(peer.ip().is_unspecified(), "a client by path has no address");
+                assert_eq!(stream.peer_address().expect_err("no address").kind(), ErrorKind::Unsupported);
+                stream.set_deadline(soon(&server));
+                while let Some(chunk) = stream.recv().await.expect("recv") {
+                    stream.send_all(&chunk).await.expect("send");
+                }
+            });
+            let stream = Rc::new(core.connect_unix(&path.0, soon(&core)).await.expect("connect"));
+            let sent: Rc<Vec<u8>> = Rc::new((0..TOTAL).map(|at| (at * 31 + at / 251) as u8).collect());
+            let (sender, bytes) = (Rc::clone(&stream), Rc::clone(&sent));
+            core.spawn(async move {
+                sender.send_all(&bytes).await.expect("send");
+                sender.shutdown_write().expect("shutdown");
+            });
+            let mut got = Vec::with_capacity(TOTAL);
+            while let Some(chunk) = stream.recv().await.expect("recv") {
+                got.extend_from_slice(&chunk);
+            }
+            assert!(got == *sent, "{} bytes came back", got.len());
+        },
+    );
+}
+
+#[test]
+fn a_unix_socket_with_a_full_queue_is_waited_for_until_the_deadline() {
+    on_every_driver(
+        |_| {},
+        |core| async move {
+            let path = SocketPath::new("queue");
+            let listener = bind_unix(&path.0, 0, 1).expect("bind").remove(0);
+            let first = core.connect_unix(&path.0, soon(&core)).await.expect("the queue takes one");
+            let in_50_ms = core.now() + Duration::from_millis(50);
+            let error = core.connect_unix(&path.0, in_50_ms).await.expect_err("the queue is full");
+            assert_eq!(error.kind(), ErrorKind::TimedOut);
+            assert!(core.now() >= in_50_ms);
+            let (accepting, connected) = (core.clone(), Rc::new(Cell::new(false)));
+            let is_connected = Rc::clone(&connected);
+            core.spawn(async move {
+                // Whoever waits has been refused at least once by then.
+                accepting.sleep(Duration::from_millis(20)).await;
+                assert!(!is_connected.get());
+                listener.accept().expect("accept");
+                std::future::pending::<()>().await; // the socket stays open
+            });
+            core.connect_unix(&path.0, soon(&core)).await.expect("there is room now");
+            connected.set(true);
+            drop(first);
+        },
+    );
+}
+
+#[test]
+fn a_unix_socket_without_a_listener_is_an_error() {
+    on_every_driver(
+        |_| {},
+        |core| async move {
+            let path = SocketPath::new("gone");
+            let error = core.connect_unix(&path.0, soon(&core)).await.expect_err("no file");
+            assert_eq!(error.kind(), ErrorKind::NotFound);
+            drop(bind_unix(&path.0, 16, 1).expect("bind"));
+            let error = core.connect_unix(&path.0, soon(&core)).await.expect_err("nobody listens");
+            assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+        },
+    );
+}
+
+/// A connection through a shared socket is told to every core's driver; one takes it, and all go on.
+#[test]
+fn cores_that_share_a_unix_socket_take_each_connection_once() {
+    const CONNECTIONS: usize = 100;
+    on_every_driver(
+        |_| {},
+        |core| async move {
+            let path = SocketPath::new("shared");
+            let listeners = bind_unix(&path.0, 16, 2).expect("bind");
+            let accepted = Rc::new(Cell::new(0));
+            for listener in listeners {
+                let listener = core.adopt_listener(listener).expect("adopt");
+                let accepted = Rc::clone(&accepted);
+                core.spawn(async move {
+                    loop {
+                        let (stream, _) = listener.accept().await.expect("accept");
+                        accepted.set(accepted.get() + 1);
+                        stream.send_all(b"hello").await.expect("send");
+                    }
+                });
+            }
+            for _ in 0..CONNECTIONS {
+                let stream = core.connect_unix(&path.0, soon(&core)).await.expect("connect");
+                assert_eq!(&*stream.recv().await.expect("recv").expect("bytes"), b"hello");
+            }
+            assert_eq!(accepted.get(), CONNECTIONS);
+        },
+    );
+}
+
+/// The driver forgets a listener that ends while another core's goes on: its slot is the next socket's.
+#[test]
+fn a_listener_that_ends_leaves_its_unix_socket_to_the_others() {
+    on_every_driver(
+        |_| {},
+        |core| async move {
+            let path = SocketPath::new("leaves");
+            let mut listeners = bind_unix(&path.0, 16, 2).expect("bind");
+            let ends = core.adopt_listener(listeners.remove(0)).expect("adopt");
+            drop(ends);
+            let (other, address) = listener();
+            let idle = core.connect(address, soon(&core)).await.expect("takes the slot");
+            let _peer = other.accept().expect("accept");
+            let stays = listeners.remove(0);
+            let _client = core.connect_unix(&path.0, soon(&core)).await.expect("connect");
+            core.sleep(Duration::from_millis(5)).await; // turns in which an event of the listener would be told
+            stays.accept().expect("accept");
+            assert!(idle.is_quiet(), "an event of the listener was told to the socket that has its slot");
         },
     );
 }

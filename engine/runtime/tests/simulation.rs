@@ -584,3 +584,21 @@ fn a_core_tells_what_it_holds() {
     assert_eq!(world.elapsed(), Duration::from_secs(1));
     assert!(simulation.finish().is_clean());
 }
+
+#[test]
+fn a_simulated_network_refuses_unix_sockets() {
+    let mut simulation = Simulation::new(1, Faults::calm(), Limits::default());
+    let host = simulation.world().clone().host(HostConfig::new("host"));
+    let started = simulation.start(
+        host,
+        |_| {},
+        |core| async move {
+            let path = std::path::Path::new("/run/socket");
+            let error =
+                core.connect_unix(path, core.now() + Duration::from_secs(1)).await.expect_err("refused");
+            assert_eq!(error.raw_os_error(), Some(97), "EAFNOSUPPORT: {error}");
+        },
+    );
+    started.expect("a core");
+    simulation.run().unwrap_or_else(|stopped| panic!("{stopped}"));
+}

@@ -8,6 +8,7 @@
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
+use std::path::Path;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, SystemTime};
@@ -142,6 +143,15 @@ impl Io {
             return driver.connect(address);
         }
         Handle::connect(address)
+    }
+
+    /// Connects to a Unix socket; `AGAIN` while its listener's queue is full. A simulated network has none.
+    pub(crate) fn connect_unix(&self, path: &Path) -> Result<Handle, Errno> {
+        #[cfg(feature = "simulation")]
+        if matches!(self.backend, Backend::Simulated(_)) {
+            return Err(Errno::AFNOSUPPORT);
+        }
+        Handle::connect_unix(path)
     }
 
     pub(crate) fn sockets_open(&self) -> usize {

@@ -5,12 +5,14 @@
 use std::io::IoSlice;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketFlags, SocketType, ipproto,
-    socket_with, sockopt,
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketAddrUnix, SocketFlags,
+    SocketType, ipproto, socket_with, sockopt,
 };
 use socket2::{SockFilter, SockRef};
 
@@ -49,6 +51,12 @@ impl From<TcpListener> for Handle {
     }
 }
 
+impl From<UnixListener> for Handle {
+    fn from(listener: UnixListener) -> Self {
+        Self(Carrier::Kernel(listener.into()))
+    }
+}
+
 #[cfg(feature = "simulation")]
 impl From<Endpoint> for Handle {
     fn from(endpoint: Endpoint) -> Self {
@@ -69,6 +77,16 @@ impl Handle {
             Err(error) => return Err(error),
         };
         Ok((fd.into(), is_made))
+    }
+
+    /// Connects to the Unix socket at `path`. That is done at once or not at all: `AGAIN` says that the listener's queue is
+    /// full, and nothing will tell when it is not.
+    pub(crate) fn connect_unix(path: &Path) -> Result<Self, Errno> {
+        let address = SocketAddrUnix::new(path)?;
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let fd = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        rustix::net::connect(&fd, &address)?;
+        Ok(fd.into())
     }
 
     /// The descriptor, for drivers that wait in the kernel.
@@ -174,7 +192,8 @@ impl Handle {
     pub(crate) fn peer_address(&self) -> Result<SocketAddr, Errno> {
         match &self.0 {
             Carrier::Kernel(fd) => SocketAddr::try_from(rustix::net::getpeername(fd)?.ok_or(Errno::NOTCONN)?)
-                .map_err(|_| Errno::AFNOSUPPORT),
+                // Its kind is `Unsupported`, which that of AFNOSUPPORT is not.
+                .map_err(|_| Errno::OPNOTSUPP),
             #[cfg(feature = "simulation")]
             Carrier::Simulated(endpoint) => endpoint.peer_address(),
         }

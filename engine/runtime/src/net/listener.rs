@@ -1,4 +1,4 @@
-//! How does a core accept connections? From its own SO_REUSEPORT socket.
+//! How does a core accept connections? From its own SO_REUSEPORT socket, or from a Unix socket that all cores share.
 //!
 //! Never decides where a connection is served; see the data plane's hand-off.
 
@@ -27,7 +27,7 @@ pub struct Listener {
 pub struct Accepted {
     /// The non-blocking socket.
     pub fd: Handle,
-    /// The client's address; the unspecified one when the kernel did not say.
+    /// The client's address; the unspecified one when the kernel did not say, as of a client by a Unix socket.
     pub peer: SocketAddr,
 }
 
@@ -104,7 +104,8 @@ impl Iterator for Backlog {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        self.core.io().close(self.index);
+        // Not merely closed: a Unix socket lives on in other cores, and the driver would go on watching it.
+        drop(self.core.io().give_up(self.index));
     }
 }
 

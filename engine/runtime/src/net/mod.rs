@@ -5,3 +5,4 @@
 pub mod handle;
 pub mod listener;
 pub mod stream;
+pub mod unix;

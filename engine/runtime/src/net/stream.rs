@@ -88,7 +88,20 @@ impl Stream {
     /// # Errors
     /// `StorageFull` when a buffer has no room behind the prefix, otherwise as [`Self::recv`].
     pub async fn recv_behind(&self, prefix: &[u8]) -> io::Result<Option<Chunk>> {
-        poll_fn(|context| self.core.io().poll_recv_behind(self.index, prefix, context.waker())).await
+        poll_fn(|context| self.poll_recv_behind(prefix, context)).await
+    }
+
+    /// [`Self::recv_behind`] for callers that wait for several things.
+    ///
+    /// # Errors
+    /// As [`Self::recv_behind`].
+    #[inline]
+    pub fn poll_recv_behind(
+        &self,
+        prefix: &[u8],
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<Option<Chunk>>> {
+        self.core.io().poll_recv_behind(self.index, prefix, context.waker())
     }
 
     /// Whether the connection is broken both ways, reset for example; a peer that only stopped sending has not broken
@@ -126,7 +139,16 @@ impl Stream {
     /// # Errors
     /// `TimedOut` past the deadline.
     pub async fn writable(&self) -> io::Result<()> {
-        poll_fn(|context| self.core.io().poll_writable(self.index, context.waker())).await
+        poll_fn(|context| self.poll_writable(context)).await
+    }
+
+    /// [`Self::writable`] for callers that wait for several things.
+    ///
+    /// # Errors
+    /// As [`Self::writable`].
+    #[inline]
+    pub fn poll_writable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.core.io().poll_writable(self.index, context.waker())
     }
 
     /// Sends all of `bytes`, waiting as often as it takes.
@@ -170,7 +192,7 @@ impl Stream {
     /// The peer's address.
     ///
     /// # Errors
-    /// The kernel's, when the connection is gone.
+    /// `Unsupported` over a Unix socket, whose client has none; the kernel's, when the connection is gone.
     pub fn peer_address(&self) -> io::Result<SocketAddr> {
         Ok(self.core.io().fd(self.index).peer_address()?)
     }
