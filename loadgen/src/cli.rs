@@ -2,7 +2,8 @@
 //!
 //! Words to values, nothing else: past this module no argument can be wrong in itself.
 
-use std::net::SocketAddr;
+pub(crate) mod transport;
+
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -11,7 +12,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use runtime::DriverChoice;
 use runtime::cores::{CORES_MAX, CoreCount};
 
+use crate::cli::transport::TransportArgs;
 use crate::find_max::Goal;
+use crate::listen::ListenAddress;
 use crate::protocol::http::expected::Sha256Sum;
 use crate::protocol::http::template;
 use crate::rate_plan::RatePlan;
@@ -46,7 +49,7 @@ pub(crate) enum Command {
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct LoadArgs {
-    /// Where to send requests: `http://HOST[:PORT][/PATH][?QUERY]`
+    /// Where to send requests: `http[s]://HOST[:PORT][/PATH][?QUERY]`
     #[arg(required = true, value_name = "URL")]
     pub(crate) url: Option<Target>,
     /// Connections held open, over all threads
@@ -149,6 +152,8 @@ pub(crate) struct LoadArgs {
     /// How to talk to the kernel: auto is uring, which falls back to epoll where io_uring is refused
     #[arg(long, default_value = "auto", value_name = "auto|uring|epoll")]
     pub(crate) driver: DriverChoice,
+    #[command(flatten)]
+    pub(crate) transport: TransportArgs,
 }
 
 /// A text whose placeholders are all known.
@@ -161,9 +166,18 @@ const CONNECTIONS_MAX: i64 = 60_000;
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct OriginArgs {
-    /// Address to listen on; port 0 lets the kernel choose
-    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:0")]
-    pub(crate) listen: SocketAddr,
+    /// Address to listen on, where port 0 lets the kernel choose, or the path of a Unix socket
+    #[arg(long, value_name = "ADDR:PORT|unix:PATH", default_value = "127.0.0.1:0")]
+    pub(crate) listen: ListenAddress,
+    /// Speak HTTPS, with a certificate made at the start unless one is given
+    #[arg(long)]
+    pub(crate) tls: bool,
+    /// PEM file with the certificate of --tls, and those that vouch for it
+    #[arg(long, value_name = "FILE", requires = "key", requires = "tls")]
+    pub(crate) cert: Option<PathBuf>,
+    /// PEM file with its private key
+    #[arg(long, value_name = "FILE", requires = "cert", requires = "tls")]
+    pub(crate) key: Option<PathBuf>,
     /// Bytes in each response body
     #[arg(long, default_value = "128", value_name = "BYTES", value_parser = parse_size)]
     pub(crate) body: u64,
@@ -326,7 +340,12 @@ mod tests {
     fn mistakes_name_the_argument_and_the_way_out() {
         let mistakes = [
             ("loadgen", "<URL>"),
-            ("loadgen https://h/", "use http://"),
+            ("loadgen ftp://h/", "use http://"),
+            ("loadgen https://h/ --tls 1.1", "possible values: 1.2, 1.3"),
+            ("loadgen https://h/ --ca f --insecure", "--insecure"),
+            ("loadgen origin --tls --cert f", "--key"),
+            ("loadgen origin --cert f --key f", "--tls"),
+            ("loadgen origin --listen unix:", "a path is missing"),
             ("loadgen http://h/ -c 0", "--connections"),
             ("loadgen http://h/ -t 1.5", "a positive number or 'auto'"),
             ("loadgen http://h/ -d 10", "with a unit"),

@@ -6,7 +6,6 @@
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,10 +14,10 @@ use std::task::Poll;
 use std::time::Duration;
 
 use proto::histogram::{MergedHistogram, merged_histogram};
-use runtime::{Chunk, Core, Instant, Stream};
+use runtime::{Chunk, Core, Instant};
 
 use crate::counts::Counts;
-use crate::dial::Dialer;
+use crate::dial::{Destination, Dialer};
 use crate::failure::Failure;
 use crate::intervals::{Slice, Tally};
 use crate::named::{NamedHistogram, named_histogram};
@@ -26,6 +25,7 @@ use crate::pacer::Pacer;
 use crate::protocol::http::ids::RunId;
 use crate::protocol::{Conversation, Flaw, Protocol, Seat, Speaker, Ticket, Verdict};
 use crate::schedule::Schedule;
+use crate::transport::Transport;
 
 /// No further request joins a batch of so many bytes. They fit into the sockets' buffers (Linux gives at least 16 KiB
 /// to the sender and 64 KiB to the receiver), so a server that answers before it reads on is not waited for in vain.
@@ -35,7 +35,7 @@ const BATCH_BYTES_MAX: usize = 32 * 1_024;
 #[derive(Debug)]
 pub(crate) struct Traffic {
     /// Where to connect.
-    pub(crate) address: SocketAddr,
+    pub(crate) destination: Destination,
     /// What is said there.
     pub(crate) protocol: Protocol,
     /// Of the requests, where they have some: each has an account of its own.
@@ -54,7 +54,7 @@ pub(crate) struct Traffic {
 
 /// An open connection.
 struct Connection {
-    stream: Stream,
+    stream: Transport,
     conversation: Conversation,
     answers_left: u64,
 }
@@ -101,7 +101,7 @@ impl Client {
         Self {
             core: core.clone(),
             counts: counts.clone(),
-            dialer: Dialer::new(traffic.address, traffic.timeout),
+            dialer: Dialer::new(&traffic.destination, traffic.timeout),
             pacer: Pacer::default(),
             traffic: traffic.clone(),
             speaker: traffic.protocol.speaker(seat, counts),
@@ -120,7 +120,7 @@ impl Client {
     }
 
     /// Sets the moment from which the schedule counts, and lets the connections begin then.
-    pub(crate) fn begin(self: &Rc<Self>, start: Instant, streams: Vec<Option<Stream>>) {
+    pub(crate) fn begin(self: &Rc<Self>, start: Instant, streams: Vec<Option<Transport>>) {
         self.start.set(start);
         self.active.set(streams.len());
         for stream in streams {
@@ -192,7 +192,7 @@ impl Client {
     }
 
     /// Sends one request, or one batch of them, after the other until nothing is left to send.
-    async fn drive(self: Rc<Self>, stream: Option<Stream>) {
+    async fn drive(self: Rc<Self>, stream: Option<Transport>) {
         let mut connection = stream.map(|stream| self.take_over(stream));
         let mut batch = Vec::with_capacity(self.traffic.pipeline);
         let mut now = self.elapsed();
@@ -229,7 +229,7 @@ impl Client {
         }
     }
 
-    fn take_over(&self, stream: Stream) -> Connection {
+    fn take_over(&self, stream: Transport) -> Connection {
         Connection { stream, conversation: self.speaker.converse(), answers_left: self.traffic.answers_max }
     }
 

@@ -3,15 +3,17 @@
 //! Never takes silence for an answer: an origin that does not say is an error, not a clean run.
 
 use std::fmt;
-use std::io::{Read as _, Write as _};
+use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
+use rustls::{ClientConnection, StreamOwned};
 use serde::{Deserialize, Serialize};
 
+use crate::dial::{Address, Destination};
 use crate::protocol::http::ids::{REPORT_PATH, RunId};
-use crate::target::Target;
 use crate::units::show_count;
 
 /// Longest wait for the origin's report.
@@ -87,7 +89,7 @@ impl fmt::Display for Delivery {
 ///
 /// # Errors
 /// An origin cannot be reached, or does not count.
-pub(crate) fn ask(origins: &[Target], run: RunId, sent: u64) -> Result<Delivery> {
+pub(crate) fn ask(origins: &[Counting], run: RunId, sent: u64) -> Result<Delivery> {
     let tallies: Vec<Tally> = origins
         .iter()
         .map(|origin| {
@@ -100,11 +102,42 @@ pub(crate) fn ask(origins: &[Target], run: RunId, sent: u64) -> Result<Delivery>
     Ok(Delivery::new(sent, &tallies))
 }
 
-fn ask_one(origin: &Target, run: RunId) -> Result<Tally> {
-    let address = origin.resolve().map_err(|refusal| anyhow!(refusal))?;
-    let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
-    stream.set_write_timeout(Some(TIMEOUT))?;
+/// An origin that counts what it is sent.
+#[derive(Debug)]
+pub(crate) struct Counting {
+    /// Host and port.
+    pub(crate) authority: String,
+    pub(crate) destination: Destination,
+}
+
+/// What a question goes over.
+trait Wire: Read + Write {}
+
+impl<T: Read + Write> Wire for T {}
+
+/// A connection that waits in the kernel: for a question before or after a run, never within one.
+fn reach(destination: &Destination) -> Result<Box<dyn Wire>> {
+    let wire: Box<dyn Wire> = match &destination.address {
+        Address::Tcp(address) => {
+            let stream = TcpStream::connect_timeout(address, TIMEOUT)?;
+            stream.set_read_timeout(Some(TIMEOUT))?;
+            stream.set_write_timeout(Some(TIMEOUT))?;
+            Box::new(stream)
+        }
+        Address::Unix(path) => {
+            let stream = UnixStream::connect(path)?;
+            stream.set_read_timeout(Some(TIMEOUT))?;
+            stream.set_write_timeout(Some(TIMEOUT))?;
+            Box::new(stream)
+        }
+    };
+    let Some(trust) = &destination.trust else { return Ok(wire) };
+    let session = ClientConnection::new(trust.config.clone(), trust.name.clone())?;
+    Ok(Box::new(StreamOwned::new(session, wire)))
+}
+
+fn ask_one(origin: &Counting, run: RunId) -> Result<Tally> {
+    let mut stream = reach(&origin.destination)?;
     let host = &origin.authority;
     let question = format!("GET {REPORT_PATH}{run} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
     stream.write_all(question.as_bytes())?;

@@ -4,16 +4,22 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::fmt;
 use std::future::poll_fn;
-use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use runtime::{Core, Stream};
+use runtime::{Core, Instant};
+use rustls::{CertificateError, Error};
+use tls::HandshakeError;
 
 use crate::counts::Counts;
 use crate::failure::Failure;
+use crate::handshakes::Handshakes;
+use crate::transport::Transport;
+use crate::trust::Trust;
 
 /// Connection attempts of one thread in flight: a quarter of the shortest accept queue in common use (128).
 const ATTEMPTS_MAX: usize = 32;
@@ -22,27 +28,80 @@ const PAUSE_MIN: Duration = Duration::from_millis(10);
 /// A server that comes back is found again this soon.
 const PAUSE_MAX: Duration = Duration::from_millis(500);
 
+/// Where connections lead, and whether they are private.
+#[derive(Clone, Debug)]
+pub(crate) struct Destination {
+    pub(crate) address: Address,
+    pub(crate) trust: Option<Trust>,
+}
+
+/// Where somebody listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Address {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(formatter),
+            Self::Unix(path) => path.display().fmt(formatter),
+        }
+    }
+}
+
 /// Opens one thread's connections.
 pub(crate) struct Dialer {
-    address: SocketAddr,
+    destination: Destination,
     timeout: Duration,
     gate: Gate,
+    handshakes: RefCell<Handshakes>,
 }
 
 impl Dialer {
-    pub(crate) fn new(address: SocketAddr, timeout: Duration) -> Self {
-        Self { address, timeout, gate: Gate::new(ATTEMPTS_MAX) }
+    pub(crate) fn new(destination: &Destination, timeout: Duration) -> Self {
+        let destination = Destination {
+            address: destination.address.clone(),
+            trust: destination.trust.as_ref().map(Trust::for_thread),
+        };
+        Self { destination, timeout, gate: Gate::new(ATTEMPTS_MAX), handshakes: RefCell::default() }
     }
 
-    /// Opens a connection, and counts it or the failure.
-    pub(crate) async fn connect(&self, core: &Core, counts: &Counts) -> io::Result<Stream> {
+    /// Opens a connection, private where that is asked for, and counts it or the failure. `None` is a failure.
+    pub(crate) async fn connect(&self, core: &Core, counts: &Counts) -> Option<Transport> {
         let _permit = self.gate.pass().await;
-        let connected = core.connect(self.address, core.now() + self.timeout).await;
-        match &connected {
-            Ok(_) => counts.connects.add(1),
-            Err(error) => counts.fail(Failure::of_connect(error), || format!("{}: {error}", self.address)),
+        let connected = self.open(core, core.now() + self.timeout).await;
+        match connected {
+            Ok(transport) => {
+                counts.connects.add(1);
+                Some(transport)
+            }
+            Err((kind, detail)) => {
+                counts.fail(kind, || format!("{}: {detail}", self.destination.address));
+                None
+            }
         }
-        connected
+    }
+
+    async fn open(&self, core: &Core, deadline: Instant) -> Result<Transport, (Failure, String)> {
+        let connected = match &self.destination.address {
+            Address::Tcp(address) => core.connect(*address, deadline).await,
+            Address::Unix(path) => core.connect_unix(path, deadline).await,
+        };
+        let stream = connected.map_err(|error| (Failure::of_connect(&error), error.to_string()))?;
+        let Some(trust) = &self.destination.trust else { return Ok(Transport::Plain(stream)) };
+        let began = core.now();
+        // On the heap: a handshake is a large future, and every connection would have room for it as long as it lives.
+        let agreeing = Box::pin(tls::connect(stream, &trust.config, trust.name.clone(), deadline));
+        let stream = agreeing.await.map_err(|error| (of_handshake(&error), explain(&error)))?;
+        self.handshakes.borrow_mut().record(&stream, core.now().since(began));
+        Ok(Transport::Tls(Box::new(stream)))
+    }
+
+    /// Hands out how private connections began.
+    pub(crate) fn take_handshakes(&self) -> Handshakes {
+        self.handshakes.take()
     }
 
     /// Opens a connection however often that takes, pausing longer after each failure. `None` once `is_over` says so.
@@ -51,11 +110,11 @@ impl Dialer {
         core: &Core,
         counts: &Counts,
         is_over: impl Fn() -> bool,
-    ) -> Option<Stream> {
+    ) -> Option<Transport> {
         let mut pause = PAUSE_MIN;
         while !is_over() {
-            if let Ok(stream) = self.connect(core, counts).await {
-                return Some(stream);
+            if let Some(transport) = self.connect(core, counts).await {
+                return Some(transport);
             }
             // Up to half of it at random, so that the connections do not come back in step.
             core.sleep_until(core.now() + pause.mul_f64(1.0 - (core.random() >> 33) as f64 / 2_f64.powi(32)))
@@ -64,6 +123,32 @@ impl Dialer {
         }
         None
     }
+}
+
+fn of_handshake(error: &HandshakeError) -> Failure {
+    match error {
+        HandshakeError::TimedOut => Failure::ConnectTimeout,
+        HandshakeError::Ended | HandshakeError::Refused(_) | HandshakeError::Io(_) => Failure::Tls,
+    }
+}
+
+/// What went wrong, and what to do where that is known.
+fn explain(error: &HandshakeError) -> String {
+    let advice = match error {
+        HandshakeError::Refused(Error::InvalidCertificate(reason)) => match reason {
+            CertificateError::UnknownIssuer => "; --ca FILE trusts its issuer, --insecure trusts anybody",
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                "; --sni NAME asks for another name"
+            }
+            _ => "; --insecure trusts anybody",
+        },
+        HandshakeError::Refused(Error::InvalidMessage(_)) => "; does the server speak TLS there?",
+        HandshakeError::Refused(_)
+        | HandshakeError::Ended
+        | HandshakeError::TimedOut
+        | HandshakeError::Io(_) => "",
+    };
+    format!("{error}{advice}")
 }
 
 /// Lets a bounded number through; the others wait in line.

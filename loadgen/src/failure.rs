@@ -11,11 +11,14 @@ pub(crate) enum Failure {
     Connect,
     /// No connection before the time-out. Nothing was sent.
     ConnectTimeout,
+    /// No private connection: a certificate, a version, or an alert. Nothing was sent.
+    Tls,
     /// The connection was reset, or broke while sending.
     Reset,
     /// The connection was closed before the first byte of the answer.
     ClosedUnanswered,
-    /// The connection was closed within the answer: it is shorter than it said.
+    /// The connection was closed within the answer: it is shorter than it said, or a private connection ended without
+    /// saying so.
     ClosedEarly,
     /// The head of the answer cannot be read as HTTP/1.
     BadHead,
@@ -41,9 +44,10 @@ pub(crate) enum Failure {
 
 impl Failure {
     /// All kinds, in the order in which they are reported.
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::Connect,
         Self::ConnectTimeout,
+        Self::Tls,
         Self::Reset,
         Self::ClosedUnanswered,
         Self::ClosedEarly,
@@ -64,6 +68,7 @@ impl Failure {
         match self {
             Self::Connect => "connect",
             Self::ConnectTimeout => "connect_timeout",
+            Self::Tls => "tls",
             Self::Reset => "reset",
             Self::ClosedUnanswered => "closed_unanswered",
             Self::ClosedEarly => "closed_early",
@@ -82,7 +87,7 @@ impl Failure {
 
     /// Whether it was the end of a request that had been sent.
     pub(crate) const fn was_sent(self) -> bool {
-        !matches!(self, Self::Connect | Self::ConnectTimeout | Self::Unsolicited)
+        !matches!(self, Self::Connect | Self::ConnectTimeout | Self::Tls | Self::Unsolicited)
     }
 
     /// What an error of connecting means.
@@ -97,6 +102,7 @@ impl Failure {
     pub(crate) fn of_exchange(error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::TimedOut => Self::Timeout,
+            io::ErrorKind::UnexpectedEof => Self::ClosedEarly,
             _ => Self::Reset,
         }
     }

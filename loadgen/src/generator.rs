@@ -173,6 +173,7 @@ mod tests {
             cpu: sending.mul_f64(busy),
             cpu_waiting: sending.mul_f64(waiting),
             cpu_delay: sending.mul_f64(delay),
+            handshakes: crate::handshakes::Handshakes::default(),
             driver: DriverKind::Epoll,
         }
     }

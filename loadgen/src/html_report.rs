@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 
 use proto::histogram::MergedHistogram;
 
+use crate::handshakes::TlsSummary;
 use crate::html_chart::{Axis, Series, draw, escape};
 use crate::intervals::Interval;
 use crate::report::Summary;
@@ -86,6 +87,8 @@ fn write_requests(page: &mut String, summary: &Summary) {
     ];
     let statuses = &summary.statuses;
     rows.extend(statuses.iter().map(|(status, count)| (format!("status {status}"), show_count(*count))));
+    let tls = summary.tls.iter().flat_map(TlsSummary::rows);
+    rows.extend(tls.map(|(name, value)| (name.to_owned(), escape(&value))));
     page.push_str("<h2>Requests</h2>\n<table>\n");
     for (name, value) in rows {
         let _ = writeln!(page, "<tr><th>{name}</th><td class=\"n\">{value}</td></tr>");

@@ -6,7 +6,6 @@
 mod ids;
 
 use std::io;
-use std::net::TcpListener;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,15 +21,18 @@ use proto::http1::chunked::ChunkedScanner;
 use proto::http1::framing::{Delivery, RequestFraming};
 use proto::http1::head::{FIELDS_MAX, Limits, Method, Parsed, RequestHead, parse_request};
 use proto::http1::persist::{ConnectionOption, Persistence, connection_option, decide_downstream};
-use runtime::net::listener::bind_per_core;
-use runtime::{Chunk, Core, CoreConfig, Stream};
+use runtime::{Chunk, Core, CoreConfig, Handle, Stream};
+use rustls::ServerConfig;
 
 use crate::cli::OriginArgs;
+use crate::identity::server_config;
+use crate::listen::ListenAddress;
 use crate::origin::ids::Ids;
 use crate::protocol::http::ids::{ID_FIELD, REPORT_PATH, parse_id};
 use crate::protocol::http::response::discard_chunks;
 use crate::stall::Stall;
 use crate::threads::{allow_descriptors, place, settle_driver, stop_on_signals};
+use crate::transport::Transport;
 
 /// As much as the parser takes at most.
 const LIMITS: Limits = Limits {
@@ -44,6 +46,8 @@ const BACKLOG: u32 = 4_096;
 const CONNECTIONS: u64 = 16_384;
 /// Longest silence on a connection, within a request or between two.
 const IDLE_MAX: Duration = Duration::from_secs(300);
+/// Longest handshake of a private connection.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 /// How often the main task looks for a signal.
 const GLANCE: Duration = Duration::from_millis(50);
 /// Before accepting again when the kernel had no descriptor or memory left.
@@ -58,15 +62,20 @@ pub(crate) fn run(args: &OriginArgs) -> Result<ExitCode> {
     let _ = allow_descriptors(CONNECTIONS);
     let placement = place(args.threads);
     let driver = settle_driver(args.driver);
-    let listeners = bind_per_core(args.listen, BACKLOG, placement.len())
+    let files = args.cert.as_ref().zip(args.key.as_ref());
+    let tls = args.tls.then(|| server_config(files, args.listen.ip())).transpose()?;
+    let (listeners, listening) = args
+        .listen
+        .bind(BACKLOG, placement.len())
         .with_context(|| format!("cannot listen on {}", args.listen))?;
-    let address = listeners.first().ok_or_else(|| anyhow!("no thread to listen"))?.local_addr()?;
+    let scheme = if tls.is_some() { "https" } else { "http" };
     let service = Arc::new(Service {
         response: Response::new(args.body as usize),
         delay: args.delay,
         stall: args.stall,
         start: Instant::now(),
         ids: args.ids.then(|| Ids::new(placement.len())),
+        tls,
     });
     let stop = stop_on_signals()?;
     let mut threads = Vec::with_capacity(placement.len());
@@ -81,21 +90,24 @@ pub(crate) fn run(args: &OriginArgs) -> Result<ExitCode> {
             )
         })?);
     }
-    println!("origin listening on http://{address}");
+    match &listening.address {
+        ListenAddress::Tcp(address) => println!("origin listening on {scheme}://{address}"),
+        path @ ListenAddress::Unix(_) => println!("origin listening on {path} ({scheme})"),
+    }
     for thread in threads {
         thread.join().map_err(|_| anyhow!("a thread panicked"))??;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-async fn serve(core: &Core, thread: usize, listener: TcpListener, service: Arc<Service>, stop: &AtomicBool) {
+async fn serve(core: &Core, thread: usize, listener: Handle, service: Arc<Service>, stop: &AtomicBool) {
     core.spawn(accept(core.clone(), thread, listener, service));
     while !stop.load(Ordering::Relaxed) {
         core.sleep(GLANCE).await;
     }
 }
 
-async fn accept(core: Core, thread: usize, listener: TcpListener, service: Arc<Service>) {
+async fn accept(core: Core, thread: usize, listener: Handle, service: Arc<Service>) {
     let listener = match core.adopt_listener(listener) {
         Ok(listener) => listener,
         Err(error) => {
@@ -119,6 +131,8 @@ struct Service {
     /// From which the stalls are counted, the same for all threads.
     start: Instant,
     ids: Option<Ids>,
+    /// Who it is on private connections.
+    tls: Option<Arc<ServerConfig>>,
 }
 
 impl Service {
@@ -183,12 +197,19 @@ impl Response {
 struct Connection {
     core: Core,
     thread: usize,
-    stream: Stream,
+    stream: Transport,
     service: Arc<Service>,
 }
 
 impl Connection {
     async fn serve(core: Core, thread: usize, stream: Stream, service: Arc<Service>) {
+        let stream = match &service.tls {
+            None => Transport::Plain(stream),
+            Some(config) => match tls::accept(stream, config, core.now() + HANDSHAKE_MAX).await {
+                Ok(stream) => Transport::Tls(Box::new(stream)),
+                Err(_) => return, // the client knows best
+            },
+        };
         let connection = Self { core, thread, stream, service };
         // A client that breaks off is its own affair.
         let _ = connection.answer_all().await;
@@ -229,11 +250,11 @@ impl Connection {
                         body.len()
                     );
                     self.send([head.as_bytes(), body.as_bytes()]).await?;
-                    return self.stream.shutdown_write();
+                    return self.stream.shutdown_write().await;
                 }
             }
             if persistence == Persistence::Close {
-                return self.stream.shutdown_write();
+                return self.stream.shutdown_write().await;
             }
         }
     }
@@ -285,7 +306,7 @@ impl Connection {
         let plan = AnswerPlan { keep_alive: false, head_only: false, retry_after_seconds: None, date: None };
         error_answer(status, &plan, &mut answer);
         self.stream.send_all(&answer).await?;
-        self.stream.shutdown_write()?;
+        self.stream.shutdown_write().await?;
         Ok(None)
     }
 

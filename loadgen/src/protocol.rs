@@ -9,13 +9,12 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use runtime::Stream;
-
 use crate::counts::Counts;
 use crate::failure::Failure;
 use crate::protocol::http::Http;
 use crate::protocol::http::response::Fault;
 use crate::target::Field;
+use crate::transport::Transport;
 
 /// What is said on every connection of a run.
 #[derive(Debug)]
@@ -80,14 +79,14 @@ impl Conversation {
     ///
     /// # Errors
     /// The connection is of no use any more.
-    pub(crate) async fn send(&mut self, stream: &Stream) -> io::Result<()> {
+    pub(crate) async fn send(&mut self, stream: &Transport) -> io::Result<()> {
         match self {
             Self::Http(conversation) => conversation.send(stream).await,
         }
     }
 
     /// Receives the answer to the request of this ticket, which must be the earliest that has none.
-    pub(crate) async fn receive(&mut self, stream: &Stream, ticket: Ticket) -> Verdict {
+    pub(crate) async fn receive(&mut self, stream: &Transport, ticket: Ticket) -> Verdict {
         match self {
             Self::Http(conversation) => conversation.receive(stream, ticket).await,
         }

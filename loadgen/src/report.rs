@@ -17,6 +17,7 @@ use crate::delivery::Delivery;
 use crate::failure::Failure;
 use crate::find_max::FindMax;
 use crate::generator::Generator;
+use crate::handshakes::{Handshakes, TlsSummary};
 use crate::intervals::Interval;
 use crate::named::{NamedHistogram, NamedRequests, named_requests, write_named};
 use crate::schedule::{Arrival, Pattern};
@@ -42,6 +43,8 @@ pub(crate) struct ThreadResult {
     pub(crate) lateness: MergedHistogram,
     /// Latencies by the names in a file of requests.
     pub(crate) named: Vec<NamedHistogram>,
+    /// How its private connections began.
+    pub(crate) handshakes: Handshakes,
     /// The driver it ran on.
     pub(crate) driver: DriverKind,
 }
@@ -55,6 +58,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) names: &'a [String],
     /// Whether the threads never slept.
     pub(crate) spin: bool,
+    /// Who vouches for the server of private connections.
+    pub(crate) verified_by: Option<&'a str>,
 }
 
 /// Everything a run has to say. Its JSON form is a contract with scripts.
@@ -81,6 +86,9 @@ pub(crate) struct Summary {
     /// How often the origin was sent each request, with --ids.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) delivery: Option<Delivery>,
+    /// Of private connections.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tls: Option<TlsSummary>,
     /// What a search for the highest rate found, of which this is the best run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) find_max: Option<FindMax>,
@@ -205,6 +213,11 @@ impl Summary {
             generator: Generator::new(results, requested.is_some(), asked.spin),
             named: named_requests(asked.names, results),
             delivery: None,
+            tls: asked.verified_by.map(|verified_by| {
+                let mut handshakes = Handshakes::default();
+                results.iter().for_each(|result| handshakes.add(&result.handshakes));
+                TlsSummary::new(verified_by, &handshakes)
+            }),
             find_max: None,
             intervals: Vec::new(),
         };
@@ -347,6 +360,9 @@ impl fmt::Display for Summary {
         if let Some(delivery) = &self.delivery {
             writeln!(formatter, "delivered  {delivery}")?;
         }
+        if let Some(tls) = &self.tls {
+            write!(formatter, "{tls}")?;
+        }
         self.write_errors(formatter)?;
         self.write_latency(formatter)?;
         write_named(&self.named, formatter)?;
@@ -418,13 +434,21 @@ mod tests {
             cpu_delay: Duration::ZERO,
             lateness: merged_histogram(),
             named: Vec::new(),
+            handshakes: Handshakes::default(),
             driver: DriverKind::Epoll,
         }
     }
 
     fn summary(arrival: Arrival, results: &[ThreadResult]) -> Summary {
         let pattern = pattern(arrival);
-        let asked = Asked { url: "http://h/", connections: 4, pattern: &pattern, names: &[], spin: false };
+        let asked = Asked {
+            url: "http://h/",
+            connections: 4,
+            pattern: &pattern,
+            names: &[],
+            spin: false,
+            verified_by: None,
+        };
         Summary::new(&asked, results).0
     }
 

@@ -17,10 +17,12 @@ use proto::histogram::{MergedHistogram, write_hgrm};
 use runtime::cores::CoreId;
 use runtime::{CoreConfig, DriverKind};
 
+use crate::cli::transport::TransportArgs;
 use crate::cli::{ArrivalArg, LoadArgs};
 use crate::client::Traffic;
 use crate::counts::Counts;
-use crate::delivery;
+use crate::delivery::{self, Counting};
+use crate::dial::{Address, Destination};
 use crate::find_max::{self, FindMax, Goal, RATE_LOWEST_DEFAULT, TRY_DURATION_DEFAULT};
 use crate::hlog::IntervalLog;
 use crate::html_report;
@@ -37,6 +39,7 @@ use crate::report::{Asked, Summary, ThreadResult};
 use crate::schedule::{Arrival, Pattern};
 use crate::target::Target;
 use crate::threads::{allow_descriptors, place, settle_driver, stop_on_signals};
+use crate::trust::Trust;
 use crate::worker::{Share, Stage};
 
 /// How long to send when neither `-d` nor `-n` nor a changing rate says so.
@@ -104,10 +107,10 @@ fn execute(
     stop: &Arc<AtomicBool>,
     hlog: Option<File>,
 ) -> Result<(Summary, MergedHistogram)> {
-    let counted_at = if args.ids_at.is_empty() { std::slice::from_ref(target) } else { &args.ids_at };
+    let counting = counting(args, target, traffic)?;
     if let Some(run) = traffic.run {
         // An origin that does not count is better known before than after.
-        delivery::ask(counted_at, run, 0)?;
+        delivery::ask(&counting, run, 0)?;
     }
     let mut placement = place(args.threads);
     // A thread without a connection would have nothing to do.
@@ -133,11 +136,12 @@ fn execute(
     let intervals = intervals.finish(&mut results).context("cannot write the interval log")?;
     let url = target.to_string();
     let (connections, names) = (args.connections, traffic.names.as_slice());
-    let asked = Asked { url: &url, connections, pattern, names, spin: args.spin };
+    let verified_by = traffic.destination.trust.as_ref().map(|trust| trust.verified_by.as_str());
+    let asked = Asked { url: &url, connections, pattern, names, spin: args.spin, verified_by };
     let (mut summary, latency) = Summary::new(&asked, &results);
     summary.intervals = intervals;
     if let Some(run) = traffic.run {
-        summary.delivery = Some(delivery::ask(counted_at, run, summary.requests.sent)?);
+        summary.delivery = Some(delivery::ask(&counting, run, summary.requests.sent)?);
     }
     Ok((summary, latency))
 }
@@ -162,7 +166,7 @@ fn prepare(args: &LoadArgs, target: &Target) -> Result<Traffic> {
         }
     };
     Ok(Traffic {
-        address: target.resolve().map_err(|refusal| anyhow!(refusal))?,
+        destination: destination(args, target)?,
         protocol: Protocol::Http(Arc::new(http)),
         names,
         run,
@@ -199,6 +203,30 @@ fn describe(args: &LoadArgs, target: &Target) -> Result<Description> {
             },
         },
     })
+}
+
+fn destination(args: &LoadArgs, target: &Target) -> Result<Destination> {
+    let address = match &args.transport.unix {
+        Some(path) => Address::Unix(path.clone()),
+        None => Address::Tcp(target.resolve().map_err(|refusal| anyhow!(refusal))?),
+    };
+    Ok(Destination { address, trust: Trust::new(&args.transport, target)? })
+}
+
+/// The origins that say how often they were sent each request: where the requests go, unless others are named.
+fn counting(args: &LoadArgs, target: &Target, traffic: &Traffic) -> Result<Vec<Counting>> {
+    if args.ids_at.is_empty() {
+        let (authority, destination) = (target.authority.clone(), traffic.destination.clone());
+        return Ok(vec![Counting { authority, destination }]);
+    }
+    let named = args.ids_at.iter().map(|origin| {
+        let address = Address::Tcp(origin.resolve().map_err(|refusal| anyhow!(refusal))?);
+        // --sni is the name of another.
+        let options = TransportArgs { sni: None, ..args.transport.clone() };
+        let trust = if origin.is_secure { Trust::new(&options, origin)? } else { None };
+        Ok(Counting { authority: origin.authority.clone(), destination: Destination { address, trust } })
+    });
+    named.collect()
 }
 
 fn pattern(args: &LoadArgs) -> Pattern {

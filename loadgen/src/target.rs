@@ -15,12 +15,14 @@ use crate::protocol::http::template;
 /// How long one address of a name with several may take to accept before the next is tried.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// An `http` URL, taken apart.
+/// An `http` or `https` URL, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Target {
+    /// Whether its connections are private.
+    pub(crate) is_secure: bool,
     /// Name or address, an IPv6 address without its brackets.
     pub(crate) host: String,
-    /// TCP port, 80 unless written.
+    /// TCP port, 80 or 443 unless written.
     pub(crate) port: u16,
     /// Path and query, starting with a slash.
     pub(crate) path: String,
@@ -32,12 +34,12 @@ impl FromStr for Target {
     type Err = String;
 
     fn from_str(url: &str) -> Result<Self, String> {
-        let rest = match url.split_once("://") {
-            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => rest,
-            Some((scheme, _)) if scheme.eq_ignore_ascii_case("https") => {
-                return Err("https is not spoken yet; use http://".into());
+        let (is_secure, rest) = match url.split_once("://") {
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (false, rest),
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (true, rest),
+            Some((scheme, _)) => {
+                return Err(format!("scheme '{scheme}' is not spoken; use http:// or https://"));
             }
-            Some((scheme, _)) => return Err(format!("scheme '{scheme}' is not spoken; use http://")),
             None => return Err(format!("no scheme; did you mean 'http://{url}'?")),
         };
         check_url_text(rest)?;
@@ -48,9 +50,9 @@ impl FromStr for Target {
         if authority.contains('@') {
             return Err("a user in the URL is not sent; use -H 'Authorization: …'".into());
         }
-        let (host, port) = split_authority(authority)?;
+        let (host, port) = split_authority(authority, if is_secure { 443 } else { 80 })?;
         let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
-        Ok(Self { host, port, path, authority: authority.to_owned() })
+        Ok(Self { is_secure, host, port, path, authority: authority.to_owned() })
     }
 }
 
@@ -70,7 +72,7 @@ pub(crate) fn check_url_text(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn split_authority(authority: &str) -> Result<(String, u16), String> {
+fn split_authority(authority: &str, port_default: u16) -> Result<(String, u16), String> {
     let (host, port) = match authority.strip_prefix('[') {
         Some(rest) => {
             let (address, after) = rest.split_once(']').ok_or("an IPv6 address lacks its closing ']'")?;
@@ -90,7 +92,7 @@ fn split_authority(authority: &str) -> Result<(String, u16), String> {
         return Err("no host; expected http://HOST[:PORT]/PATH".into());
     }
     let port = match port {
-        None => 80,
+        None => port_default,
         Some(text) => match text.parse::<u16>() {
             Ok(port) if port > 0 && text.bytes().all(|byte| byte.is_ascii_digit()) => port,
             _ => return Err(format!("port '{text}' is not a number from 1 to 65535")),
@@ -121,7 +123,8 @@ impl Target {
 
 impl fmt::Display for Target {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "http://{}{}", self.authority, self.path)
+        let scheme = if self.is_secure { "https" } else { "http" };
+        write!(formatter, "{scheme}://{}{}", self.authority, self.path)
     }
 }
 
@@ -210,6 +213,8 @@ mod tests {
     fn urls_are_taken_apart() {
         let good = [
             ("http://localhost", "localhost", 80, "/", "localhost"),
+            ("https://localhost", "localhost", 443, "/", "localhost"),
+            ("https://[::1]:8443/", "::1", 8443, "/", "[::1]:8443"),
             ("http://localhost/", "localhost", 80, "/", "localhost"),
             ("HTTP://10.0.0.1:8080/a/b?c=d", "10.0.0.1", 8080, "/a/b?c=d", "10.0.0.1:8080"),
             ("http://[::1]:8080/x", "::1", 8080, "/x", "[::1]:8080"),
@@ -218,7 +223,13 @@ mod tests {
             ("http://host/{{random 1..9}}", "host", 80, "/{{random 1..9}}", "host"),
         ];
         for (url, host, port, path, authority) in good {
-            let expected = Target { host: host.into(), port, path: path.into(), authority: authority.into() };
+            let expected = Target {
+                is_secure: url.starts_with("https:"),
+                host: host.into(),
+                port,
+                path: path.into(),
+                authority: authority.into(),
+            };
             assert_eq!(url.parse::<Target>(), Ok(expected), "{url}");
         }
     }
@@ -226,7 +237,6 @@ mod tests {
     #[test]
     fn bad_urls_are_refused_with_the_way_out() {
         let bad = [
-            ("https://localhost/", "use http://"),
             ("ftp://localhost/", "use http://"),
             ("127.0.0.1:8080/x", "did you mean 'http://127.0.0.1:8080/x'?"),
             ("http://", "no host"),

@@ -11,7 +11,7 @@ use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
-use runtime::{Core, CoreConfig, Instant, Stream};
+use runtime::{Core, CoreConfig, Instant};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::client::{Client, Traffic};
@@ -20,6 +20,7 @@ use crate::intervals::Slice;
 use crate::protocol::Seat;
 use crate::report::ThreadResult;
 use crate::schedule::{Arrival, Pattern};
+use crate::transport::Transport;
 
 /// How often a thread looks for a change from outside while it opens connections or waits for answers.
 const GLANCE: Duration = Duration::from_millis(1);
@@ -124,6 +125,7 @@ impl Share {
             cpu_delay,
             lateness: client.take_lateness(),
             named: client.take_named(),
+            handshakes: client.dialer.take_handshakes(),
             driver: core.driver(),
         }
     }
@@ -149,7 +151,7 @@ impl Share {
     }
 
     /// Opens all connections, as far as the server takes them. One that fails is tried again once the run has begun.
-    async fn open(&self, client: &Rc<Client>) -> Vec<Option<Stream>> {
+    async fn open(&self, client: &Rc<Client>) -> Vec<Option<Transport>> {
         if !self.traffic.keepalive {
             return (0..self.connections).map(|_| None).collect();
         }
@@ -157,7 +159,7 @@ impl Share {
         for _ in 0..self.connections {
             let (client, opened) = (client.clone(), opened.clone());
             client.core.clone().spawn(async move {
-                let stream = client.dialer.connect(&client.core, &client.counts).await.ok();
+                let stream = client.dialer.connect(&client.core, &client.counts).await;
                 opened.borrow_mut().push(stream);
             });
         }

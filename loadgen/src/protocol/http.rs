@@ -14,7 +14,7 @@ use std::io::{self, IoSlice};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use runtime::{Chunk, Stream};
+use runtime::Chunk;
 
 use crate::counts::Counts;
 use crate::protocol::http::expected::Hasher;
@@ -24,6 +24,7 @@ use crate::protocol::http::response::{Answer, Fault, Fields, Heads, Progress, Qu
 use crate::protocol::http::template::Values;
 use crate::protocol::{Flaw, Seat, Ticket, Verdict};
 use crate::schedule::Dice;
+use crate::transport::Transport;
 
 /// What is asked, and what counts as right.
 #[derive(Debug)]
@@ -169,7 +170,7 @@ impl Conversation {
         }
     }
 
-    pub(crate) async fn send(&mut self, stream: &Stream) -> io::Result<()> {
+    pub(crate) async fn send(&mut self, stream: &Transport) -> io::Result<()> {
         let bytes = self.outgoing();
         let sent = match stream.try_send(&[IoSlice::new(bytes)]) {
             Ok(sent) => sent,
@@ -185,7 +186,7 @@ impl Conversation {
         Ok(())
     }
 
-    pub(crate) async fn receive(&mut self, stream: &Stream, ticket: Ticket) -> Verdict {
+    pub(crate) async fn receive(&mut self, stream: &Transport, ticket: Ticket) -> Verdict {
         let Self { speaker, awaited, rest, hasher, .. } = self;
         *awaited = awaited.saturating_sub(1);
         let request = &speaker.http.requests[ticket.request as usize];
@@ -199,6 +200,15 @@ impl Conversation {
             }
             Err(flaw) => Verdict::broken(flaw),
         }
+    }
+}
+
+/// What an error of receiving means. A private connection that ended unannounced is an end, except that an answer which it
+/// would make whole may lack its rest.
+fn flaw_of(error: io::Error, reader: &Reader<'_>) -> Flaw {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => reader.end().err().map_or(Flaw::Io(error), Flaw::from),
+        _ => Flaw::Io(error),
     }
 }
 
@@ -216,7 +226,7 @@ impl Speaker {
     /// Reads one answer, from `rest` on if something came behind the last; what comes behind this one becomes `rest`.
     async fn read_answer(
         &self,
-        stream: &Stream,
+        stream: &Transport,
         reader: &mut Reader<'_>,
         rest: &mut Option<Chunk>,
     ) -> Result<Answer, Flaw> {
@@ -225,7 +235,7 @@ impl Speaker {
         loop {
             let mut chunk = match begun.take() {
                 Some(chunk) => chunk,
-                None => match stream.recv().await? {
+                None => match stream.recv().await.map_err(|error| flaw_of(error, reader))? {
                     Some(chunk) => {
                         counts.bytes_received.add(chunk.len() as u64);
                         chunk
@@ -247,7 +257,8 @@ impl Speaker {
                 // A head or a chunk's size line came in parts.
                 let part = chunk.to_vec();
                 drop(chunk);
-                let Some(whole) = stream.recv_behind(&part).await? else { return Ok(reader.end()?) };
+                let received = stream.recv_behind(&part).await.map_err(|error| flaw_of(error, reader))?;
+                let Some(whole) = received else { return Ok(reader.end()?) };
                 counts.bytes_received.add((whole.len() - part.len()) as u64);
                 begun = Some(whole);
             }

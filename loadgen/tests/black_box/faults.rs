@@ -207,7 +207,7 @@ fn mistakes_of_use_exit_with_two_and_say_what_to_do() {
     let origin = Origin::start("");
     let url = origin.url();
     let mistakes = [
-        ("https://127.0.0.1/", "-c 1", "use http://"),
+        ("ftp://127.0.0.1/", "-c 1", "use http://"),
         ("http://no-such-host.invalid/", "-c 1", "no-such-host.invalid"),
         (url.as_str(), "-c 0", "--connections"),
         (url.as_str(), "-d 10", "with a unit"),

@@ -106,6 +106,7 @@ fn finish(child: Child, json_path: &PathBuf) -> Outcome {
 pub(crate) struct Origin {
     child: Child,
     pub(crate) address: SocketAddr,
+    scheme: String,
 }
 
 impl Origin {
@@ -120,12 +121,13 @@ impl Origin {
         BufReader::new(child.stdout.take().expect("its output"))
             .read_line(&mut line)
             .expect("its first line");
-        let address = line.trim().strip_prefix("origin listening on http://").expect(&line);
-        Self { address: address.parse().expect("an address"), child }
+        let place = line.trim().strip_prefix("origin listening on ").expect(&line);
+        let (scheme, address) = place.split_once("://").expect(&line);
+        Self { address: address.parse().expect("an address"), scheme: scheme.to_owned(), child }
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("http://{}/", self.address)
+        format!("{}://{}/", self.scheme, self.address)
     }
 
     pub(crate) fn connect(&self) -> TcpStream {

@@ -11,3 +11,4 @@ mod output;
 mod requests;
 mod scale;
 mod schedule;
+mod transports;
