@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -208,6 +208,21 @@ fn a_server_without_tls_is_one_clear_failure() {
     let silent = serve(|stream| drop(stream.shutdown(std::net::Shutdown::Both)));
     let outcome = loadgen(&silent.replace("http:", "https:"), "--insecure -c 1 -t 1 -d 100ms");
     assert!(outcome.errors("tls") > 0, "{outcome:?}");
+}
+
+#[test]
+fn a_handshake_that_gets_no_answer_is_over_in_time() {
+    // The kernel makes the connection; nobody takes it.
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("https://{}/", listener.local_addr().expect("its address"));
+    for driver in DRIVERS {
+        let args = format!("--insecure -c 1 -t 1 -d 300ms --timeout 50ms --driver {driver}");
+        let outcome = loadgen(&url, &args);
+        assert_eq!(outcome.code, Some(1));
+        assert!(outcome.errors("connect_timeout") > 0 && outcome.errors("tls") == 0, "{outcome:?}");
+        let first = outcome.json["errors"]["first"]["connect_timeout"].as_str().expect("a text");
+        assert!(first.contains("TLS handshake"), "{first}");
+    }
 }
 
 #[test]
