@@ -281,6 +281,20 @@ mod tests {
     }
 
     #[test]
+    fn bytes_go_on_after_the_keys_have_changed() {
+        let (mut client, mut server) = sides(&TLS13);
+        talk(&mut client, &mut server, usize::MAX);
+        for round in 1..=3 {
+            client.session.connection.refresh_traffic_keys().expect("TLS 1.3 has key updates");
+            client.session.seal(&[IoSlice::new(b"up ")]).expect("room");
+            server.session.seal(&[IoSlice::new(b"down ")]).expect("room");
+            talk(&mut client, &mut server, 7);
+            assert_eq!(server.plaintext, b"up ".repeat(round));
+            assert_eq!(client.plaintext, b"down ".repeat(round));
+        }
+    }
+
+    #[test]
     fn plain_text_is_refused_at_once() {
         let (_, mut server) = sides(&TLS13);
         server.receive(b"GET / HTTP/1.1\r\n").expect_err("no TLS");

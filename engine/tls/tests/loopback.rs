@@ -475,3 +475,31 @@ fn a_message_is_received_behind_its_beginning() {
         },
     );
 }
+
+/// The socket knows one task that waits for room, here the one that receives: it must not forget the other.
+#[test]
+fn a_sender_goes_on_beside_a_task_that_receives() {
+    const TOTAL: usize = 16 << 20;
+    on_every_driver(
+        |_, _, _| {},
+        |stage| async move {
+            let (client, server) = stage.pair().await;
+            let client = Rc::new(client);
+            let sender = client.clone();
+            stage.core.spawn(async move { sender.send_all(&vec![7; TOTAL]).await.expect("send") });
+            let core = stage.core.clone();
+            stage.core.spawn(async move {
+                // By then one task waits to send, and the other has begun to receive.
+                core.sleep(Duration::from_millis(20)).await;
+                let mut got = 0;
+                while got < TOTAL {
+                    got += server.recv().await.expect("recv").expect("bytes").len();
+                }
+                server.send_all(b"got it").await.expect("send");
+                core.sleep(Duration::from_secs(1)).await;
+            });
+            stage.core.sleep(Duration::from_millis(5)).await;
+            assert_eq!(&*client.recv().await.expect("recv").expect("bytes"), b"got it");
+        },
+    );
+}
