@@ -143,6 +143,9 @@ pub(crate) struct LoadArgs {
     /// Write the summary as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+    /// Say how it goes in plain lines, as when standard error is no terminal, instead of a live view
+    #[arg(long, alias = "no-live")]
+    pub(crate) plain: bool,
     /// Start of the random numbers, to repeat a run's arrivals
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<u64>,

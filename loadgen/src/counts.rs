@@ -149,21 +149,29 @@ impl Pulse {
         self.0[bucket(latency)].add(1);
     }
 
+    /// What all `pulses` have counted together, by bucket.
+    pub(crate) fn totals(pulses: &[&Self]) -> Vec<u64> {
+        (0..BUCKETS).map(|index| pulses.iter().map(|pulse| pulse.0[index].value()).sum()).collect()
+    }
+
     /// The values, in nanoseconds, below which the given shares (ascending) of all `pulses` lie; 0 when they are empty.
     pub(crate) fn quantiles<const N: usize>(pulses: &[&Self], shares: [f64; N]) -> [u64; N] {
-        let counts: Vec<u64> =
-            (0..BUCKETS).map(|index| pulses.iter().map(|pulse| pulse.0[index].value()).sum()).collect();
-        let total: u64 = counts.iter().sum();
-        shares.map(|share| {
-            let rank = (share * total as f64).ceil() as u64;
-            let mut seen = 0;
-            let found = counts.iter().position(|count| {
-                seen += count;
-                *count > 0 && seen >= rank
-            });
-            found.map_or(0, bucket_end)
-        })
+        quantiles_of(&Self::totals(pulses), shares)
     }
+}
+
+/// The same of counts as [`Pulse::totals`] gives them, or of what was added between two of them.
+pub(crate) fn quantiles_of<const N: usize>(counts: &[u64], shares: [f64; N]) -> [u64; N] {
+    let total: u64 = counts.iter().sum();
+    shares.map(|share| {
+        let rank = (share * total as f64).ceil() as u64;
+        let mut seen = 0;
+        let found = counts.iter().position(|count| {
+            seen += count;
+            *count > 0 && seen >= rank
+        });
+        found.map_or(0, bucket_end)
+    })
 }
 
 fn bucket(value: u64) -> usize {

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use proto::histogram::MergedHistogram;
+use proto::histogram::{MergedHistogram, value_at_rank};
 use serde::Serialize;
 
 use crate::report::Summary;
@@ -36,9 +36,8 @@ impl Goal {
     /// than any; `None` when it falls among those.
     fn value(&self, latency: &MergedHistogram, unsent: u64) -> Option<u64> {
         let due = latency.len() + unsent;
-        let rank = ((self.percentile / 100.0 * due as f64).ceil() as u64).max(1);
-        let quantile = rank as f64 / latency.len() as f64;
-        (rank <= latency.len()).then(|| latency.value_at_quantile(quantile))
+        let rank = ((self.percentile / 100.0 * due as f64).next_down().ceil() as u64).max(1);
+        (rank <= latency.len()).then(|| value_at_rank(latency, rank))
     }
 
     /// What became of a run at `rate`.

@@ -3,13 +3,14 @@
 //! Maps figures to a drawing and nothing else: a logarithmic axis is one whose caller took the logarithms.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 /// The drawing's own units; a page scales it to its width.
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 260.0;
-const LEFT: f64 = 76.0;
-/// Half of the last label stands out to the right.
-const RIGHT: f64 = 36.0;
+/// Labels stand to the left, and half of the last one to the right; on a telephone they are larger beside the lines.
+const LEFT: f64 = 92.0;
+const RIGHT: f64 = 52.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 34.0;
 
@@ -33,6 +34,15 @@ const STEPS: [f64; 4] = [1.0, 2.0, 5.0, 10.0];
 /// About so many steps fit the height of a chart.
 const STEPS_WANTED: f64 = 5.0;
 
+const HOUR: f64 = 3_600.0;
+/// Seconds from one label of a time axis to the next.
+const TIME_STEPS: [f64; 22] = [
+    0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0,
+    300.0, 600.0, 900.0, 1_800.0, HOUR,
+];
+/// More labels would touch on a telephone.
+const TIME_STEPS_MAX: f64 = 6.0;
+
 impl Axis {
     /// From zero to at least `max`, in round steps.
     pub(crate) fn linear(max: f64, label: impl Fn(f64) -> String) -> Self {
@@ -51,6 +61,23 @@ impl Axis {
         let high = (max.max(1.0).log10().ceil() as i32).max(low + 1);
         let ticks = (low..=high).map(|power| (f64::from(power), label(10_f64.powi(power)))).collect();
         Self { min: low.into(), max: high.into(), ticks }
+    }
+
+    /// From zero to `end`, which is where a run ended, in steps that a clock has.
+    pub(crate) fn time(end: Duration) -> Self {
+        let max = end.as_secs_f64().max(f64::MIN_POSITIVE);
+        let step = TIME_STEPS.into_iter().find(|step| step * TIME_STEPS_MAX >= max);
+        let step = step.unwrap_or((max / TIME_STEPS_MAX / HOUR).ceil() * HOUR);
+        let count = (max / step + 0.001).floor() as u32;
+        let ticks = (0..=count).map(|tick| f64::from(tick) * step);
+        let (unit, name) = match max {
+            _ if max >= 2.0 * HOUR => (HOUR, "h"),
+            _ if max >= 600.0 => (60.0, "min"),
+            _ => (1.0, "s"),
+        };
+        // A thousandth of the smallest step is what the multiplication left over.
+        let label = |tick: f64| format!("{} {name}", (tick / unit * 1e3).round() / 1e3);
+        Self { min: 0.0, max, ticks: ticks.map(|tick| (tick, label(tick))).collect() }
     }
 
     /// Where `value` lies, from 0 at this axis's start to 1 at its end.
@@ -76,7 +103,7 @@ pub(crate) fn draw(title: &str, x_axis: &Axis, y_axis: &Axis, series: &[Series])
     for (value, label) in &x_axis.ticks {
         let (x, label) = (x_of(*value), escape(label));
         let _ = write!(svg, "<path d=\"M{x:.1} {TOP}V{bottom}\"/>");
-        let _ = writeln!(svg, "<text x=\"{x:.1}\" y=\"{}\" class=\"x\">{label}</text>", bottom + 18.0);
+        let _ = writeln!(svg, "<text x=\"{x:.1}\" y=\"{}\" class=\"x\">{label}</text>", bottom + 24.0);
     }
     svg.push_str("</g>\n");
     for (index, line) in series.iter().enumerate() {
@@ -128,6 +155,25 @@ mod tests {
     }
 
     #[test]
+    fn a_time_axis_ends_with_the_run() {
+        for (seconds, last, labels) in [
+            (0.012, "0.012 s", 7),
+            (1.2, "1.2 s", 7),
+            (7.0, "6 s", 4),
+            (59.9, "50 s", 6),
+            (150.0, "150 s", 6),
+            (600.0, "10 min", 6),
+            (9_000.0, "2.5 h", 6),
+            (100_000.0, "25 h", 6),
+        ] {
+            let axis = Axis::time(Duration::from_secs_f64(seconds));
+            let shown = axis.ticks.last().map(|(_, label)| label.as_str());
+            assert!((axis.max - seconds).abs() < 1e-9, "{axis:?}");
+            assert_eq!((shown, axis.ticks.len()), (Some(last), labels), "{axis:?}");
+        }
+    }
+
+    #[test]
     fn logarithmic_axes_span_whole_powers() {
         let axis = Axis::powers_of_ten(52_000.0, 3_000_000.0, |value| value.to_string());
         assert_eq!((axis.min, axis.max), (4.0, 7.0));
@@ -139,7 +185,7 @@ mod tests {
         let axis = || Axis::linear(4.0, |value| value.to_string());
         let points = vec![Some((0.0, 0.0)), Some((1.0, 4.0)), None, Some((4.0, 4.0))];
         let svg = draw("a <title>", &axis(), &axis(), &[Series { name: "n", points }]);
-        assert!(svg.contains("d=\"M76.0 226.0L238.0 12.0M724.0 12.0h0.1\""), "{svg}");
+        assert!(svg.contains("d=\"M92.0 226.0L246.0 12.0M708.0 12.0h0.1\""), "{svg}");
         assert!(svg.contains("aria-label=\"a &lt;title&gt;\""), "{svg}");
     }
 }

@@ -3,14 +3,17 @@
 //! Never refers to anything outside itself, and never lets a server's text become markup.
 
 use std::fmt::Write as _;
+use std::time::{Duration, UNIX_EPOCH};
 
+use httpdate::fmt_http_date;
 use proto::histogram::MergedHistogram;
 
 use crate::handshakes::TlsSummary;
 use crate::html_chart::{Axis, Series, draw, escape};
+use crate::html_seconds::thinned;
 use crate::intervals::Interval;
 use crate::report::Summary;
-use crate::units::{show_bytes, show_count, show_nanoseconds};
+use crate::units::{show_bytes, show_count, show_duration, show_nanoseconds};
 
 /// Nothing may be loaded, whatever the page holds.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
@@ -18,7 +21,7 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
 const STYLE: &str = "\
 :root{color-scheme:light dark;--page:#fff;--text:#1c2330;--faint:#5b6678;--rule:#d9dee7;--warn:#9a4b00;\
 --s0:#1d63d1;--s1:#c2570c;--s2:#8a3ffc}
-@media(prefers-color-scheme:dark){:root{--page:#14181f;--text:#e6eaf2;--faint:#a3aec0;--rule:#343c4a;--warn:#ffb869;\
+@media screen and (prefers-color-scheme:dark){:root{--page:#14181f;--text:#e6eaf2;--faint:#a3aec0;--rule:#343c4a;--warn:#ffb869;\
 --s0:#6ea8ff;--s1:#ff9d5c;--s2:#c4a0ff}}
 body{background:var(--page);color:var(--text);font:15px/1.5 system-ui,sans-serif;max-width:800px;\
 margin:2rem auto;padding:0 1rem}
@@ -27,11 +30,16 @@ p{color:var(--faint);margin:.3rem 0}p.warning{color:var(--warn)}
 table{border-collapse:collapse;margin:.5rem 0}th,td{text-align:left;padding:.15rem 1.5rem .15rem 0;\
 border-bottom:1px solid var(--rule);overflow-wrap:anywhere}
 td.n{text-align:right;font-variant-numeric:tabular-nums}
+.tables{display:flex;flex-wrap:wrap;gap:0 4rem}
 svg{width:100%;height:auto}.grid path{stroke:var(--rule)}.grid text{fill:var(--faint);font-size:12px}
 .x{text-anchor:middle}.y{text-anchor:end}
 .line{fill:none;stroke-width:2;stroke-linecap:round;stroke-linejoin:round}
 .s0{stroke:var(--s0)}.s1{stroke:var(--s1)}.s2{stroke:var(--s2)}
+.s2{stroke-dasharray:1 5}
 .k0{color:var(--s0)}.k1{color:var(--s1)}.k2{color:var(--s2)}
+@media(max-width:560px){.grid text{font-size:22px}.grid path{stroke-width:2}.line{stroke-width:4}\
+.s2{stroke-dasharray:1 9}}
+@media print{:root{color-scheme:light}body{margin:0 auto}section,table{break-inside:avoid}}
 ";
 
 /// The whole page.
@@ -47,29 +55,36 @@ pub(crate) fn page(summary: &Summary, latency: &MergedHistogram) -> String {
     for warning in summary.warnings() {
         let _ = writeln!(page, "<p class=\"warning\">Warning: {}</p>", escape(&warning));
     }
+    page.push_str("<div class=\"tables\">\n");
     write_requests(&mut page, summary);
     write_latency(&mut page, summary);
+    page.push_str("</div>\n");
+    write_errors(&mut page, summary);
     write_charts(&mut page, summary, latency);
     page.push_str("</body>\n</html>\n");
     page
 }
 
 fn write_setting(page: &mut String, summary: &Summary) {
-    let arrival = match summary.rate.requested {
-        Some(rate) => format!("open loop at {rate} /s ({})", summary.arrival),
-        None if summary.arrival == "closed" => "closed loop".to_owned(),
-        None => format!("open loop ({})", summary.arrival),
+    let arrival = match &summary.rate.plan {
+        Some(plan) => format!("open loop at {plan} /s ({})", summary.arrival),
+        None => "closed loop".to_owned(),
     };
     let _ = writeln!(
         page,
-        "<p>{} connections, {} threads, {}, {:.1} s, {}, seed {}</p>",
-        show_count(summary.connections.into()),
-        summary.threads,
+        "<p>{}, {}, {}, {:.1} s, {}, seed {}, begun {}</p>",
+        plural(summary.connections.into(), "connection"),
+        plural(summary.threads as u64, "thread"),
         escape(&arrival),
         summary.duration_s,
         escape(&summary.driver),
-        summary.seed
+        summary.seed,
+        fmt_http_date(UNIX_EPOCH + Duration::from_secs(summary.started_unix_s as u64))
     );
+}
+
+fn plural(count: u64, thing: &str) -> String {
+    format!("{} {thing}{}", show_count(count), if count == 1 { "" } else { "s" })
 }
 
 fn write_requests(page: &mut String, summary: &Summary) {
@@ -85,15 +100,23 @@ fn write_requests(page: &mut String, summary: &Summary) {
         ("bytes received".into(), show_bytes(summary.bytes.received as f64)),
         ("generator's CPU time".into(), format!("{:.2} s", summary.generator.cpu_s)),
     ];
+    if let Some(lateness) = &summary.generator.send_lateness_ns {
+        let [p99, max] = [lateness.p99, lateness.max].map(|value| show_nanoseconds(value as f64));
+        rows.push(("generator's own delay, p99".into(), p99));
+        rows.push(("generator's own delay, max".into(), max));
+    }
     let statuses = &summary.statuses;
     rows.extend(statuses.iter().map(|(status, count)| (format!("status {status}"), show_count(*count))));
     let tls = summary.tls.iter().flat_map(TlsSummary::rows);
     rows.extend(tls.map(|(name, value)| (name.to_owned(), escape(&value))));
-    page.push_str("<h2>Requests</h2>\n<table>\n");
+    page.push_str("<section>\n<h2>Requests</h2>\n<table>\n");
     for (name, value) in rows {
         let _ = writeln!(page, "<tr><th>{name}</th><td class=\"n\">{value}</td></tr>");
     }
-    page.push_str("</table>\n");
+    page.push_str("</table>\n</section>\n");
+}
+
+fn write_errors(page: &mut String, summary: &Summary) {
     if summary.errors.total == 0 {
         return;
     }
@@ -107,9 +130,9 @@ fn write_requests(page: &mut String, summary: &Summary) {
 }
 
 fn write_latency(page: &mut String, summary: &Summary) {
-    page.push_str("<h2>Latency</h2>\n");
+    page.push_str("<section>\n<h2>Latency</h2>\n");
     if summary.requests.completed == 0 {
-        page.push_str("<p>No request was answered rightly.</p>\n");
+        page.push_str("<p>No request was answered rightly.</p>\n</section>\n");
         return;
     }
     page.push_str("<table>\n<tr><th></th><th>latency</th><th>service time</th></tr>\n");
@@ -123,7 +146,7 @@ fn write_latency(page: &mut String, summary: &Summary) {
         );
     }
     page.push_str(
-        "</table>\n<p>Latency counts from the intended send, service time from the actual one.</p>\n",
+        "</table>\n<p>Latency counts from the intended send,<br>service time from the actual one.</p>\n</section>\n",
     );
 }
 
@@ -132,56 +155,80 @@ const COUNT_AXIS_MIN: f64 = 5.0;
 
 fn write_charts(page: &mut String, summary: &Summary, latency: &MergedHistogram) {
     if !latency.is_empty() {
-        write_chart(page, "Latency by percentile", &percentiles(latency), |title, series| {
+        write_chart(page, "Latency by percentile", "", &percentiles(latency), |title, series| {
             let end = latency.len() as f64;
-            let y_axis = Axis::linear(latency.max() as f64, show_nanoseconds);
+            let y_axis = Axis::linear(latency.max() as f64, show_latency);
             draw(title, &nines(end), &y_axis, series)
         });
     }
-    let seconds = summary.intervals.as_slice();
-    let Some(last) = seconds.last() else { return };
-    let time =
-        || Axis::linear(last.start_s + last.length_s, |value| format!("{} s", (value * 1e3).round() / 1e3));
+    let (steps, group) = thinned(&summary.intervals);
+    let Some(last) = steps.last() else { return };
+    let time = || Axis::time(Duration::from_secs_f64(last.start_s + last.length_s));
     let plain = |title: &str, series: &[Series]| {
         let y_axis =
             Axis::linear(highest(series).max(COUNT_AXIS_MIN), |value| show_count(value.round() as u64));
         draw(title, &time(), &y_axis, series)
     };
     let rate = |of: fn(&Interval) -> u64| {
-        move |second: &Interval| (second.length_s > 0.0).then(|| of(second) as f64 / second.length_s)
+        move |step: &Interval| (step.length_s > 0.0).then(|| of(step) as f64 / step.length_s)
     };
-    let rates = [over_time(seconds, "completed", rate(|second| second.completed))];
-    write_chart(page, "Completed per second", &rates, plain);
+    let rates = [over_time(&steps, "completed", rate(|step| step.completed))];
+    write_chart(page, "Completed per second", &note(group, "means"), &rates, plain);
     let log = |of: fn(&Interval) -> Option<u64>| {
-        move |second: &Interval| of(second).map(|value| (value.max(1) as f64).log10())
+        move |step: &Interval| of(step).map(|value| (value.max(1) as f64).log10())
     };
     let latencies = [
-        over_time(seconds, "p50", log(|second| second.p50)),
-        over_time(seconds, "p99", log(|second| second.p99)),
-        over_time(seconds, "max", log(|second| second.max)),
+        over_time(&steps, "p50", log(|step| step.p50)),
+        over_time(&steps, "p99", log(|step| step.p99)),
+        over_time(&steps, "max", log(|step| step.max)),
     ];
-    write_chart(page, "Latency over time", &latencies, |title, series| {
-        let lowest = seconds.iter().filter_map(|second| second.p50).min().unwrap_or(1);
-        let y_axis = Axis::powers_of_ten(lowest as f64, latency.max() as f64, show_nanoseconds);
+    write_chart(page, "Latency over time", &note(group, "slowest seconds"), &latencies, |title, series| {
+        let lowest = steps.iter().filter_map(|step| step.p50).min().unwrap_or(1);
+        let y_axis = Axis::powers_of_ten(lowest as f64, latency.max() as f64, show_latency);
         draw(title, &time(), &y_axis, series)
     });
-    let errors = [over_time(seconds, "errors", rate(|second| second.failed))];
-    write_chart(page, "Errors per second", &errors, plain);
-}
-
-fn write_chart(page: &mut String, title: &str, series: &[Series], draw: impl Fn(&str, &[Series]) -> String) {
-    let _ = write!(page, "<h2>{title}</h2>\n<p>");
-    for (index, line) in series.iter().enumerate() {
-        let _ = write!(page, "<span class=\"k{index}\">━</span> {}&emsp;", line.name);
+    if summary.errors.total > 0 {
+        let errors = [over_time(&steps, "errors", rate(|step| step.failed))];
+        write_chart(page, "Errors per second", &note(group, "means"), &errors, plain);
     }
-    page.push_str("</p>\n");
-    page.push_str(&draw(title, series));
 }
 
-/// One point in the middle of each interval.
-fn over_time(seconds: &[Interval], name: &'static str, of: impl Fn(&Interval) -> Option<f64>) -> Series {
-    let point = |second: &Interval| of(second).map(|value| (second.start_s + second.length_s / 2.0, value));
-    Series { name, points: seconds.iter().map(point).collect() }
+/// What a step stands for, where it is more than a second.
+fn note(group: usize, of: &str) -> String {
+    match group {
+        1 => String::new(),
+        seconds => format!("{of} of {seconds} s"),
+    }
+}
+
+fn show_latency(nanoseconds: f64) -> String {
+    show_duration(Duration::from_nanos(nanoseconds.round() as u64))
+}
+
+fn write_chart(
+    page: &mut String,
+    title: &str,
+    note: &str,
+    series: &[Series],
+    draw: impl Fn(&str, &[Series]) -> String,
+) {
+    let _ = write!(page, "<section>\n<h2>{title}</h2>\n<p>");
+    for (index, line) in series.iter().enumerate() {
+        let dash = if index == 2 { "┅" } else { "━" };
+        let _ = write!(page, "<span class=\"k{index}\">{dash}</span> {}&emsp;", line.name);
+    }
+    let _ = writeln!(page, "{note}</p>");
+    page.push_str(&draw(title, series));
+    page.push_str("</section>\n");
+}
+
+/// A level stretch for each interval: what it says holds for the whole of it, and for no moment beyond.
+fn over_time(steps: &[Interval], name: &'static str, of: impl Fn(&Interval) -> Option<f64>) -> Series {
+    let ends = |step: &Interval| {
+        let value = of(step);
+        [step.start_s, step.start_s + step.length_s].map(|at| value.map(|value| (at, value)))
+    };
+    Series { name, points: steps.iter().flat_map(ends).collect() }
 }
 
 fn highest(series: &[Series]) -> f64 {
@@ -220,12 +267,49 @@ mod tests {
     use proto::histogram::merged_histogram;
 
     use super::*;
+    use crate::report::Asked;
+    use crate::schedule::{Arrival, Pattern};
 
     #[test]
     fn each_nine_takes_the_same_width() {
         let axis = nines(54_321.0);
         assert_eq!((axis.min, axis.max, axis.ticks.len()), (0.0, 5.0, 6));
         assert_eq!(axis.ticks[4], (4.0, "99.99 %".to_owned()));
+    }
+
+    #[test]
+    fn a_run_of_hours_is_one_readable_page() {
+        let pattern = Pattern { arrival: Arrival::Closed, duration: None, requests_max: None, seed: 1 };
+        let asked = Asked {
+            url: "http://h/",
+            connections: 4,
+            pattern: &pattern,
+            names: &[],
+            spin: false,
+            verified_by: None,
+        };
+        let (mut summary, mut latency) = Summary::new(&asked, &[]);
+        summary.intervals = (0..6 * 3_600_u64)
+            .map(|second| {
+                // A stall every hour, for one second.
+                let slowest = if second % 3_600 == 1_800 { 900_000_000 } else { 2_000_000 + second * 50 };
+                Interval {
+                    start_s: second as f64,
+                    length_s: 1.0,
+                    completed: 5_000 + second * 7_919 % 700,
+                    failed: 0,
+                    p50: Some(200_000),
+                    p99: Some(slowest),
+                    max: Some(slowest),
+                }
+            })
+            .collect();
+        latency.record_n(900_000_000, 6).expect("within an hour");
+        let page = page(&summary, &latency);
+        assert!(page.len() < 64 * 1_024, "{} bytes", page.len());
+        for part in ["slowest seconds of 120 s", ">1 h<", ">6 h<", ">1 s<"] {
+            assert!(page.contains(part), "{part} is missing");
+        }
     }
 
     #[test]

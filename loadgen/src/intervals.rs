@@ -7,7 +7,7 @@ use std::io;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, SystemTime};
 
-use proto::histogram::{MergedHistogram, merged_histogram};
+use proto::histogram::{MergedHistogram, merged_histogram, value_at_percentile};
 use serde::{Deserialize, Serialize};
 
 use crate::counts::Counts;
@@ -105,10 +105,10 @@ impl Intervals {
         self.sender.clone()
     }
 
-    /// Says that the schedule runs from now on. Only the first call does anything.
-    pub(crate) fn begin(&mut self) {
+    /// Says when the schedule began. Only the first call does anything.
+    pub(crate) fn begin(&mut self, start: SystemTime) {
         if let (Some(log), Ok(())) = (&mut self.log, &self.log_outcome) {
-            self.log_outcome = log.begin(SystemTime::now());
+            self.log_outcome = log.begin(start);
         }
     }
 
@@ -137,7 +137,8 @@ impl Intervals {
     /// # Errors
     /// The interval log could not be written.
     pub(crate) fn finish(mut self, results: &mut [ThreadResult]) -> io::Result<Vec<Interval>> {
-        self.begin();
+        // Has begun long ago, unless the run was stopped before its start.
+        self.begin(SystemTime::now());
         self.collect(|_| true);
         for (index, result) in results.iter_mut().enumerate() {
             let until = result.sending.as_secs_f64().ceil() as u64;
@@ -176,8 +177,8 @@ impl Intervals {
             length_s: end - start,
             completed: second.completed,
             failed: second.failed,
-            p50: figure(latency.value_at_percentile(50.0)),
-            p99: figure(latency.value_at_percentile(99.0)),
+            p50: figure(value_at_percentile(latency, 50.0)),
+            p99: figure(value_at_percentile(latency, 99.0)),
             max: figure(latency.max()),
         });
     }

@@ -5,7 +5,7 @@
 use std::fmt;
 
 use hdrhistogram::Histogram;
-use proto::histogram::{LATENCY_NANOS_MAX, LATENCY_NANOS_MIN};
+use proto::histogram::{LATENCY_NANOS_MAX, LATENCY_NANOS_MIN, value_at_percentile};
 use serde::Serialize;
 
 use crate::counts::{Account, Counts};
@@ -47,7 +47,7 @@ pub(crate) fn named_requests(names: &[String], results: &[ThreadResult]) -> Vec<
         for histogram in results.iter().filter_map(|result| result.named.get(index)) {
             latency.add(histogram).expect("histograms of one shape");
         }
-        let at = |percentile| (!latency.is_empty()).then(|| latency.value_at_percentile(percentile));
+        let at = |percentile| (!latency.is_empty()).then(|| value_at_percentile(&latency, percentile));
         let (sent, completed, failed) = (
             sum(|account| account.sent.value()),
             sum(|account| account.completed.value()),

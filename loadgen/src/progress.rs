@@ -2,63 +2,115 @@
 //!
 //! Reads the threads' counters and nothing else: looking on costs the threads nothing.
 
-use std::io::{IsTerminal, stderr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::counts::{Counts, Pulse};
+use crate::live::{Picture, Setting};
+use crate::rate_plan::RatePlan;
+use crate::screen::Screen;
 use crate::units::{show_count, show_nanoseconds};
+use crate::watch::Watch;
 
-/// Between two updates of a terminal's line.
+/// Between two pictures on a terminal.
 const REDRAW: Duration = Duration::from_millis(250);
 /// Between two lines of a log.
 const LINE: Duration = Duration::from_secs(5);
 
-/// Shows the state of a run on standard error: one living line on a terminal, a plain line now and then elsewhere.
-pub(crate) struct ProgressLine {
-    bar: Option<ProgressBar>,
+/// What the person in front of it wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wish {
+    GoOn,
+    End,
+}
+
+/// Shows the state of a run on standard error: a living picture on a terminal, a plain line now and then elsewhere.
+pub(crate) struct Progress {
+    way: Way,
     began: Instant,
     shown: Instant,
     shown_completed: u64,
 }
 
-impl ProgressLine {
-    /// Begins at the start of the schedule, which takes `duration` if that is known.
-    pub(crate) fn new(duration: Option<Duration>) -> Self {
+enum Way {
+    // Much larger than nothing.
+    Live(Box<Live>),
+    Plain,
+}
+
+struct Live {
+    screen: Screen,
+    setting: Setting,
+    watch: Watch,
+}
+
+impl Progress {
+    /// Begins at the start of a schedule. `plain` lines are written also where a picture could be seen.
+    pub(crate) fn new(
+        setting: &Setting,
+        plan: Option<&RatePlan>,
+        counts: &[Arc<Counts>],
+        plain: bool,
+    ) -> Self {
         let began = Instant::now();
-        let bar = stderr().is_terminal().then(|| draw_bar(duration));
-        Self { bar, began, shown: began, shown_completed: 0 }
+        // A terminal that refuses is no reason to end a run.
+        let screen = (!plain && Screen::is_possible()).then(Screen::enter).and_then(Result::ok);
+        let way = screen.map_or(Way::Plain, |screen| {
+            let watch = Watch::new(counts, plan.cloned(), process_cpu());
+            Way::Live(Box::new(Live { screen, setting: setting.clone(), watch }))
+        });
+        Self { way, began, shown: began, shown_completed: 0 }
     }
 
     /// Shows the counters, unless they were shown a short while ago.
-    pub(crate) fn update(&mut self, counts: &[Arc<Counts>]) {
+    pub(crate) fn update(&mut self, counts: &[Arc<Counts>]) -> Wish {
         let now = Instant::now();
-        let since_shown = now.duration_since(self.shown);
-        if since_shown < if self.bar.is_some() { REDRAW } else { LINE } {
-            return;
-        }
         let elapsed = now.duration_since(self.began);
-        let completed = counts.iter().map(|counts| counts.completed.value()).sum();
-        let rate = (completed - self.shown_completed) as f64 / since_shown.as_secs_f64();
-        (self.shown, self.shown_completed) = (now, completed);
-        let text = describe(rate, counts);
-        match &self.bar {
-            Some(bar) => {
-                bar.set_position(elapsed.as_millis() as u64);
-                bar.set_message(text);
+        let since_shown = now.duration_since(self.shown);
+        match &mut self.way {
+            Way::Live(live) => {
+                if live.screen.is_end_wanted() {
+                    self.finish();
+                    return Wish::End;
+                }
+                live.watch.look(elapsed, process_cpu());
+                if since_shown >= REDRAW {
+                    self.shown = now;
+                    // What cannot be shown is not worth a run either.
+                    let _ = live.show(elapsed);
+                }
             }
-            None => eprintln!("{:>6.1} s  {text}", elapsed.as_secs_f64()),
+            Way::Plain if since_shown >= LINE => {
+                let completed = counts.iter().map(|counts| counts.completed.value()).sum();
+                let rate = (completed - self.shown_completed) as f64 / since_shown.as_secs_f64();
+                (self.shown, self.shown_completed) = (now, completed);
+                eprintln!("{:>6.1} s  {}", elapsed.as_secs_f64(), describe(rate, counts));
+            }
+            Way::Plain => {}
         }
+        Wish::GoOn
     }
 
-    /// Takes the living line away, to make room for the summary.
-    pub(crate) fn finish(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
+    /// Gives the terminal back, to make room for the summary and for a second Ctrl-C.
+    pub(crate) fn finish(&mut self) {
+        self.way = Way::Plain;
     }
+}
+
+impl Live {
+    fn show(&mut self, elapsed: Duration) -> std::io::Result<()> {
+        let sums = self.watch.sums(elapsed);
+        let samples = self.watch.samples();
+        self.screen.show(&Picture { setting: &self.setting, elapsed, samples, sums: &sums })
+    }
+}
+
+/// CPU time of this process.
+fn process_cpu() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
 }
 
 fn describe(rate: f64, counts: &[Arc<Counts>]) -> String {
@@ -66,22 +118,6 @@ fn describe(rate: f64, counts: &[Arc<Counts>]) -> String {
     let [p50, p99] = Pulse::quantiles(&pulses, [0.50, 0.99]).map(|value| show_nanoseconds(value as f64));
     let errors = counts.iter().map(|counts| counts.failures_total()).sum();
     format!("{} /s  p50 {p50}  p99 {p99}  errors {}", show_count(rate as u64), show_count(errors))
-}
-
-fn draw_bar(duration: Option<Duration>) -> ProgressBar {
-    let bar = match duration {
-        Some(duration) => ProgressBar::new(duration.as_millis() as u64),
-        None => ProgressBar::no_length(),
-    };
-    bar.set_draw_target(ProgressDrawTarget::stderr());
-    let template = match duration {
-        Some(_) => "{elapsed:>4} [{bar:24}] {msg}",
-        None => "{elapsed:>4} {spinner} {msg}",
-    };
-    bar.set_style(
-        ProgressStyle::with_template(template).expect("constant template is valid").progress_chars("=> "),
-    );
-    bar
 }
 
 #[cfg(test)]

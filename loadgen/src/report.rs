@@ -7,7 +7,7 @@ use std::fmt::{self, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
-use proto::histogram::{MergedHistogram, merged_histogram};
+use proto::histogram::{MergedHistogram, merged_histogram, value_at_percentile};
 use runtime::DriverKind;
 use runtime::counter::Counter;
 use serde::Serialize;
@@ -70,6 +70,8 @@ pub(crate) struct Summary {
     pub(crate) threads: usize,
     pub(crate) driver: String,
     pub(crate) arrival: &'static str,
+    /// When the schedule began, in seconds since 1970: to find the run in a server's log.
+    pub(crate) started_unix_s: f64,
     pub(crate) duration_s: f64,
     pub(crate) requests: Requests,
     pub(crate) errors: Errors,
@@ -188,6 +190,7 @@ impl Summary {
             threads: results.len(),
             driver: results.first().map_or_else(String::new, |result| result.driver.to_string()),
             arrival,
+            started_unix_s: 0.0,
             duration_s: seconds,
             requests: Requests {
                 sent,
@@ -273,7 +276,7 @@ impl Errors {
 impl Distribution {
     /// What `histogram` says.
     pub(crate) fn of(histogram: &MergedHistogram) -> Self {
-        let at = |percentile| histogram.value_at_percentile(percentile);
+        let at = |percentile| value_at_percentile(histogram, percentile);
         Self {
             min: histogram.min(),
             mean: histogram.mean(),

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Context, Result, anyhow};
 use proto::histogram::{MergedHistogram, write_hgrm};
@@ -27,7 +27,8 @@ use crate::find_max::{self, FindMax, Goal, RATE_LOWEST_DEFAULT, TRY_DURATION_DEF
 use crate::hlog::IntervalLog;
 use crate::html_report;
 use crate::intervals::Intervals;
-use crate::progress::ProgressLine;
+use crate::live::Setting;
+use crate::progress::{Progress, Wish};
 use crate::protocol::Protocol;
 use crate::protocol::http::expected::{Expected, ExpectedBody};
 use crate::protocol::http::ids::RunId;
@@ -131,7 +132,10 @@ fn execute(
         stage: stage.clone(),
         slices: intervals.sender(),
     })?;
-    crew.look_on(&stage, &counts, pattern.duration, &mut intervals);
+    let setting = setting(args, target, pattern, threads);
+    let plan = pattern.arrival.plan();
+    let progress = || Progress::new(&setting, plan, &counts, args.plain);
+    crew.look_on(&stage, &counts, progress, &mut intervals);
     let mut results = crew.join()?;
     let intervals = intervals.finish(&mut results).context("cannot write the interval log")?;
     let url = target.to_string();
@@ -143,7 +147,26 @@ fn execute(
     if let Some(run) = traffic.run {
         summary.delivery = Some(delivery::ask(&counting, run, summary.requests.sent)?);
     }
+    let start = stage.started_at().and_then(|start| start.duration_since(UNIX_EPOCH).ok());
+    summary.started_unix_s = start.unwrap_or_default().as_secs_f64();
     Ok((summary, latency))
+}
+
+/// What the live view says above its charts.
+fn setting(args: &LoadArgs, target: &Target, pattern: &Pattern, threads: usize) -> Setting {
+    let arrival = match &pattern.arrival {
+        Arrival::Closed => "closed loop".to_owned(),
+        Arrival::Constant(plan) => format!("open loop at {plan} /s (constant)"),
+        Arrival::Poisson(plan) => format!("open loop at {plan} /s (poisson)"),
+    };
+    Setting {
+        url: target.to_string(),
+        load: format!("{} connections, {threads} threads, {arrival}", args.connections),
+        duration: pattern.duration,
+        requests_max: pattern.requests_max,
+        // https://no-color.org: present and not empty, whatever it says.
+        has_colors: std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+    }
 }
 
 fn prepare(args: &LoadArgs, target: &Target) -> Result<Traffic> {
@@ -276,24 +299,27 @@ impl Crew {
         &self,
         stage: &Stage,
         counts: &[Arc<Counts>],
-        duration: Option<Duration>,
+        progress: impl Fn() -> Progress,
         intervals: &mut Intervals,
     ) {
-        let mut line = None;
+        let mut shown = None;
         while !self.0.iter().all(JoinHandle::is_finished) {
             if self.0.iter().any(JoinHandle::is_finished) && !stage.has_started() {
                 // A thread that could not begin would keep the others waiting for it.
                 stage.stop();
             }
-            if stage.has_started() {
-                intervals.begin();
+            if let Some(start) = stage.started_at() {
+                intervals.begin(start);
                 intervals.collect(|thread| self.0[thread].is_finished());
-                line.get_or_insert_with(|| ProgressLine::new(duration)).update(counts);
+                let shown = shown.get_or_insert_with(&progress);
+                if stage.is_stopped() {
+                    // Whoever is waiting for the last answers can still end everything with a second signal.
+                    shown.finish();
+                } else if shown.update(counts) == Wish::End {
+                    stage.stop();
+                }
             }
             thread::sleep(GLANCE);
-        }
-        if let Some(line) = line {
-            line.finish();
         }
     }
 

@@ -40,7 +40,7 @@ impl FromStr for Stall {
 
 #[cfg(test)]
 mod tests {
-    use proto::histogram::merged_histogram;
+    use proto::histogram::{merged_histogram, value_at_percentile};
 
     use super::*;
     use crate::rate_plan::RatePlan;
@@ -87,10 +87,8 @@ mod tests {
             seed: 0,
         };
         let mut schedule = pattern.share(0, 1);
-        let mut all = Vec::new();
         while let Some(due) = schedule.next(0) {
             open.record(wait(due)).expect("within an hour");
-            all.push(wait(due));
         }
         // The closed loop asks again 1 ms after each answer; a stall costs it one slow request of hundreds.
         let mut now = 0;
@@ -98,22 +96,17 @@ mod tests {
             closed.record(wait(now)).expect("within an hour");
             now += wait(now) + 1_000_000;
         }
-        // 200 of each 1,000 requests wait 200, 199, … 1 ms.
-        all.sort_unstable();
-        assert_eq!(all.len(), 10_000);
-        // Each rank lies amid ten requests of the same wait, so that rounding it cannot matter.
-        for (percentile, milliseconds) in [(79.95, 0), (80.95, 10), (89.95, 100), (98.95, 190), (99.95, 200)]
-        {
-            let expected: u64 = milliseconds * 1_000_000;
-            let rank = (percentile / 100.0 * all.len() as f64).round() as usize;
-            assert_eq!(all[rank - 1], expected, "p{percentile} by sorting");
-            assert!(
-                open.equivalent(open.value_at_percentile(percentile), expected),
-                "p{percentile}: {} and {expected} ns are in different buckets",
-                open.value_at_percentile(percentile)
-            );
+        // 200 of each 1,000 requests wait 200, 199, … 1 ms: ten each, in ascending order behind the 8,000 that wait for
+        // nothing. Ranks in thousandths of a percent, so that they are whole numbers.
+        assert_eq!(open.len(), 10_000);
+        let expected = |rank: u64| rank.saturating_sub(8_000).div_ceil(10) * 1_000_000;
+        for share in (1..=99_999).step_by(7).chain([50_000, 75_000, 90_000, 99_000, 99_900, 99_990, 99_999]) {
+            let rank = (share * open.len()).div_ceil(100_000);
+            let reported = value_at_percentile(&open, share as f64 / 1e3);
+            let waited = expected(rank);
+            assert!(open.equivalent(reported, waited), "{share}: {reported} ns, and not {waited}");
         }
-        assert_eq!(closed.value_at_percentile(99.0), 0, "the closed loop hides the stall");
+        assert_eq!(value_at_percentile(&closed, 99.0), 0, "the closed loop hides the stall");
         assert!(closed.equivalent(closed.max(), 200_000_000), "although it met it");
     }
 }

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::SyncSender;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Result, anyhow};
 use runtime::{Core, CoreConfig, Instant};
@@ -49,6 +49,15 @@ impl Stage {
         self.start.load(Ordering::Acquire) > 0
     }
 
+    /// When the schedule began; `None` before.
+    pub(crate) fn started_at(&self) -> Option<SystemTime> {
+        let start = Instant::from_nanos(self.start.load(Ordering::Acquire));
+        let now = clock_gettime(ClockId::Monotonic);
+        let now = Instant::from_nanos(now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs());
+        // The start is set a little ahead.
+        self.has_started().then(|| SystemTime::now() + start.since(now) - now.since(start))
+    }
+
     /// Says that a thread is ready. The last one sets the start for all.
     fn report_ready(&self, now: Instant) {
         if self.ready.fetch_add(1, Ordering::AcqRel) + 1 == self.threads {
@@ -61,7 +70,8 @@ impl Stage {
         self.stop.store(true, Ordering::Relaxed);
     }
 
-    fn is_stopped(&self) -> bool {
+    /// Whether the run ends early.
+    pub(crate) fn is_stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
 }

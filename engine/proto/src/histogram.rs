@@ -54,8 +54,30 @@ pub fn merge(merged: &mut MergedHistogram, recorded: &LatencyHistogram) {
     }
 }
 
+/// The value of the `rank`-th of all recorded values in ascending order, counted from 1, to the width of its bucket;
+/// 0 when there are fewer.
+#[must_use]
+pub fn value_at_rank(histogram: &MergedHistogram, rank: u64) -> u64 {
+    let mut seen = 0;
+    let step = histogram.iter_recorded().find(|step| {
+        seen += step.count_at_value();
+        seen >= rank
+    });
+    step.map_or(0, |step| step.value_iterated_to())
+}
+
+/// The value that `percentile` percent of all recorded values do not exceed; 0 when there are none.
+///
+/// The rank is rounded up, as HdrHistogram does, but not where it is whole and only its floating-point product is not:
+/// 99.9 % of 1,000 values are 999 of them, although 99.9 ÷ 100 × 1,000 comes out above.
+#[must_use]
+pub fn value_at_percentile(histogram: &MergedHistogram, percentile: f64) -> u64 {
+    let rank = (percentile / 100.0 * histogram.len() as f64).next_down().ceil() as u64;
+    value_at_rank(histogram, rank.max(1))
+}
+
 /// Lines of the text form per halving of the distance to 100 %, as HdrHistogram's own tools write it.
-const TICKS_PER_HALF_DISTANCE: u32 = 5;
+const TICKS_PER_HALF_DISTANCE: f64 = 5.0;
 
 /// Writes `histogram` as the percentile distribution that HdrHistogram's plotters read (`.hgrm`), each recorded
 /// value divided by `values_per_unit`: 1,000,000 turns nanoseconds into milliseconds.
@@ -68,16 +90,26 @@ pub fn write_hgrm(
     out: &mut impl fmt::Write,
 ) -> fmt::Result {
     writeln!(out, "{:>12} {:>14} {:>10} {:>14}\n", "Value", "Percentile", "TotalCount", "1/(1-Percentile)")?;
+    let all = histogram.len();
     let mut total = 0;
-    for step in histogram.iter_quantiles(TICKS_PER_HALF_DISTANCE) {
-        total += step.count_since_last_iteration();
+    // In percent, where every step is an exact binary fraction: steps of a part of one would add up to a little more
+    // than 75 %, and the line would show the value after it.
+    let mut level = 0.0;
+    for step in histogram.iter_recorded() {
+        total += step.count_at_value();
         let value = step.value_iterated_to() as f64 / values_per_unit;
-        let quantile = step.quantile_iterated_to();
-        write!(out, "{value:12.3} {quantile:.12} {total:10}")?;
-        if quantile < 1.0 {
-            write!(out, " {:14.2}", 1.0 / (1.0 - quantile))?;
+        while level <= 100.0 * (total as f64 / all as f64) && level < 100.0 {
+            let quantile = level / 100.0;
+            writeln!(out, "{value:12.3} {quantile:.12} {total:10} {:14.2}", 1.0 / (1.0 - quantile))?;
+            let halvings = (100.0 / (100.0 - level)).log2().floor() as i32 + 1;
+            level += 100.0 / (TICKS_PER_HALF_DISTANCE * 2.0_f64.powi(halvings));
+            if total == all {
+                break;
+            }
         }
-        writeln!(out)?;
+        if total == all {
+            writeln!(out, "{value:12.3} {:.12} {total:10}", 1.0)?;
+        }
     }
     let mean = histogram.mean() / values_per_unit;
     let deviation = histogram.stdev() / values_per_unit;
@@ -127,6 +159,34 @@ mod tests {
         assert!(rows.iter().rev().skip(1).all(|row| row.len() == 4));
         assert!(rows.is_sorted_by(|low, high| low[0] <= high[0] && low[1] <= high[1] && low[2] <= high[2]));
         assert_eq!(rows.last().unwrap()[1..], [1.0, 5000.0]);
+    }
+
+    #[test]
+    fn each_row_is_the_percentile_it_names() {
+        for count in [1, 4, 20, 1_000, 5_072] {
+            for row in hgrm((1..=count).map(|value| value * 1_000_000)).lines().skip(2) {
+                if row.starts_with('#') {
+                    continue;
+                }
+                let columns: Vec<f64> =
+                    row.split_whitespace().map(|column| column.parse().unwrap()).collect();
+                // The shown level has twelve digits: less than a rank is lost.
+                let rank = ((columns[1] - 1e-11) * count as f64).ceil().max(1.0);
+                assert!((columns[0] / rank - 1.0).abs() < 0.001, "of {count}: {row}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_whole_rank_is_not_rounded_up() {
+        for (count, percentile, rank) in
+            [(1_000, 99.9, 999), (1_001, 99.9, 1_000), (1_000, 50.0, 500), (7, 99.0, 7), (1, 0.0, 1)]
+        {
+            let mut histogram = merged_histogram();
+            (1..=count).for_each(|value| histogram.record(value).unwrap());
+            assert_eq!(value_at_percentile(&histogram, percentile), rank, "p{percentile} of {count}");
+        }
+        assert_eq!(value_at_percentile(&merged_histogram(), 99.0), 0);
     }
 
     #[test]

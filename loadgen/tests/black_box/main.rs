@@ -5,6 +5,8 @@ mod harness;
 mod accounts;
 mod faults;
 mod ids;
+mod known_schedule;
+mod live_view;
 mod load;
 mod origin;
 mod output;
