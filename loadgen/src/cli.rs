@@ -69,7 +69,7 @@ pub(crate) struct LoadArgs {
     #[arg(long, value_name = "R[..R][/TIME],…")]
     pub(crate) rate: Option<RatePlan>,
     /// Search for the highest rate that keeps a latency, such as p99=5ms: doubled from --rate [default: 100] until it is
-    /// missed, then halved between, in at most 24 tries of --duration [default: 5s] each
+    /// missed twice in a row, then halved between, in at most 32 tries of --duration [default: 5s] each
     #[arg(long, value_name = "PERCENTILE=TIME", conflicts_with_all = ["requests", "hlog"])]
     pub(crate) find_max: Option<Goal>,
     /// Spacing of an open loop's requests

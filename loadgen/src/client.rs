@@ -9,7 +9,7 @@ use std::io;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, TrySendError};
+use std::sync::mpsc::SyncSender;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -149,12 +149,7 @@ impl Client {
                 return;
             }
             until = until.max(Duration::from_nanos(self.elapsed()).as_secs());
-            let latency = self.latency.replace(merged_histogram());
-            let slice = Slice { thread, until, latency, tally: Tally::of(&self.counts) };
-            if let Err(TrySendError::Full(slice) | TrySendError::Disconnected(slice)) = slices.try_send(slice)
-            {
-                self.latency.replace(slice.latency);
-            }
+            Slice::hand_over(slices, thread, until, &self.latency, Tally::of(&self.counts));
             until += 1;
         }
     }

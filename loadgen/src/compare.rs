@@ -11,12 +11,15 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
 use crate::cli::CompareArgs;
+use crate::dependence::variance_inflation;
 use crate::intervals::Interval;
 use crate::rank_test::{median, probability_of_chance, probability_of_same_share};
 use crate::units::{show_count, show_nanoseconds};
 
-/// Two samples of six that do not overlap at all reach [`CHANCE_MAX`]; with five they cannot.
-const SECONDS_MIN: usize = 6;
+/// Two runs of eight independent seconds that do not overlap at all reach [`CHANCE_MAX`]; with six they cannot.
+const SECONDS_MIN: usize = 8;
+/// Seconds of both runs that count as fewer independent ones than this cannot tell anything, whatever the difference.
+const INDEPENDENT_MIN: f64 = 8.0;
 /// Below this probability a difference is not put down to chance. One in a hundred, as four figures are looked at.
 const CHANCE_MAX: f64 = 0.01;
 /// Shorter intervals, such as the last of a run, are too unlike the others to be set beside them.
@@ -102,7 +105,7 @@ fn compare(before: &Run, after: &Run, tolerance: f64) -> Result<(String, Verdict
         let count = seconds(run).count();
         if count < SECONDS_MIN {
             bail!(
-                "{name} has {count} whole seconds, and a comparison needs {SECONDS_MIN}; run it with -d 10s or more"
+                "{name} has {count} whole seconds, and a comparison needs {SECONDS_MIN}; run it with -d 30s or more"
             );
         }
     }
@@ -123,6 +126,9 @@ fn compare(before: &Run, after: &Run, tolerance: f64) -> Result<(String, Verdict
     text += &whole("p99.9", |latency| latency.p99_9);
     text += &whole("max", |latency| latency.max);
     let verdict = overall(&verdicts);
+    if verdicts.contains(&Verdict::Unknown) {
+        text += "\nNot every figure could be judged.";
+    }
     let _ = writeln!(
         text,
         "\n{}\nThis is about these two runs. To learn what a change does, repeat both in turn: A B A B.",
@@ -180,6 +186,18 @@ fn judge(
             writeln!(text, "{name:<11} too few seconds with answers to judge ({} and {})", a.len(), b.len());
         return Verdict::Unknown;
     };
+    let independent = (a.len() + b.len()) as f64 / variance_inflation(&[a, b]);
+    if independent < INDEPENDENT_MIN {
+        let _ = writeln!(
+            text,
+            "{name:<11} {} → {}: not known, as each second is like the one before and {} count as {independent:.0}; run \
+             longer, after a warm-up",
+            show(from),
+            show(to),
+            a.len() + b.len()
+        );
+        return Verdict::Unknown;
+    }
     let chance = probability_of_chance(a, b);
     let change = (to - from) / from.max(f64::MIN_POSITIVE);
     let verdict = match () {
@@ -323,12 +341,30 @@ mod tests {
     }
 
     #[test]
+    fn a_drift_within_the_runs_is_no_difference_between_them() {
+        let drifting = |from: u64| {
+            let mut run = run(10_000.0, 1e6, 0);
+            for (second, completed) in run.intervals.iter_mut().zip((from..).step_by(100)) {
+                second.completed = completed;
+            }
+            run
+        };
+        let (text, verdict) = compare(&drifting(10_000), &drifting(10_900), 0.05).expect("comparable");
+        assert_ne!(verdict, Verdict::Better, "{text}");
+        assert!(
+            text.contains("10,450 /s → 11,350 /s: not known, as each second is like the one before"),
+            "{text}"
+        );
+        assert!(text.contains("Not every figure could be judged."), "{text}");
+    }
+
+    #[test]
     fn what_cannot_be_compared_says_why() {
         let mut open = run(10_000.0, 1e6, 0);
         open.arrival = "poisson".into();
         let mut short = run(10_000.0, 1e6, 0);
-        short.intervals.truncate(5);
-        for (after, part) in [(open, "with or both without --rate"), (short, "B has 5 whole seconds")] {
+        short.intervals.truncate(7);
+        for (after, part) in [(open, "with or both without --rate"), (short, "B has 7 whole seconds")] {
             let error = compare(&run(10_000.0, 1e6, 0), &after, 0.05).expect_err(part);
             assert!(error.to_string().contains(part), "{error}");
         }

@@ -2,9 +2,10 @@
 //!
 //! Threads hand over what they measured in whole seconds; never makes a thread wait, and never loses what it measured.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, SystemTime};
 
 use proto::histogram::{MergedHistogram, merged_histogram, value_at_percentile};
@@ -29,6 +30,23 @@ pub(crate) struct Slice {
     pub(crate) latency: MergedHistogram,
     /// Counted by this thread from the start to the end of this slice.
     pub(crate) tally: Tally,
+}
+
+impl Slice {
+    /// Hands over what a thread has put into `latency`, or leaves it there when the line is full: then the next slice
+    /// brings it.
+    pub(crate) fn hand_over(
+        slices: &SyncSender<Self>,
+        thread: usize,
+        until: u64,
+        latency: &RefCell<MergedHistogram>,
+        tally: Tally,
+    ) {
+        let slice = Self { thread, until, latency: latency.replace(merged_histogram()), tally };
+        if let Err(TrySendError::Full(slice) | TrySendError::Disconnected(slice)) = slices.try_send(slice) {
+            latency.replace(slice.latency);
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -219,6 +237,29 @@ mod tests {
         intervals.collect(|thread| thread == 1);
         assert_eq!(rows(&intervals)[1..], [(1.0, 1.0, 0, 1)]);
         assert_eq!((intervals.closed[1].p50, intervals.closed[1].max), (None, None));
+    }
+
+    #[test]
+    fn a_full_line_loses_nothing() {
+        let mut intervals = Intervals::new(1, None);
+        let sender = intervals.sender();
+        let latency = RefCell::new(merged_histogram());
+        let measure = |until: u64| {
+            latency.borrow_mut().record(until * 1_000).expect("within an hour");
+            Slice::hand_over(&sender, 0, until, &latency, Tally { completed: until, failed: 0 });
+        };
+        let full = WAITING_PER_THREAD as u64;
+        // The main thread does not look for two seconds more than it has room for.
+        (1..=full + 2).for_each(measure);
+        assert_eq!(latency.borrow().len(), 2, "the thread goes on with what it could not hand over");
+        intervals.collect(|_| false);
+        measure(full + 3);
+        assert!(latency.borrow().is_empty());
+        intervals.collect(|_| false);
+        let counts: Vec<_> =
+            intervals.closed.iter().map(|second| (second.length_s, second.completed)).collect();
+        assert_eq!(counts, [(1.0, 1), (1.0, 1), (1.0, 1), (1.0, 1), (3.0, 3)]);
+        assert_eq!(intervals.threads[0].latency.len(), full + 3, "every latency once");
     }
 
     #[test]

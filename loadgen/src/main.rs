@@ -7,6 +7,7 @@ mod client;
 mod compare;
 mod counts;
 mod delivery;
+mod dependence;
 mod dial;
 mod failure;
 mod find_max;
