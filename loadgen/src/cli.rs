@@ -4,11 +4,12 @@
 
 pub(crate) mod transport;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use runtime::DriverChoice;
 use runtime::cores::{CORES_MAX, CoreCount};
 
@@ -24,7 +25,7 @@ use crate::units::{parse_duration, parse_positive_duration, parse_size};
 
 /// Puts load on an HTTP server, checks every response, and says how long they took.
 ///
-/// Exit code: 0 when every response was right, 1 when any was not, 2 when the load could not be started.
+/// Exit code: 0 when every response was right and --target kept, 1 when not, 2 when the load could not be started.
 #[derive(Debug, Parser)]
 #[command(name = "loadgen", version, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct Cli {
@@ -40,6 +41,9 @@ pub(crate) enum Command {
     Origin(OriginArgs),
     /// Start the gateway with each of several core counts, and say how it grows and what limits it
     Scale(ScaleArgs),
+    /// Name the profiles that come with loadgen, or show one
+    #[command(subcommand)]
+    Profile(ProfileCommand),
     /// Run a program that ends with this process's parent
     #[command(hide = true)]
     Tether(TetherArgs),
@@ -47,11 +51,26 @@ pub(crate) enum Command {
     Compare(CompareArgs),
 }
 
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum ProfileCommand {
+    /// Names and what they are about
+    List,
+    /// The file of a shipped profile, to be saved and changed
+    Show {
+        /// A name from the list
+        name: String,
+    },
+}
+
 #[derive(Clone, Debug, Args)]
 pub(crate) struct LoadArgs {
     /// Where to send requests: `http[s]://HOST[:PORT][/PATH][?QUERY]`
     #[arg(required = true, value_name = "URL")]
     pub(crate) url: Option<Target>,
+    /// Take flags from a profile; those on the command line come after them and count: a name from loadgen profile list,
+    /// or a TOML file whose keys are flags
+    #[arg(long, value_name = "NAME|FILE")]
+    pub(crate) profile: Option<String>,
     /// Connections held open, over all threads
     #[arg(short = 'c', long, default_value = "64", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=CONNECTIONS_MAX))]
     pub(crate) connections: u32,
@@ -88,14 +107,20 @@ pub(crate) struct LoadArgs {
     /// File that holds the request body, sent as it is
     #[arg(long, value_name = "FILE")]
     pub(crate) body_file: Option<PathBuf>,
+    /// Request body of so many bytes
+    #[arg(long, value_name = "BYTES", value_parser = parse_size, conflicts_with_all = ["body", "body_file"])]
+    pub(crate) body_size: Option<u64>,
     /// File of requests, one JSON object a line, chosen by weight; what a line leaves out is as on the command line.
     /// Keys: name, weight, method, path, headers, body, body_file, body_base64, expect_status, expect_header,
     /// expect_body_sha256, expect_body_file
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["method", "body", "body_file"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["method", "body", "body_file", "body_size"])]
     pub(crate) requests_file: Option<PathBuf>,
     /// Send the requests of the file one after the other, again and again, whatever their weights
     #[arg(long, requires = "requests_file")]
     pub(crate) in_order: bool,
+    /// A latency to keep, such as 'p95 < 600ms'; missed, the exit code is 1
+    #[arg(long, value_name = "PERCENTILE<TIME", value_parser = Goal::parse_target)]
+    pub(crate) target: Option<Goal>,
     /// Longest wait for a connection or for a complete response
     #[arg(long, default_value = "30s", value_name = "TIME", value_parser = parse_positive_duration)]
     pub(crate) timeout: Duration,
@@ -162,6 +187,21 @@ pub(crate) struct LoadArgs {
 /// A text whose placeholders are all known.
 fn parse_template(text: &str) -> Result<String, String> {
     template::parse(text).map(|_| text.to_owned())
+}
+
+impl Cli {
+    /// The command line's rules. Given twice, a flag counts the second time: so that it can follow a profile's.
+    pub(crate) fn rules() -> clap::Command {
+        Self::command().args_override_self(true)
+    }
+
+    /// Reads a whole command line, the program's name first.
+    ///
+    /// # Errors
+    /// It breaks a rule.
+    pub(crate) fn read(args: &[OsString]) -> Result<Self, clap::Error> {
+        Self::from_arg_matches(&Self::rules().try_get_matches_from(args)?)
+    }
 }
 
 /// More would exceed the ports of one source address.
@@ -309,8 +349,6 @@ pub(crate) enum ArrivalArg {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     fn parse(line: &str) -> Result<Cli, clap::Error> {
@@ -359,6 +397,9 @@ mod tests {
             ("loadgen http://h/ --rate 1k,5k/3s", "in '1k': only the last step"),
             ("loadgen http://h/ --find-max 5ms", "such as p99=5ms"),
             ("loadgen http://h/ --find-max p99=5ms -n 10", "--requests"),
+            ("loadgen http://h/ --target p95=5ms", "such as 'p95 < 600ms'"),
+            ("loadgen http://h/ --body-size 1 --body x", "--body"),
+            ("loadgen profile", "list"),
             ("loadgen http://h/ --arrival poisson", "--rate"),
             ("loadgen http://h/ -H nonsense", "Name: value"),
             ("loadgen http://h/ --body x --body-file y", "--body-file"),

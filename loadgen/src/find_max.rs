@@ -71,6 +71,42 @@ impl Goal {
     }
 }
 
+impl Goal {
+    /// Reads a target such as `p95 < 600ms`.
+    pub(crate) fn parse_target(text: &str) -> Result<Self, String> {
+        let (name, bound) =
+            text.split_once('<').ok_or("expected PERCENTILE < TIME, such as 'p95 < 600ms'")?;
+        format!("{}={}", name.trim(), bound.trim()).parse()
+    }
+
+    /// What became of this target in a run.
+    pub(crate) fn outcome(&self, summary: &Summary, latency: &MergedHistogram) -> TargetOutcome {
+        let value_ns = self.value(latency, summary.requests.unsent);
+        TargetOutcome {
+            target: format!("p{} < {}", self.percentile, show_duration(self.bound)),
+            value_ns,
+            kept: value_ns.is_some_and(|value| u128::from(value) < self.bound.as_nanos()),
+        }
+    }
+}
+
+/// Whether a run kept its target. Requests that were due and never sent count as slower than any.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct TargetOutcome {
+    pub(crate) target: String,
+    /// The latency at the target's percentile; `None` when it falls among requests that were never sent.
+    pub(crate) value_ns: Option<u64>,
+    pub(crate) kept: bool,
+}
+
+impl fmt::Display for TargetOutcome {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verdict = if self.kept { "kept" } else { "missed" };
+        let value = self.value_ns.map_or("never sent".into(), |value| show_nanoseconds(value as f64));
+        write!(formatter, "{}: {verdict} ({value})", self.target)
+    }
+}
+
 impl FromStr for Goal {
     type Err = String;
 
@@ -310,6 +346,21 @@ mod tests {
         assert!(latency.equivalent(at(10).expect("sent"), 90_000), "the 90th of 100");
         assert_eq!(at(11), None, "the 91st of 101 was never sent");
         assert_eq!(goal.value(&merged_histogram(), 0), None);
+    }
+
+    #[test]
+    fn targets_are_read_and_mistakes_explained() {
+        let goal = Goal::parse_target("p95 < 600ms").expect("a target");
+        assert_eq!((goal.percentile, goal.bound), (95.0, Duration::from_millis(600)));
+        assert_eq!(Goal::parse_target("p95<600ms"), Ok(goal));
+        for (text, hint) in [
+            ("p95=600ms", "such as 'p95 < 600ms'"),
+            ("p95 < 600", "a number with a unit"),
+            ("95 < 1s", "no percentile"),
+        ] {
+            let error = Goal::parse_target(text).expect_err(text);
+            assert!(error.contains(hint), "{text}: {error}");
+        }
     }
 
     #[test]

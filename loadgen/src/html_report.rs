@@ -100,6 +100,10 @@ fn write_requests(page: &mut String, summary: &Summary) {
         ("bytes received".into(), show_bytes(summary.bytes.received as f64)),
         ("generator's CPU time".into(), format!("{:.2} s", summary.generator.cpu_s)),
     ];
+    if let Some(target) = &summary.target {
+        let verdict = if target.kept { "kept" } else { "missed" };
+        rows.push((format!("target {}", escape(&target.target)), verdict.into()));
+    }
     if let Some(lateness) = &summary.generator.send_lateness_ns {
         let [p99, max] = [lateness.p99, lateness.max].map(|value| show_nanoseconds(value as f64));
         rows.push(("generator's own delay, p99".into(), p99));

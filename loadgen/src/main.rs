@@ -24,6 +24,7 @@ mod live;
 mod named;
 mod origin;
 mod pacer;
+mod profile;
 mod progress;
 mod protocol;
 mod rank_test;
@@ -45,9 +46,8 @@ mod worker;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 use crate::cli::{Cli, Command};
+use crate::profile::Profile;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -56,16 +56,29 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const EXIT_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let mut args: Vec<_> = std::env::args_os().collect();
+    let profile = profile::named_in(&args).map(|name| Profile::load(&name, &Cli::rules())).transpose();
+    let profile = match profile {
+        Ok(profile) => profile,
+        Err(error) => return refuse(&error),
+    };
+    if let Some(profile) = &profile {
+        args = profile.put_before(args);
+        profile.announce();
+    }
+    let cli = Cli::read(&args).unwrap_or_else(|error| error.exit());
     let outcome = match &cli.command {
         Some(Command::Origin(args)) => origin::run(args),
         Some(Command::Scale(args)) => scale::run(args),
         Some(Command::Tether(args)) => scale::tether(args),
         Some(Command::Compare(args)) => compare::run(args),
+        Some(Command::Profile(asked)) => profile::run(asked, &Cli::rules()),
         None => run::run(&cli.load),
     };
-    outcome.unwrap_or_else(|error| {
-        eprintln!("loadgen: {error:#}");
-        ExitCode::from(EXIT_USAGE)
-    })
+    outcome.unwrap_or_else(|error| refuse(&error))
+}
+
+fn refuse(error: &anyhow::Error) -> ExitCode {
+    eprintln!("loadgen: {error:#}");
+    ExitCode::from(EXIT_USAGE)
 }

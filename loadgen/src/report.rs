@@ -15,7 +15,7 @@ use serde::Serialize;
 use crate::counts::Counts;
 use crate::delivery::Delivery;
 use crate::failure::Failure;
-use crate::find_max::FindMax;
+use crate::find_max::{FindMax, TargetOutcome};
 use crate::generator::Generator;
 use crate::handshakes::{Handshakes, TlsSummary};
 use crate::intervals::Interval;
@@ -91,6 +91,9 @@ pub(crate) struct Summary {
     /// Of private connections.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) tls: Option<TlsSummary>,
+    /// What became of `--target`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) target: Option<TargetOutcome>,
     /// What a search for the highest rate found, of which this is the best run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) find_max: Option<FindMax>,
@@ -221,6 +224,7 @@ impl Summary {
                 results.iter().for_each(|result| handshakes.add(&result.handshakes));
                 TlsSummary::new(verified_by, &handshakes)
             }),
+            target: None,
             find_max: None,
             intervals: Vec::new(),
         };
@@ -369,6 +373,9 @@ impl fmt::Display for Summary {
         self.write_errors(formatter)?;
         self.write_latency(formatter)?;
         write_named(&self.named, formatter)?;
+        if let Some(target) = &self.target {
+            writeln!(formatter, "\ntarget     {target}")?;
+        }
         for warning in self.warnings() {
             writeln!(formatter, "\nwarning: {warning}")?;
         }

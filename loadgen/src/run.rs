@@ -61,13 +61,15 @@ pub(crate) fn run(args: &LoadArgs) -> Result<ExitCode> {
     allow_descriptors(args.connections.into())?;
     let stop = stop_on_signals()?;
     let hlog = reports.hlog.take();
-    let (summary, latency) = match &args.find_max {
+    let (mut summary, latency) = match &args.find_max {
         Some(goal) => search(args, goal, target, &traffic, &stop)?,
         None => execute(args, target, &traffic, &pattern(args), &stop, hlog)?,
     };
+    summary.target = args.target.as_ref().map(|target| target.outcome(&summary, &latency));
     print!("{summary}");
     reports.write(&summary, &latency)?;
-    let is_right = summary.find_max.as_ref().map_or(summary.is_clean(), FindMax::is_found);
+    let is_kept = summary.target.as_ref().is_none_or(|target| target.kept);
+    let is_right = is_kept && summary.find_max.as_ref().map_or(summary.is_clean(), FindMax::is_found);
     Ok(if is_right { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -213,7 +215,9 @@ fn describe(args: &LoadArgs, target: &Target) -> Result<Description> {
         body: match (&args.body, &args.body_file) {
             (Some(text), _) => Body::Text(text.clone()),
             (None, Some(path)) => Body::Bytes(read("body", path)?.into()),
-            (None, None) => Body::None,
+            (None, None) => {
+                args.body_size.map_or(Body::None, |bytes| Body::Bytes(vec![b'x'; bytes as usize].into()))
+            }
         },
         keepalive: !args.no_keepalive,
         expected: Expected {

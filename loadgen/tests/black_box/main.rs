@@ -10,6 +10,7 @@ mod live_view;
 mod load;
 mod origin;
 mod output;
+mod profiles;
 mod requests;
 mod scale;
 mod schedule;
