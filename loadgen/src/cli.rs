@@ -80,7 +80,7 @@ pub(crate) struct LoadArgs {
     /// How long to send [default: as long as --rate changes, else 10s; without end when -n is given]
     #[arg(short = 'd', long, value_name = "TIME", value_parser = parse_positive_duration)]
     pub(crate) duration: Option<Duration>,
-    /// Stop after this many requests
+    /// Stop after this many requests, or, without -d, when no connection could be had for as long as --timeout
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) requests: Option<u64>,
     /// Open loop: this many requests per second in all, whether or not answers come back in time. `1k..50k/30s` is a

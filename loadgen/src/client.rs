@@ -86,6 +86,8 @@ pub(crate) struct Client {
     is_over: Cell<bool>,
     in_flight: Cell<u64>,
     active: Cell<usize>,
+    /// Of those, how many wait for a connection to be opened.
+    opening: Cell<usize>,
     exhausted_at: Cell<u64>,
 }
 
@@ -115,6 +117,7 @@ impl Client {
             is_over: Cell::new(false),
             in_flight: Cell::new(0),
             active: Cell::new(0),
+            opening: Cell::new(0),
             exhausted_at: Cell::new(0),
         }
     }
@@ -167,6 +170,11 @@ impl Client {
     /// When the last connection found nothing left to send, since the start; `None` while any may still send.
     pub(crate) fn exhausted_at(&self) -> Option<Duration> {
         (self.active.get() == 0).then(|| Duration::from_nanos(self.exhausted_at.get()))
+    }
+
+    /// Whether all that may still send wait for a connection to be opened, and none is open.
+    pub(crate) fn is_stranded(&self) -> bool {
+        self.active.get() > 0 && self.opening.get() == self.active.get()
     }
 
     /// Hands out what was measured: latency from the intended send, as far as it was not handed over by the second, and
@@ -292,8 +300,10 @@ impl Client {
     }
 
     async fn connect(&self) -> Option<Connection> {
-        let stream = self.dialer.connect_patiently(&self.core, &self.counts, || self.is_over.get()).await?;
-        Some(self.take_over(stream))
+        self.opening.set(self.opening.get() + 1);
+        let stream = self.dialer.connect_patiently(&self.core, &self.counts, || self.is_over.get()).await;
+        self.opening.set(self.opening.get() - 1);
+        stream.map(|stream| self.take_over(stream))
     }
 
     /// Counts what ended an idle connection.

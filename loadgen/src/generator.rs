@@ -152,6 +152,7 @@ mod tests {
     use runtime::DriverKind;
 
     use super::*;
+    use crate::report::Ending;
 
     /// A thread that sent 50 requests in two seconds, busy for the given shares of them.
     fn result(busy: f64, waiting: f64, delay: f64, late: &[u64]) -> ThreadResult {
@@ -174,6 +175,7 @@ mod tests {
             cpu_waiting: sending.mul_f64(waiting),
             cpu_delay: sending.mul_f64(delay),
             handshakes: crate::handshakes::Handshakes::default(),
+            ending: Ending::AsPlanned,
             driver: DriverKind::Epoll,
         }
     }

@@ -35,6 +35,7 @@ mod scale;
 mod schedule;
 mod screen;
 mod stall;
+mod stranding;
 mod target;
 mod threads;
 mod transport;

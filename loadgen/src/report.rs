@@ -45,8 +45,19 @@ pub(crate) struct ThreadResult {
     pub(crate) named: Vec<NamedHistogram>,
     /// How its private connections began.
     pub(crate) handshakes: Handshakes,
+    /// Why it stopped sending.
+    pub(crate) ending: Ending,
     /// The driver it ran on.
     pub(crate) driver: DriverKind,
+}
+
+/// Why a thread stopped sending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// By its schedule, or because the user ended the run.
+    AsPlanned,
+    /// No connection was open or could be opened for as long as `--timeout`, and nothing else would have ended it.
+    Stranded,
 }
 
 /// What was asked for, as far as a report repeats it.
@@ -68,6 +79,8 @@ pub(crate) struct Summary {
     pub(crate) url: String,
     pub(crate) connections: u32,
     pub(crate) threads: usize,
+    /// Those that gave up before `-n` was reached, as they could open no connection.
+    pub(crate) threads_stranded: usize,
     pub(crate) driver: String,
     pub(crate) arrival: &'static str,
     /// When the schedule began, in seconds since 1970: to find the run in a server's log.
@@ -191,6 +204,7 @@ impl Summary {
             url: asked.url.to_owned(),
             connections: asked.connections,
             threads: results.len(),
+            threads_stranded: results.iter().filter(|result| result.ending == Ending::Stranded).count(),
             driver: results.first().map_or_else(String::new, |result| result.driver.to_string()),
             arrival,
             started_unix_s: 0.0,
@@ -244,6 +258,12 @@ impl Summary {
         let mut warnings = Vec::new();
         if requests.completed == 0 {
             warnings.push("no request was answered rightly: there is nothing to measure".to_owned());
+        }
+        if self.threads_stranded > 0 {
+            warnings.push(format!(
+                "{} of {} threads gave up before -n was reached: for as long as --timeout they had no connection",
+                self.threads_stranded, self.threads
+            ));
         }
         if requests.unsent > 0 {
             warnings.push(format!(
@@ -445,6 +465,7 @@ mod tests {
             lateness: merged_histogram(),
             named: Vec::new(),
             handshakes: Handshakes::default(),
+            ending: Ending::AsPlanned,
             driver: DriverKind::Epoll,
         }
     }
@@ -505,6 +526,7 @@ mod tests {
             "/url",
             "/connections",
             "/threads",
+            "/threads_stranded",
             "/duration_s",
             "/requests/sent",
             "/requests/completed",

@@ -18,8 +18,9 @@ use crate::client::{Client, Traffic};
 use crate::counts::Counts;
 use crate::intervals::Slice;
 use crate::protocol::Seat;
-use crate::report::ThreadResult;
+use crate::report::{Ending, ThreadResult};
 use crate::schedule::{Arrival, Pattern};
+use crate::stranding::Stranding;
 use crate::transport::Transport;
 
 /// How often a thread looks for a change from outside while it opens connections or waits for answers.
@@ -119,7 +120,7 @@ impl Share {
         let (cpu_before, delay_before) = (thread_cpu(), thread_cpu_delay());
         self.accompany(core, &client);
         client.begin(start, connections);
-        let sending = self.send(core, &client, start).await;
+        let (sending, ending) = self.send(core, &client, start).await;
         let cpu = thread_cpu().saturating_sub(cpu_before);
         let cpu_delay = thread_cpu_delay().saturating_sub(delay_before);
         let cpu_waiting = client.pacer.waited().min(cpu);
@@ -136,6 +137,7 @@ impl Share {
             lateness: client.take_lateness(),
             named: client.take_named(),
             handshakes: client.dialer.take_handshakes(),
+            ending,
             driver: core.driver(),
         }
     }
@@ -193,14 +195,22 @@ impl Share {
         start
     }
 
-    /// Lets the connections send until the schedule ends; says how long that was.
-    async fn send(&self, core: &Core, client: &Client, start: Instant) -> Duration {
+    /// Lets the connections send until the schedule ends; says how long that was, and why it ended.
+    async fn send(&self, core: &Core, client: &Client, start: Instant) -> (Duration, Ending) {
         let end = self.pattern.duration.map_or(Instant::FAR_FUTURE, |duration| start + duration);
+        let mut stranding = Stranding::default();
+        let mut ending = Ending::AsPlanned;
         while client.exhausted_at().is_none() && core.now() < end && !self.stage.is_stopped() {
+            let stranded = stranding.look(core.now(), client.is_stranded(), self.counts.connects.value());
+            // A run with a duration ends by that; one without would wait for ever for a server that is gone.
+            if self.pattern.duration.is_none() && stranded >= self.traffic.timeout {
+                ending = Ending::Stranded;
+                break;
+            }
             core.sleep_until((core.now() + GLANCE_SENDING).min(end)).await;
         }
         client.finish();
-        client.exhausted_at().map_or(core.now(), |at| start + at).min(end).since(start)
+        (client.exhausted_at().map_or(core.now(), |at| start + at).min(end).since(start), ending)
     }
 
     /// Waits for outstanding answers, and counts the requests that were due but not sent.

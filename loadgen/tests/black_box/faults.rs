@@ -2,12 +2,15 @@
 
 use std::io::Write;
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::os::unix::net::UnixListener;
 use std::sync::mpsc;
+use std::thread;
 
 use rustix::process::Signal;
 
 use crate::harness::{
-    DRIVERS, Origin, RIGHT, loadgen, loadgen_meanwhile, read_request, serve, serve_always, signal,
+    DRIVERS, Origin, RIGHT, loadgen, loadgen_meanwhile, read_request, scratch_path, serve, serve_always,
+    signal,
 };
 
 /// Runs against a server and expects every request to fail as `kind`.
@@ -131,6 +134,48 @@ fn a_refused_connection_is_no_request() {
 }
 
 #[test]
+fn a_number_of_requests_ends_without_a_server() {
+    // A path, since a port that is free now may be another test's soon.
+    let vacant = scratch_path("vacant.sock");
+    for driver in DRIVERS {
+        for load in ["", "--rate 100", "--no-keepalive"] {
+            let args = format!(
+                "-c 4 -t 2 -n 100 --timeout 100ms {load} --unix {} --driver {driver}",
+                vacant.display()
+            );
+            let run = loadgen("http://h/", &args);
+            assert_eq!(run.code, Some(1), "{args}: {run:?}");
+            run.assert_adds_up();
+            assert_eq!((run.count("/requests/sent"), run.count("/threads_stranded")), (0, 2), "{run:?}");
+            assert!(run.errors("connect") >= 4, "{args}: {run:?}");
+            assert!(run.out.contains("2 of 2 threads gave up before -n was reached"), "{}", run.out);
+        }
+    }
+}
+
+#[test]
+fn a_number_of_requests_ends_when_the_server_goes_for_good() {
+    for driver in DRIVERS {
+        let path = scratch_path("gone.sock");
+        let listener = UnixListener::bind(&path).expect("a socket");
+        let server = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("a client");
+            for _ in 0..3 {
+                assert!(read_request(&mut stream), "a request");
+                stream.write_all(RIGHT.as_bytes()).expect("it takes the answer");
+            }
+        });
+        let args = format!("-c 1 -t 1 -n 100 --timeout 1s --unix {} --driver {driver}", path.display());
+        let run = loadgen("http://h/", &args);
+        std::fs::remove_file(&path).expect("the socket goes");
+        server.join().expect("the server did its part");
+        assert_eq!(run.code, Some(1), "{run:?}");
+        run.assert_adds_up();
+        assert_eq!((run.count("/requests/completed"), run.count("/threads_stranded")), (3, 1), "{run:?}");
+    }
+}
+
+#[test]
 fn right_and_wrong_answers_are_told_apart() {
     let mut number = 0;
     let url = serve(move |mut stream| {
@@ -187,7 +232,7 @@ fn a_second_interrupt_ends_at_once() {
         signal(process, Signal::INT);
         // Two that are pending at once may count as one: the handler of the first must have run.
         while !is_signal_handled(process, Signal::INT) {
-            std::thread::yield_now();
+            thread::yield_now();
         }
         signal(process, Signal::INT);
     });

@@ -162,7 +162,7 @@ pub(crate) fn serve(mut treat: impl FnMut(TcpStream) + Send + 'static) -> String
 }
 
 /// Reads one request head without a body; false at the end of the stream.
-pub(crate) fn read_request(stream: &mut TcpStream) -> bool {
+pub(crate) fn read_request(stream: &mut impl Read) -> bool {
     let mut head = Vec::new();
     let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") {
