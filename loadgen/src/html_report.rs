@@ -12,6 +12,7 @@ use crate::handshakes::TlsSummary;
 use crate::html_chart::{Axis, Series, draw, escape};
 use crate::html_seconds::thinned;
 use crate::intervals::Interval;
+use crate::named::{NAMED_COLUMNS, NamedRequests};
 use crate::report::Summary;
 use crate::units::{show_bytes, show_count, show_duration, show_nanoseconds};
 
@@ -30,7 +31,7 @@ p{color:var(--faint);margin:.3rem 0}p.warning{color:var(--warn)}
 table{border-collapse:collapse;margin:.5rem 0}th,td{text-align:left;padding:.15rem 1.5rem .15rem 0;\
 border-bottom:1px solid var(--rule);overflow-wrap:anywhere}
 td.n{text-align:right;font-variant-numeric:tabular-nums}
-.tables{display:flex;flex-wrap:wrap;gap:0 4rem}
+.tables{display:flex;flex-wrap:wrap;gap:0 4rem}.wide{overflow-x:auto}
 svg{width:100%;height:auto}.grid path{stroke:var(--rule)}.grid text{fill:var(--faint);font-size:12px}
 .x{text-anchor:middle}.y{text-anchor:end}
 .line{fill:none;stroke-width:2;stroke-linecap:round;stroke-linejoin:round}
@@ -59,6 +60,7 @@ pub(crate) fn page(summary: &Summary, latency: &MergedHistogram) -> String {
     write_requests(&mut page, summary);
     write_latency(&mut page, summary);
     page.push_str("</div>\n");
+    write_named(&mut page, &summary.named);
     write_errors(&mut page, summary);
     write_charts(&mut page, summary, latency);
     page.push_str("</body>\n</html>\n");
@@ -98,11 +100,15 @@ fn write_requests(page: &mut String, summary: &Summary) {
         ("completed per second".into(), format!("{:.1}", summary.rate.achieved)),
         ("bytes sent".into(), show_bytes(summary.bytes.sent as f64)),
         ("bytes received".into(), show_bytes(summary.bytes.received as f64)),
+        ("connections opened".into(), show_count(summary.generator.connects)),
         ("generator's CPU time".into(), format!("{:.2} s", summary.generator.cpu_s)),
     ];
     if let Some(target) = &summary.target {
         let verdict = if target.kept { "kept" } else { "missed" };
         rows.push((format!("target {}", escape(&target.target)), verdict.into()));
+    }
+    if let Some(delivery) = &summary.delivery {
+        rows.push(("delivered".into(), delivery.to_string()));
     }
     if let Some(lateness) = &summary.generator.send_lateness_ns {
         let [p99, max] = [lateness.p99, lateness.max].map(|value| show_nanoseconds(value as f64));
@@ -116,6 +122,26 @@ fn write_requests(page: &mut String, summary: &Summary) {
     page.push_str("<section>\n<h2>Requests</h2>\n<table>\n");
     for (name, value) in rows {
         let _ = writeln!(page, "<tr><th>{name}</th><td class=\"n\">{value}</td></tr>");
+    }
+    page.push_str("</table>\n</section>\n");
+}
+
+/// The kinds of requests that a file of requests names, if any.
+fn write_named(page: &mut String, rows: &[NamedRequests]) {
+    if rows.is_empty() {
+        return;
+    }
+    page.push_str("<section class=\"wide\">\n<h2>By request</h2>\n<table>\n<tr><th>request</th>");
+    for heading in NAMED_COLUMNS {
+        let _ = write!(page, "<th>{heading}</th>");
+    }
+    page.push_str("</tr>\n");
+    for row in rows {
+        let _ = write!(page, "<tr><td>{}</td>", escape(&row.name));
+        for cell in row.cells() {
+            let _ = write!(page, "<td class=\"n\">{cell}</td>");
+        }
+        page.push_str("</tr>\n");
     }
     page.push_str("</table>\n</section>\n");
 }

@@ -36,6 +36,26 @@ pub(crate) struct NamedRequests {
     pub(crate) p99_ns: Option<u64>,
 }
 
+/// What is told of each name, beside the name itself.
+pub(crate) const NAMED_COLUMNS: [&str; 6] = ["sent", "completed", "failed", "unanswered", "p50", "p99"];
+/// How wide each is in text.
+const WIDTHS: [usize; 6] = [13, 13, 12, 12, 11, 11];
+
+impl NamedRequests {
+    /// What stands in each column.
+    pub(crate) fn cells(&self) -> [String; 6] {
+        let latency = |value: Option<u64>| value.map_or("-".into(), |value| show_nanoseconds(value as f64));
+        [
+            show_count(self.sent),
+            show_count(self.completed),
+            show_count(self.failed),
+            show_count(self.unanswered),
+            latency(self.p50_ns),
+            latency(self.p99_ns),
+        ]
+    }
+}
+
 /// Adds up the threads.
 pub(crate) fn named_requests(names: &[String], results: &[ThreadResult]) -> Vec<NamedRequests> {
     let row = |(index, name): (usize, &String)| {
@@ -75,24 +95,18 @@ pub(crate) fn write_named(rows: &[NamedRequests], formatter: &mut fmt::Formatter
     let Some(width) = longest.map(|longest| longest.clamp("request".len(), NAME_WIDTH_MAX)) else {
         return Ok(());
     };
-    writeln!(
-        formatter,
-        "\n{:<width$}{:>13}{:>13}{:>12}{:>12}{:>11}{:>11}",
-        "request", "sent", "completed", "failed", "unanswered", "p50", "p99"
-    )?;
+    write!(formatter, "\n{:<width$}", "request")?;
+    for (heading, width) in NAMED_COLUMNS.into_iter().zip(WIDTHS) {
+        write!(formatter, "{heading:>width$}")?;
+    }
+    writeln!(formatter)?;
     for row in rows {
         let name: String = row.name.chars().take(width).collect();
-        let latency = |value: Option<u64>| value.map_or("-".into(), |value| show_nanoseconds(value as f64));
-        writeln!(
-            formatter,
-            "{name:<width$}{:>13}{:>13}{:>12}{:>12}{:>11}{:>11}",
-            show_count(row.sent),
-            show_count(row.completed),
-            show_count(row.failed),
-            show_count(row.unanswered),
-            latency(row.p50_ns),
-            latency(row.p99_ns)
-        )?;
+        write!(formatter, "{name:<width$}")?;
+        for (cell, width) in row.cells().into_iter().zip(WIDTHS) {
+            write!(formatter, "{cell:>width$}")?;
+        }
+        writeln!(formatter)?;
     }
     Ok(())
 }

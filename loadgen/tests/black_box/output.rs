@@ -134,6 +134,31 @@ fn the_page_stands_alone_and_trusts_no_text() {
     assert!(!page.contains("NaN") && !page.contains("inf "), "{page}");
 }
 
+#[test]
+fn the_html_report_says_how_each_named_request_fared() {
+    let (file, path) = (scratch_path("requests.jsonl"), scratch_path("report.html"));
+    std::fs::write(&file, "{\"name\": \"<b>first</b>\"}\n{\"name\": \"second\", \"expect_status\": [204]}\n")
+        .expect("a file of requests");
+    let origin = Origin::start("--ids");
+    let args = format!("--requests-file {} --in-order --ids -c 1 -t 1 -n 1234", file.display());
+    let run = loadgen(&origin.url(), &format!("{args} --html {}", path.display()));
+    std::fs::remove_file(&file).expect("the file goes");
+    assert_eq!(run.code, Some(1), "{run:?}");
+    let page = read_and_remove(&path);
+    let cells =
+        |cells: &[&str]| cells.iter().map(|cell| format!("<td class=\"n\">{cell}</td>")).collect::<String>();
+    for part in [
+        format!("<td>&lt;b&gt;first&lt;/b&gt;</td>{}", cells(&["617", "617", "0", "0"])),
+        format!("<td>second</td>{}", cells(&["617", "0", "617", "0", "-", "-"])),
+        "<th>delivered</th><td class=\"n\">once 1,234, twice 0, more often 0, never 0</td>".into(),
+    ] {
+        assert!(page.contains(&part), "{part} is missing from\n{page}");
+    }
+    for part in ["<b>first</b>", "second"] {
+        assert!(run.out.contains(part), "{part} is missing from\n{}", run.out);
+    }
+}
+
 /// A summary of ten seconds as `--json` writes it.
 fn summary(rate: u64, p99: u64) -> Value {
     let second = |index: u64| {
