@@ -107,8 +107,8 @@ pub(crate) struct LoadArgs {
     /// File that holds the request body, sent as it is
     #[arg(long, value_name = "FILE")]
     pub(crate) body_file: Option<PathBuf>,
-    /// Request body of so many bytes
-    #[arg(long, value_name = "BYTES", value_parser = parse_size, conflicts_with_all = ["body", "body_file"])]
+    /// Request body of so many bytes, up to 256MiB
+    #[arg(long, value_name = "BYTES", value_parser = parse_body_size, conflicts_with_all = ["body", "body_file"])]
     pub(crate) body_size: Option<u64>,
     /// File of requests, one JSON object a line, chosen by weight; what a line leaves out is as on the command line.
     /// Keys: name, weight, method, path, headers, body, body_file, body_base64, expect_status, expect_header,
@@ -182,6 +182,17 @@ pub(crate) struct LoadArgs {
     pub(crate) driver: DriverChoice,
     #[command(flatten)]
     pub(crate) transport: TransportArgs,
+}
+
+/// A larger body is better read from a file, where its size is no typing error.
+const BODY_BYTES_MAX: u64 = 256 * 1_024 * 1_024;
+
+fn parse_body_size(text: &str) -> Result<u64, String> {
+    let bytes = parse_size(text)?;
+    if bytes > BODY_BYTES_MAX {
+        return Err(format!("at most {BODY_BYTES_MAX} bytes (256MiB) are made up; --body-file takes more"));
+    }
+    Ok(bytes)
 }
 
 /// A text whose placeholders are all known.
@@ -399,6 +410,8 @@ mod tests {
             ("loadgen http://h/ --find-max p99=5ms -n 10", "--requests"),
             ("loadgen http://h/ --target p95=5ms", "such as 'p95 < 600ms'"),
             ("loadgen http://h/ --body-size 1 --body x", "--body"),
+            ("loadgen http://h/ --body-size 1 --requests-file x", "--requests-file"),
+            ("loadgen http://h/ --body-size 257MiB", "--body-file takes more"),
             ("loadgen profile", "list"),
             ("loadgen http://h/ --arrival poisson", "--rate"),
             ("loadgen http://h/ -H nonsense", "Name: value"),
