@@ -67,7 +67,12 @@ fn main() -> ExitCode {
         args = profile.put_before(args);
         profile.announce();
     }
-    let cli = Cli::read(&args).unwrap_or_else(|error| error.exit());
+    let cli = Cli::read(&args).unwrap_or_else(|error| {
+        if let Some(profile) = profile.as_ref().filter(|_| error.use_stderr()) {
+            eprintln!("{}", profile.explain());
+        }
+        error.exit()
+    });
     let outcome = match &cli.command {
         Some(Command::Origin(args)) => origin::run(args),
         Some(Command::Scale(args)) => scale::run(args),

@@ -16,7 +16,7 @@ use toml::de::{DeTable, DeValue};
 use crate::cli::ProfileCommand;
 
 /// The profiles that come with the program.
-const SHIPPED: [(&str, &str); 7] = [
+const SHIPPED: [(&str, &str); 9] = [
     ("openhim-slow-upstream", include_str!("../profiles/openhim-slow-upstream.toml")),
     ("openhim-no-reuse", include_str!("../profiles/openhim-no-reuse.toml")),
     ("openhim-large-bodies", include_str!("../profiles/openhim-large-bodies.toml")),
@@ -24,6 +24,8 @@ const SHIPPED: [(&str, &str); 7] = [
     ("body-16k", include_str!("../profiles/body-16k.toml")),
     ("churn", include_str!("../profiles/churn.toml")),
     ("latency", include_str!("../profiles/latency.toml")),
+    ("pipelined", include_str!("../profiles/pipelined.toml")),
+    ("tls-handshakes", include_str!("../profiles/tls-handshakes.toml")),
 ];
 /// Keys that are no flags: what it is about, and what to start at the other end.
 const DESCRIPTION: &str = "description";
@@ -105,6 +107,13 @@ impl Profile {
         if let Some(origin) = &self.origin {
             eprintln!("it is meant for an upstream such as: loadgen origin {origin}");
         }
+    }
+
+    /// What to add when a command line that has this profile's flags before its own breaks a rule: the person who wrote
+    /// the rest has not seen these.
+    pub(crate) fn explain(&self) -> String {
+        let flags: Vec<&str> = self.flags.iter().map(String::as_str).collect();
+        format!("the profile {} gave: {}", self.name, flags.join(" "))
     }
 
     /// The command line `args`, program name first, with this profile's flags before all others: the last one counts.
@@ -264,6 +273,20 @@ mod tests {
     }
 
     #[test]
+    fn every_kind_of_load_can_be_a_profile() {
+        for text in [
+            "requests-file = 'mix.jsonl'\nin-order = true\npipeline = 8\nrequests-per-connection = 100",
+            "expect-header = ['A: b', 'C: d']\nexpect-status = [200, 404]\nexpect-body-file = 'page.html'",
+            "ids = true\nids-at = ['http://a/', 'http://b/']",
+            "insecure = true\nsni = 'h'\ntls = '1.2'\nno-resumption = true",
+            "unix = '/run/app.sock'\nbody = 'number {{seq}}'\ntarget = 'p99 < 5ms'",
+        ] {
+            let profile = read(text).expect(text);
+            Cli::read(&profile.put_before(["loadgen", "http://h/"].map(Into::into))).expect(text);
+        }
+    }
+
+    #[test]
     fn the_command_line_has_the_last_word() {
         let profile = read("connections = 7\nduration = '3s'\nheader = ['A: b']").expect("a profile");
         let args = ["loadgen", "http://h/", "-c", "9", "-H", "C: d"].map(Into::into);
@@ -288,6 +311,12 @@ mod tests {
             ("target = 'p95 600ms'", "p.toml:1:10: target: invalid value"),
             ("arrival = 'poisson'", "p.toml:1:1: the following required arguments"),
             ("connections = ", "p.toml:1:1"),
+            ("pipeline = 0", "p.toml:1:12: pipeline: invalid value '0'"),
+            ("tls = 1.4", "p.toml:1:7: tls: invalid value '1.4'"),
+            ("body = '{{sek}}'", "p.toml:1:8: body: invalid value '{{sek}}'"),
+            ("requests-file = 'a'\nbody-size = 1", "p.toml:2:13: body-size: the argument '--body-size"),
+            ("no-keepalive = true\npipeline = 2", "p.toml:1:16: no-keepalive: the argument '--no-keepalive'"),
+            ("in-order = true", "p.toml:1:1: the following required arguments"),
             ("header = [1979-05-27]", "p.toml:1:10: header: expected strings or numbers"),
         ];
         for (text, start) in mistakes {

@@ -1,9 +1,10 @@
 //! Do profiles stand for their flags, and does a missed target fail the run?
 
 use std::fs;
+use std::io::Write;
 use std::process::{Command, Output};
 
-use crate::harness::{Origin, loadgen, scratch_path};
+use crate::harness::{Origin, RIGHT, loadgen, read_request, scratch_path, serve};
 
 fn run(args: &[&str]) -> (Option<i32>, String, String) {
     let Output { status, stdout, stderr } =
@@ -26,6 +27,30 @@ fn a_shipped_profile_runs_with_flags_that_override_it() {
 }
 
 #[test]
+fn profiles_of_pipelines_and_of_handshakes_do_what_they_say() {
+    // It answers only when sixteen requests are there.
+    let url = serve(|mut stream| {
+        while (0..16).all(|_| read_request(&mut stream))
+            && stream.write_all(RIGHT.repeat(16).as_bytes()).is_ok()
+        {}
+    });
+    let pipelined = loadgen(&url, "--profile pipelined -c 1 -t 1 -n 64");
+    assert_eq!((pipelined.code, pipelined.count("/requests/completed")), (Some(0), 64), "{pipelined:?}");
+    let origin = Origin::start("--tls");
+    let private = loadgen(&origin.url(), "--profile tls-handshakes -c 2 -t 1 -n 10");
+    assert_eq!((private.code, private.count("/generator/connects")), (Some(0), 10), "{private:?}");
+    assert_eq!(private.count("/tls/resumed"), 0, "{private:?}");
+}
+
+#[test]
+fn a_flag_that_a_profile_rules_out_is_refused_with_the_profiles_own() {
+    let (code, _, err) = run(&["--profile", "churn", "--pipeline", "2", "http://h/"]);
+    assert_eq!(code, Some(2), "{err}");
+    assert!(err.contains("the profile churn gave: ") && err.contains(" --no-keepalive"), "{err}");
+    assert!(err.contains("cannot be used with"), "{err}");
+}
+
+#[test]
 fn a_missed_target_fails_the_run() {
     let origin = Origin::start("--delay 30ms");
     let args = ["--target", "p95 < 20ms", "-c", "2", "-t", "1", "-n", "20"];
@@ -37,7 +62,7 @@ fn a_missed_target_fails_the_run() {
 #[test]
 fn profiles_are_listed_shown_and_read_back() {
     let (code, list, _) = run(&["profile", "list"]);
-    assert_eq!((code, list.lines().count()), (Some(0), 7), "{list}");
+    assert_eq!((code, list.lines().count()), (Some(0), 9), "{list}");
     let (code, text, _) = run(&["profile", "show", "latency"]);
     assert!(code == Some(0) && text.contains("arrival = \"poisson\""), "{text}");
     let path = scratch_path("own.toml");
