@@ -10,7 +10,8 @@ use runtime::counter::Counter;
 use serde::Serialize;
 
 use crate::counts::Counts;
-use crate::report::{Distribution, ThreadResult, ratio};
+use crate::distribution::Distribution;
+use crate::report::{ThreadResult, ratio};
 use crate::units::{show_count, show_nanoseconds};
 
 /// A thread that worked, or waited for a CPU, for more of the run had no time left to be exact.

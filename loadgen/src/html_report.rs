@@ -68,16 +68,12 @@ pub(crate) fn page(summary: &Summary, latency: &MergedHistogram) -> String {
 }
 
 fn write_setting(page: &mut String, summary: &Summary) {
-    let arrival = match &summary.rate.plan {
-        Some(plan) => format!("open loop at {plan} /s ({})", summary.arrival),
-        None => "closed loop".to_owned(),
-    };
     let _ = writeln!(
         page,
         "<p>{}, {}, {}, {:.1} s, {}, seed {}, begun {}</p>",
         plural(summary.connections.into(), "connection"),
         plural(summary.threads as u64, "thread"),
-        escape(&arrival),
+        escape(&summary.load),
         summary.duration_s,
         escape(&summary.driver),
         summary.seed,

@@ -9,6 +9,7 @@ mod counts;
 mod delivery;
 mod dependence;
 mod dial;
+mod distribution;
 mod failure;
 mod find_max;
 mod generator;

@@ -7,20 +7,21 @@ use std::fmt::{self, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
-use proto::histogram::{MergedHistogram, merged_histogram, value_at_percentile};
+use proto::histogram::{MergedHistogram, merged_histogram};
 use runtime::DriverKind;
 use runtime::counter::Counter;
 use serde::Serialize;
 
 use crate::counts::Counts;
 use crate::delivery::Delivery;
+use crate::distribution::Distribution;
 use crate::failure::Failure;
 use crate::find_max::{FindMax, TargetOutcome};
 use crate::generator::Generator;
 use crate::handshakes::{Handshakes, TlsSummary};
 use crate::intervals::Interval;
 use crate::named::{NamedHistogram, NamedRequests, named_requests, write_named};
-use crate::schedule::{Arrival, Pattern};
+use crate::schedule::Pattern;
 use crate::units::{show_bytes, show_count, show_duration, show_nanoseconds};
 
 /// What one thread hands back.
@@ -83,6 +84,9 @@ pub(crate) struct Summary {
     pub(crate) threads_stranded: usize,
     pub(crate) driver: String,
     pub(crate) arrival: &'static str,
+    /// The same for people, with the plan of the rate.
+    #[serde(skip)]
+    pub(crate) load: String,
     /// When the schedule began, in seconds since 1970: to find the run in a server's log.
     pub(crate) started_unix_s: f64,
     pub(crate) duration_s: f64,
@@ -156,21 +160,6 @@ pub(crate) struct Rate {
     pub(crate) achieved: f64,
 }
 
-/// A latency distribution in nanoseconds.
-#[derive(Debug, Serialize)]
-pub(crate) struct Distribution {
-    pub(crate) min: u64,
-    pub(crate) mean: f64,
-    pub(crate) p50: u64,
-    pub(crate) p75: u64,
-    pub(crate) p90: u64,
-    pub(crate) p99: u64,
-    pub(crate) p99_9: u64,
-    pub(crate) p99_99: u64,
-    pub(crate) p99_999: u64,
-    pub(crate) max: u64,
-}
-
 impl Summary {
     /// Adds up the threads. The latencies are returned beside it, merged without loss.
     pub(crate) fn new(asked: &Asked<'_>, results: &[ThreadResult]) -> (Self, MergedHistogram) {
@@ -193,11 +182,6 @@ impl Summary {
             *statuses.entry(status).or_default() += count;
         }
         let seconds = results.iter().map(|result| result.sending).max().unwrap_or_default().as_secs_f64();
-        let arrival = match asked.pattern.arrival {
-            Arrival::Closed => "closed",
-            Arrival::Constant(_) => "constant",
-            Arrival::Poisson(_) => "poisson",
-        };
         let plan = asked.pattern.arrival.plan();
         let requested = plan.map(|plan| plan.mean(Duration::from_secs_f64(seconds)));
         let summary = Self {
@@ -206,7 +190,8 @@ impl Summary {
             threads: results.len(),
             threads_stranded: results.iter().filter(|result| result.ending == Ending::Stranded).count(),
             driver: results.first().map_or_else(String::new, |result| result.driver.to_string()),
-            arrival,
+            arrival: asked.pattern.arrival.name(),
+            load: asked.pattern.arrival.to_string(),
             started_unix_s: 0.0,
             duration_s: seconds,
             requests: Requests {
@@ -297,41 +282,6 @@ impl Errors {
     }
 }
 
-impl Distribution {
-    /// What `histogram` says.
-    pub(crate) fn of(histogram: &MergedHistogram) -> Self {
-        let at = |percentile| value_at_percentile(histogram, percentile);
-        Self {
-            min: histogram.min(),
-            mean: histogram.mean(),
-            p50: at(50.0),
-            p75: at(75.0),
-            p90: at(90.0),
-            p99: at(99.0),
-            p99_9: at(99.9),
-            p99_99: at(99.99),
-            p99_999: at(99.999),
-            max: histogram.max(),
-        }
-    }
-
-    /// The figures with their names, ascending.
-    pub(crate) fn rows(&self) -> [(&'static str, f64); 10] {
-        [
-            ("min", self.min as f64),
-            ("mean", self.mean),
-            ("p50", self.p50 as f64),
-            ("p75", self.p75 as f64),
-            ("p90", self.p90 as f64),
-            ("p99", self.p99 as f64),
-            ("p99.9", self.p99_9 as f64),
-            ("p99.99", self.p99_99 as f64),
-            ("p99.999", self.p99_999 as f64),
-            ("max", self.max as f64),
-        ]
-    }
-}
-
 /// A part of a whole; 0 of nothing.
 pub(crate) fn ratio(part: f64, whole: f64) -> f64 {
     if whole > 0.0 { part / whole } else { 0.0 }
@@ -346,10 +296,7 @@ impl fmt::Display for Summary {
             "{} connections, {} threads, {}, {}, {}\n",
             self.connections,
             self.threads,
-            match &self.rate.plan {
-                None => "closed loop".to_owned(),
-                Some(plan) => format!("open loop at {plan} /s ({})", self.arrival),
-            },
+            self.load,
             show_duration(Duration::from_millis(duration.as_millis() as u64)),
             self.driver,
         )?;
@@ -445,6 +392,7 @@ impl Summary {
 mod tests {
     use super::*;
     use crate::rate_plan::RatePlan;
+    use crate::schedule::Arrival;
 
     fn pattern(arrival: Arrival) -> Pattern {
         Pattern { arrival, duration: None, requests_max: None, seed: 42 }

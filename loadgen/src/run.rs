@@ -156,14 +156,9 @@ fn execute(
 
 /// What the live view says above its charts.
 fn setting(args: &LoadArgs, target: &Target, pattern: &Pattern, threads: usize) -> Setting {
-    let arrival = match &pattern.arrival {
-        Arrival::Closed => "closed loop".to_owned(),
-        Arrival::Constant(plan) => format!("open loop at {plan} /s (constant)"),
-        Arrival::Poisson(plan) => format!("open loop at {plan} /s (poisson)"),
-    };
     Setting {
         url: target.to_string(),
-        load: format!("{} connections, {threads} threads, {arrival}", args.connections),
+        load: format!("{} connections, {threads} threads, {}", args.connections, pattern.arrival),
         duration: pattern.duration,
         requests_max: pattern.requests_max,
         // https://no-color.org: present and not empty, whatever it says.

@@ -3,6 +3,7 @@
 //! A schedule never reads a clock and never waits: callers tell it the time since the start of the run, and a server
 //! that answers late cannot move a time it has already settled on.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::rate_plan::RatePlan;
@@ -24,6 +25,24 @@ impl Arrival {
         match self {
             Self::Closed => None,
             Self::Constant(plan) | Self::Poisson(plan) => Some(plan),
+        }
+    }
+
+    /// The name in reports; scripts read it.
+    pub(crate) const fn name(&self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Constant(_) => "constant",
+            Self::Poisson(_) => "poisson",
+        }
+    }
+}
+
+impl fmt::Display for Arrival {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.plan() {
+            None => formatter.write_str("closed loop"),
+            Some(plan) => write!(formatter, "open loop at {plan} /s ({})", self.name()),
         }
     }
 }
@@ -218,6 +237,21 @@ mod tests {
 
     fn times(mut schedule: Schedule) -> Vec<u64> {
         std::iter::from_fn(|| schedule.next(0)).collect()
+    }
+
+    #[test]
+    fn an_arrival_says_what_it_is() {
+        for (arrival, name, text) in [
+            (Arrival::Closed, "closed", "closed loop"),
+            (
+                Arrival::Constant(planned("1k..5k/30s")),
+                "constant",
+                "open loop at 1000..5000/30s /s (constant)",
+            ),
+            (Arrival::Poisson(planned("500")), "poisson", "open loop at 500 /s (poisson)"),
+        ] {
+            assert_eq!((arrival.name(), arrival.to_string().as_str()), (name, text));
+        }
     }
 
     #[test]
