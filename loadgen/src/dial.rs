@@ -22,7 +22,7 @@ use crate::transport::Transport;
 use crate::trust::Trust;
 
 /// Connection attempts of one thread in flight: a quarter of the shortest accept queue in common use (128).
-const ATTEMPTS_MAX: usize = 32;
+pub(crate) const ATTEMPTS_MAX: usize = 32;
 /// Pause after the first failed attempt of a row; each further one doubles it.
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 /// A server that comes back is found again this soon.

@@ -2,7 +2,7 @@
 //!
 //! Never starts its schedule before every thread is ready, and never waits for answers longer than the grace.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fs;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::client::{Client, Traffic};
 use crate::counts::Counts;
+use crate::dial::ATTEMPTS_MAX;
 use crate::intervals::Slice;
 use crate::protocol::Seat;
 use crate::report::{Ending, ThreadResult};
@@ -162,20 +163,34 @@ impl Share {
         }
     }
 
-    /// Opens all connections, as far as the server takes them. One that fails is tried again once the run has begun.
+    /// Opens all connections, as far as the server takes them. One that fails is tried again once the run has begun; so
+    /// are all that are left when for as long as the time-out nobody got through, lest a run of many connections never
+    /// begin.
     async fn open(&self, client: &Rc<Client>) -> Vec<Option<Transport>> {
         if !self.traffic.keepalive {
             return (0..self.connections).map(|_| None).collect();
         }
         let opened = Rc::new(RefCell::new(Vec::with_capacity(self.connections)));
-        for _ in 0..self.connections {
-            let (client, opened) = (client.clone(), opened.clone());
+        let left = Rc::new(Cell::new(self.connections));
+        let openers = Rc::new(Cell::new(self.connections.min(ATTEMPTS_MAX)));
+        for _ in 0..openers.get() {
+            let (client, opened, timeout) = (client.clone(), opened.clone(), self.traffic.timeout);
+            let (left, openers) = (left.clone(), openers.clone());
             client.core.clone().spawn(async move {
-                let stream = client.dialer.connect(&client.core, &client.counts).await;
-                opened.borrow_mut().push(stream);
+                while left.get() > 0 {
+                    left.set(left.get() - 1);
+                    let (began, connects) = (client.core.now(), client.counts.connects.value());
+                    let stream = client.dialer.connect(&client.core, &client.counts).await;
+                    let is_nobody_through = client.counts.connects.value() == connects;
+                    if is_nobody_through && client.core.now().since(began) >= timeout {
+                        left.set(0);
+                    }
+                    opened.borrow_mut().push(stream);
+                }
+                openers.set(openers.get() - 1);
             });
         }
-        while opened.borrow().len() < self.connections && !self.stage.is_stopped() {
+        while openers.get() > 0 && !self.stage.is_stopped() {
             client.core.sleep_until(client.core.now() + GLANCE).await;
         }
         let mut streams = opened.take();

@@ -226,6 +226,20 @@ fn a_handshake_that_gets_no_answer_is_over_in_time() {
 }
 
 #[test]
+fn many_connections_to_a_server_that_is_silent_are_not_tried_one_by_one() {
+    for driver in DRIVERS {
+        let mut kept = Vec::new();
+        let silent = serve(move |stream| kept.push(stream)).replace("http:", "https:");
+        let args = format!("--insecure -c 960 -t 1 -n 10 --timeout 200ms --driver {driver}");
+        let outcome = loadgen(&silent, &args);
+        assert_eq!((outcome.code, outcome.count("/threads_stranded")), (Some(1), 1), "{outcome:?}");
+        // A few dozen at once for a time-out before the start, and for one after it.
+        let tried = outcome.errors("connect_timeout");
+        assert!((1..960).contains(&tried), "{tried}: {outcome:?}");
+    }
+}
+
+#[test]
 fn options_of_tls_are_refused_where_there_is_none() {
     let outcome = loadgen("http://127.0.0.1:9/", "--insecure");
     assert_eq!(outcome.code, Some(2));
