@@ -30,7 +30,7 @@ h1{font-size:1.3rem;overflow-wrap:anywhere}h2{font-size:1.05rem;margin:2rem 0 .3
 p{color:var(--faint);margin:.3rem 0}p.warning{color:var(--warn)}
 table{border-collapse:collapse;margin:.5rem 0}th,td{text-align:left;padding:.15rem 1.5rem .15rem 0;\
 border-bottom:1px solid var(--rule);overflow-wrap:anywhere}
-td.n{text-align:right;font-variant-numeric:tabular-nums}
+th.n,td.n{text-align:right;font-variant-numeric:tabular-nums}
 .tables{display:flex;flex-wrap:wrap;gap:0 4rem}.wide{overflow-x:auto}
 svg{width:100%;height:auto}.grid path{stroke:var(--rule)}.grid text{fill:var(--faint);font-size:12px}
 .x{text-anchor:middle}.y{text-anchor:end}
@@ -60,6 +60,7 @@ pub(crate) fn page(summary: &Summary, latency: &MergedHistogram) -> String {
     write_requests(&mut page, summary);
     write_latency(&mut page, summary);
     page.push_str("</div>\n");
+    write_connections(&mut page, summary);
     write_named(&mut page, &summary.named);
     write_errors(&mut page, summary);
     write_charts(&mut page, summary, latency);
@@ -96,15 +97,11 @@ fn write_requests(page: &mut String, summary: &Summary) {
         ("completed per second".into(), format!("{:.1}", summary.rate.achieved)),
         ("bytes sent".into(), show_bytes(summary.bytes.sent as f64)),
         ("bytes received".into(), show_bytes(summary.bytes.received as f64)),
-        ("connections opened".into(), show_count(summary.generator.connects)),
         ("generator's CPU time".into(), format!("{:.2} s", summary.generator.cpu_s)),
     ];
     if let Some(target) = &summary.target {
         let verdict = if target.kept { "kept" } else { "missed" };
         rows.push((format!("target {}", escape(&target.target)), verdict.into()));
-    }
-    if let Some(delivery) = &summary.delivery {
-        rows.push(("delivered".into(), delivery.to_string()));
     }
     if let Some(lateness) = &summary.generator.send_lateness_ns {
         let [p99, max] = [lateness.p99, lateness.max].map(|value| show_nanoseconds(value as f64));
@@ -113,9 +110,22 @@ fn write_requests(page: &mut String, summary: &Summary) {
     }
     let statuses = &summary.statuses;
     rows.extend(statuses.iter().map(|(status, count)| (format!("status {status}"), show_count(*count))));
+    write_rows(page, "Requests", &rows);
+}
+
+/// How they were reached, in sentences too long for the table beside the latencies.
+fn write_connections(page: &mut String, summary: &Summary) {
+    let mut rows = vec![("connections opened".to_owned(), show_count(summary.generator.connects))];
     let tls = summary.tls.iter().flat_map(TlsSummary::rows);
     rows.extend(tls.map(|(name, value)| (name.to_owned(), escape(&value))));
-    page.push_str("<section>\n<h2>Requests</h2>\n<table>\n");
+    if let Some(delivery) = &summary.delivery {
+        rows.push(("delivered".into(), delivery.to_string()));
+    }
+    write_rows(page, "Connections", &rows);
+}
+
+fn write_rows(page: &mut String, title: &str, rows: &[(String, String)]) {
+    let _ = writeln!(page, "<section>\n<h2>{title}</h2>\n<table>");
     for (name, value) in rows {
         let _ = writeln!(page, "<tr><th>{name}</th><td class=\"n\">{value}</td></tr>");
     }
@@ -129,7 +139,7 @@ fn write_named(page: &mut String, rows: &[NamedRequests]) {
     }
     page.push_str("<section class=\"wide\">\n<h2>By request</h2>\n<table>\n<tr><th>request</th>");
     for heading in NAMED_COLUMNS {
-        let _ = write!(page, "<th>{heading}</th>");
+        let _ = write!(page, "<th class=\"n\">{heading}</th>");
     }
     page.push_str("</tr>\n");
     for row in rows {
