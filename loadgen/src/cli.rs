@@ -2,6 +2,7 @@
 //!
 //! Words to values, nothing else: past this module no argument can be wrong in itself.
 
+pub(crate) mod fit;
 pub(crate) mod transport;
 
 use std::ffi::OsString;
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use runtime::DriverChoice;
 use runtime::cores::{CORES_MAX, CoreCount};
@@ -18,12 +20,13 @@ use crate::find_max::Goal;
 use crate::listen::ListenAddress;
 use crate::protocol::http::expected::Sha256Sum;
 use crate::protocol::http::template;
+use crate::protocol::message::MESSAGE_BYTES_MAX;
 use crate::rate_plan::RatePlan;
 use crate::stall::Stall;
 use crate::target::{Field, Method, Target};
 use crate::units::{parse_duration, parse_positive_duration, parse_size};
 
-/// Puts load on an HTTP server, checks every response, and says how long they took.
+/// Puts load on an HTTP, WebSocket or TCP server, checks every response, and says how long they took.
 ///
 /// Exit code: 0 when every response was right and --target kept, 1 when not, 2 when the load could not be started.
 #[derive(Debug, Parser)]
@@ -37,7 +40,12 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Serve HTTP/1.1 responses of one size: something to put load on
+    /// Send messages or streams over plain TCP, or open and close connections
+    ///
+    /// The same as `loadgen tcp://ADDR`. Exit code: 0 when everything came back right and --target was kept, 1 when not,
+    /// 2 when the load could not be started.
+    Tcp(Box<TcpArgs>),
+    /// Serve HTTP/1.1 responses of one size, WebSocket echo, or plain TCP: something to put load on
     Origin(OriginArgs),
     /// Start the gateway with each of several core counts, and say how it grows and what limits it
     Scale(ScaleArgs),
@@ -64,36 +72,17 @@ pub(crate) enum ProfileCommand {
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct LoadArgs {
-    /// Where to send requests: `http[s]://HOST[:PORT][/PATH][?QUERY]`
+    /// Where to send requests: `http[s]://HOST[:PORT][/PATH][?QUERY]`; or messages:
+    /// `ws[s]://HOST[:PORT][/PATH][?QUERY]`, `tcp://HOST:PORT`
     #[arg(required = true, value_name = "URL")]
     pub(crate) url: Option<Target>,
-    /// Take flags from a profile; those on the command line come after them and count: a name from loadgen profile list,
-    /// or a TOML file whose keys are flags
-    #[arg(long, value_name = "NAME|FILE")]
-    pub(crate) profile: Option<String>,
-    /// Connections held open, over all threads
-    #[arg(short = 'c', long, default_value = "64", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=CONNECTIONS_MAX))]
-    pub(crate) connections: u32,
-    /// Threads, or auto: one for each usable CPU
-    #[arg(short = 't', long, default_value = "auto", value_name = "N|auto")]
-    pub(crate) threads: CoreCount,
-    /// How long to send [default: as long as --rate changes, else 10s; without end when -n is given]
-    #[arg(short = 'd', long, value_name = "TIME", value_parser = parse_positive_duration)]
-    pub(crate) duration: Option<Duration>,
-    /// Stop after this many requests, or, without -d, when no connection could be had for as long as --timeout
-    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    pub(crate) requests: Option<u64>,
-    /// Open loop: this many requests per second in all, whether or not answers come back in time. `1k..50k/30s` is a
-    /// ramp over 30 s, `1k/10s,5k/10s,20k/10s` are steps; the last rate holds until the end
-    #[arg(long, value_name = "R[..R][/TIME],…")]
-    pub(crate) rate: Option<RatePlan>,
-    /// Search for the highest rate that keeps a latency, such as p99=5ms: doubled from --rate [default: 100] until it is
-    /// missed twice in a row, then halved between, in at most 32 tries of --duration [default: 5s] each
-    #[arg(long, value_name = "PERCENTILE=TIME", conflicts_with_all = ["requests", "hlog"])]
-    pub(crate) find_max: Option<Goal>,
-    /// Spacing of an open loop's requests
-    #[arg(long, value_enum, default_value = "constant", requires = "rate")]
-    pub(crate) arrival: ArrivalArg,
+    #[command(flatten)]
+    pub(crate) common: CommonArgs,
+    #[command(flatten)]
+    pub(crate) messages: MessageArgs,
+    /// Send messages as text, not binary (ws://)
+    #[arg(long)]
+    pub(crate) text: bool,
     /// Request method
     #[arg(short = 'm', long, default_value = "GET")]
     pub(crate) method: Method,
@@ -118,15 +107,6 @@ pub(crate) struct LoadArgs {
     /// Send the requests of the file one after the other, again and again, whatever their weights
     #[arg(long, requires = "requests_file")]
     pub(crate) in_order: bool,
-    /// A latency to keep, such as 'p95 < 600ms'; missed, the exit code is 1
-    #[arg(long, value_name = "PERCENTILE<TIME", value_parser = Goal::parse_target)]
-    pub(crate) target: Option<Goal>,
-    /// Longest wait for a connection or for a complete response
-    #[arg(long, default_value = "30s", value_name = "TIME", value_parser = parse_positive_duration)]
-    pub(crate) timeout: Duration,
-    /// Longest wait for outstanding responses after the end
-    #[arg(long, default_value = "2s", value_name = "TIME", value_parser = parse_duration)]
-    pub(crate) grace: Duration,
     /// Statuses that count as right, separated by commas
     #[arg(long, default_value = "200", value_name = "STATUS", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(200..=599))]
     pub(crate) expect_status: Vec<u16>,
@@ -146,16 +126,58 @@ pub(crate) struct LoadArgs {
     /// Where to ask, when it is not by the URL's host and port; may be repeated for several origins
     #[arg(long = "ids-at", value_name = "URL", requires = "ids")]
     pub(crate) ids_at: Vec<Target>,
-    /// Open a new connection for every request, and tell the server so
-    #[arg(long, conflicts_with_all = ["requests_per_connection", "pipeline"])]
+    /// Send up to N requests that are due over one connection at once; the next when all of them are answered. Each
+    /// has a time and an account of its own. A batch ends early at 32 KiB
+    #[arg(long, value_name = "N", default_value = "1", conflicts_with = "no_keepalive", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) pipeline: u16,
+}
+
+/// How much, for how long, and what to write about it, whatever is sent.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct CommonArgs {
+    /// Take flags from a profile; those on the command line come after them and count: a name from loadgen profile list,
+    /// or a TOML file whose keys are flags
+    #[arg(long, value_name = "NAME|FILE")]
+    pub(crate) profile: Option<String>,
+    /// Connections held open, over all threads
+    #[arg(short = 'c', long, default_value = "64", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=CONNECTIONS_MAX))]
+    pub(crate) connections: u32,
+    /// Threads, or auto: one for each usable CPU
+    #[arg(short = 't', long, default_value = "auto", value_name = "N|auto")]
+    pub(crate) threads: CoreCount,
+    /// How long to send [default: as long as --rate changes, else 10s; without end when -n is given]
+    #[arg(short = 'd', long, value_name = "TIME", value_parser = parse_positive_duration)]
+    pub(crate) duration: Option<Duration>,
+    /// Stop after this many requests, messages or connections, or, without -d, when no connection could be had for as
+    /// long as --timeout
+    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) requests: Option<u64>,
+    /// Open loop: this many requests per second in all, whether or not answers come back in time. `1k..50k/30s` is a
+    /// ramp over 30 s, `1k/10s,5k/10s,20k/10s` are steps; the last rate holds until the end
+    #[arg(long, value_name = "R[..R][/TIME],…")]
+    pub(crate) rate: Option<RatePlan>,
+    /// Search for the highest rate that keeps a latency, such as p99=5ms: doubled from --rate [default: 100] until it is
+    /// missed twice in a row, then halved between, in at most 32 tries of --duration [default: 5s] each
+    #[arg(long, value_name = "PERCENTILE=TIME", conflicts_with_all = ["requests", "hlog"])]
+    pub(crate) find_max: Option<Goal>,
+    /// Spacing of an open loop's requests
+    #[arg(long, value_enum, default_value = "constant", requires = "rate")]
+    pub(crate) arrival: ArrivalArg,
+    /// A latency to keep, such as 'p95 < 600ms'; missed, the exit code is 1
+    #[arg(long, value_name = "PERCENTILE<TIME", value_parser = Goal::parse_target)]
+    pub(crate) target: Option<Goal>,
+    /// Longest wait for a connection, for a complete response, or for the next byte of a stream
+    #[arg(long, default_value = "30s", value_name = "TIME", value_parser = parse_positive_duration)]
+    pub(crate) timeout: Duration,
+    /// Longest wait for outstanding responses after the end
+    #[arg(long, default_value = "2s", value_name = "TIME", value_parser = parse_duration)]
+    pub(crate) grace: Duration,
+    /// Open a new connection for every request or message, and tell an HTTP server so
+    #[arg(long, conflicts_with = "requests_per_connection")]
     pub(crate) no_keepalive: bool,
     /// Close each connection after so many answers, and open a new one
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) requests_per_connection: Option<u64>,
-    /// Send up to N requests that are due over one connection at once; the next when all of them are answered. Each
-    /// has a time and an account of its own. A batch ends early at 32 KiB
-    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u16).range(1..=256))]
-    pub(crate) pipeline: u16,
     /// Write the latency distribution (.hgrm text)
     #[arg(long, value_name = "FILE")]
     pub(crate) hdr: Option<PathBuf>,
@@ -211,7 +233,63 @@ impl Cli {
     /// # Errors
     /// It breaks a rule.
     pub(crate) fn read(args: &[OsString]) -> Result<Self, clap::Error> {
-        Self::from_arg_matches(&Self::rules().try_get_matches_from(args)?)
+        let matches = Self::rules().try_get_matches_from(args)?;
+        let cli = Self::from_arg_matches(&matches)?;
+        fit::check(&matches, &cli).map_err(|text| Self::rules().error(ErrorKind::ArgumentConflict, text))?;
+        Ok(cli)
+    }
+}
+
+/// What is sent where it is no HTTP request.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub(crate) struct MessageArgs {
+    /// What a connection is for (TCP) [default: ping-pong]
+    #[arg(long, value_enum, value_name = "MODE")]
+    pub(crate) mode: Option<ModeArg>,
+    /// Bytes in each message (ping-pong, ws://) [default: 128]
+    #[arg(long, value_name = "BYTES", value_parser = parse_message_size)]
+    pub(crate) size: Option<usize>,
+    /// Who sends (--mode stream) [default: send]
+    #[arg(long, value_enum, value_name = "DIRECTION")]
+    pub(crate) direction: Option<DirectionArg>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct TcpArgs {
+    /// Where to connect: `HOST:PORT`
+    #[arg(value_name = "ADDR", value_parser = Target::parse_tcp)]
+    pub(crate) address: Target,
+    #[command(flatten)]
+    pub(crate) messages: MessageArgs,
+    #[command(flatten)]
+    pub(crate) common: CommonArgs,
+}
+
+/// What a TCP connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ModeArg {
+    /// Send a message and expect the same bytes back, again and again
+    PingPong,
+    /// Let bytes go one way as fast as they can, until the end
+    Stream,
+    /// Open it and close it: what is measured is how long it takes to be set up
+    Connect,
+}
+
+/// Which way a stream goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DirectionArg {
+    /// To the server
+    Send,
+    /// From the server
+    Receive,
+}
+
+fn parse_message_size(text: &str) -> Result<usize, String> {
+    match parse_size(text)? {
+        0 => Err("an empty message has nothing to compare; use at least 1".into()),
+        size if size > MESSAGE_BYTES_MAX => Err("a message is held in memory; use at most 256MiB".into()),
+        size => Ok(size as usize),
     }
 }
 
@@ -232,10 +310,13 @@ pub(crate) struct OriginArgs {
     /// PEM file with its private key
     #[arg(long, value_name = "FILE", requires = "cert", requires = "tls")]
     pub(crate) key: Option<PathBuf>,
+    /// What to do with a connection
+    #[arg(long, value_enum, default_value = "http")]
+    pub(crate) serve: ServeArg,
     /// Bytes in each response body
     #[arg(long, default_value = "128", value_name = "BYTES", value_parser = parse_size)]
     pub(crate) body: u64,
-    /// Wait before each response
+    /// Wait before each response, and before anything is echoed or poured out
     #[arg(long, default_value = "0s", value_name = "TIME", value_parser = parse_duration)]
     pub(crate) delay: Duration,
     /// Answer nothing in the last TIME of every EVERY since the start, such as 1s,200ms
@@ -358,12 +439,25 @@ pub(crate) enum ArrivalArg {
     Poisson,
 }
 
+/// What an origin does with a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ServeArg {
+    /// Answer HTTP/1.1 requests; a client that asks for WebSocket gets its messages back
+    Http,
+    /// Send every byte back
+    Echo,
+    /// Receive and forget, and close once the client is done
+    Sink,
+    /// Send as fast as the client takes it
+    Source,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn parse(line: &str) -> Result<Cli, clap::Error> {
-        Cli::try_parse_from(line.split(' '))
+        Cli::read(&line.split(' ').map(OsString::from).collect::<Vec<_>>())
     }
 
     #[test]
@@ -375,8 +469,11 @@ mod tests {
     fn a_url_alone_is_enough() {
         let cli = parse("loadgen http://127.0.0.1:8080/").expect("a plain run");
         assert!(cli.command.is_none());
-        assert_eq!((cli.load.connections, cli.load.threads), (64, CoreCount::Auto));
-        assert_eq!((cli.load.timeout, cli.load.grace), (Duration::from_secs(30), Duration::from_secs(2)));
+        assert_eq!((cli.load.common.connections, cli.load.common.threads), (64, CoreCount::Auto));
+        assert_eq!(
+            (cli.load.common.timeout, cli.load.common.grace),
+            (Duration::from_secs(30), Duration::from_secs(2))
+        );
         assert_eq!(cli.load.expect_status, [200]);
     }
 
@@ -389,9 +486,48 @@ mod tests {
     }
 
     #[test]
+    fn tcp_is_a_command_and_a_url() {
+        let url = parse("loadgen tcp://h:1 --mode stream --direction receive -c 2").expect("a stream").load;
+        let Some(Command::Tcp(tcp)) =
+            parse("loadgen tcp h:1 --mode stream --direction receive -c 2").expect("a stream").command
+        else {
+            panic!("no tcp")
+        };
+        assert_eq!(url.url.as_ref(), Some(&tcp.address));
+        assert_eq!((url.messages.mode, url.messages.direction), (tcp.messages.mode, tcp.messages.direction));
+        assert_eq!((url.common.connections, tcp.common.connections), (2, 2));
+    }
+
+    #[test]
     fn mistakes_name_the_argument_and_the_way_out() {
         let mistakes = [
             ("loadgen", "<URL>"),
+            ("loadgen http://h/ --size 10", "--size does not go with an http:// URL"),
+            ("loadgen ws://h/ -m POST", "--method does not go with a ws:// URL"),
+            ("loadgen ws://h/ --mode connect", "--mode does not go with a ws:// URL"),
+            ("loadgen tcp://h:1 -H a:b", "--header does not go with a tcp:// URL"),
+            ("loadgen tcp://h:1 --text", "--text does not go with a tcp:// URL"),
+            ("loadgen tcp://h", "no port"),
+            ("loadgen tcp://h:1/path", "nothing but tcp://HOST:PORT"),
+            ("loadgen tcp http://h/", "expected HOST:PORT"),
+            ("loadgen tcp h:1 --size 0", "use at least 1"),
+            ("loadgen tcp h:1 --size 1GiB", "use at most 256MiB"),
+            ("loadgen tcp h:1 --mode chat", "ping-pong"),
+            ("loadgen tcp h:1 --direction send", "add --mode stream"),
+            ("loadgen tcp h:1 --mode connect --size 10", "sends nothing"),
+            ("loadgen tcp h:1 --mode stream --size 10", "no messages"),
+            ("loadgen tcp h:1 --mode stream --rate 10", "--rate"),
+            ("loadgen tcp h:1 --mode stream --find-max p99=1ms", "--find-max"),
+            ("loadgen tcp h:1 --mode stream --hdr x", "--hdr"),
+            ("loadgen tcp h:1 --mode stream --hlog x", "--hlog"),
+            ("loadgen tcp h:1 --mode stream -n 1", "--requests"),
+            ("loadgen tcp h:1 --mode stream --target p95<5ms", "--target"),
+            ("loadgen tcp h:1 --expect-status 201", "--expect-status"),
+            ("loadgen tcp h:1 --mode connect --no-keepalive", "each connection serves once"),
+            ("loadgen tcp h:1 --no-keepalive --requests-per-connection 2", "--requests-per-connection"),
+            ("loadgen tcp h:1 --pipeline 2", "--pipeline"),
+            ("loadgen ws://h/ --pipeline 2", "--pipeline does not go with a ws:// URL"),
+            ("loadgen http://h/ --no-keepalive --pipeline 2", "--no-keepalive"),
             ("loadgen ftp://h/", "use http://"),
             ("loadgen https://h/ --tls 1.1", "possible values: 1.2, 1.3"),
             ("loadgen https://h/ --ca f --insecure", "--insecure"),

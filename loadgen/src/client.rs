@@ -3,6 +3,10 @@
 //! Never allocates per request, never lets a late answer delay another request's intended time, and never counts a
 //! request twice or not at all. What is sent and what is right as an answer is the protocol's.
 
+pub(crate) mod end;
+
+mod set_up;
+
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
@@ -16,14 +20,16 @@ use std::time::Duration;
 use proto::histogram::{MergedHistogram, merged_histogram};
 use runtime::{Chunk, Core, Instant};
 
+use crate::client::end::End;
 use crate::counts::Counts;
+use crate::delivery::Counting;
 use crate::dial::{Destination, Dialer};
 use crate::failure::Failure;
 use crate::intervals::{Slice, Tally};
 use crate::named::{NamedHistogram, named_histogram};
 use crate::pacer::Pacer;
 use crate::protocol::http::ids::RunId;
-use crate::protocol::{Conversation, Flaw, Protocol, Seat, Speaker, Ticket, Verdict};
+use crate::protocol::{Conversation, Flaw, Protocol, Seat, Speaker, Ticket, Unit, Verdict};
 use crate::schedule::Schedule;
 use crate::transport::Transport;
 
@@ -42,6 +48,8 @@ pub(crate) struct Traffic {
     pub(crate) names: Vec<String>,
     /// The run whose ids the requests carry.
     pub(crate) run: Option<RunId>,
+    /// Where to ask for them.
+    pub(crate) counted_at: Vec<Counting>,
     /// Longest wait for a connection, and for a complete answer.
     pub(crate) timeout: Duration,
     /// Whether a connection serves more than one request.
@@ -52,8 +60,11 @@ pub(crate) struct Traffic {
     pub(crate) pipeline: usize,
 }
 
+/// Longest wait for a server to take its leave, too, once there is nothing more to say.
+const LEAVE_MAX: Duration = Duration::from_secs(1);
+
 /// An open connection.
-struct Connection {
+pub(crate) struct Connection {
     stream: Transport,
     conversation: Conversation,
     answers_left: u64,
@@ -82,12 +93,17 @@ pub(crate) struct Client {
     /// Latencies by named account.
     named: RefCell<Vec<NamedHistogram>>,
     is_open: bool,
+    /// How long an answer takes is the server's doing, and not the length of the run.
+    is_timed: bool,
     start: Cell<Instant>,
-    is_over: Cell<bool>,
+    end: Rc<End>,
     in_flight: Cell<u64>,
+    leaving: Cell<u64>,
     active: Cell<usize>,
     /// Of those, how many wait for a connection to be opened.
     opening: Cell<usize>,
+    /// All that ever were open, with whatever the protocol says at first.
+    opened: Cell<u64>,
     exhausted_at: Cell<u64>,
 }
 
@@ -100,34 +116,60 @@ impl Client {
         counts: &Arc<Counts>,
         schedule: Schedule,
     ) -> Self {
+        let end = Rc::new(End::default());
         Self {
             core: core.clone(),
             counts: counts.clone(),
             dialer: Dialer::new(&traffic.destination, traffic.timeout),
             pacer: Pacer::default(),
             traffic: traffic.clone(),
-            speaker: traffic.protocol.speaker(seat, counts),
+            speaker: traffic.protocol.speaker(core, seat, counts, &end),
             is_open: schedule.is_open(),
+            is_timed: traffic.protocol.unit() != Unit::Streams,
             schedule: RefCell::new(schedule),
             latency: RefCell::new(merged_histogram()),
             service_time: RefCell::new(merged_histogram()),
             lateness: RefCell::new(merged_histogram()),
             named: RefCell::new(counts.accounts.iter().map(|_| named_histogram()).collect()),
             start: Cell::new(core.now()),
-            is_over: Cell::new(false),
+            end,
             in_flight: Cell::new(0),
+            leaving: Cell::new(0),
             active: Cell::new(0),
             opening: Cell::new(0),
+            opened: Cell::new(0),
             exhausted_at: Cell::new(0),
         }
     }
 
     /// Sets the moment from which the schedule counts, and lets the connections begin then.
-    pub(crate) fn begin(self: &Rc<Self>, start: Instant, streams: Vec<Option<Transport>>) {
+    pub(crate) fn begin(self: &Rc<Self>, start: Instant, connections: Vec<Option<Connection>>) {
         self.start.set(start);
-        self.active.set(streams.len());
-        for stream in streams {
-            self.core.spawn(self.clone().drive(stream));
+        self.active.set(connections.len());
+        for connection in connections {
+            match self.traffic.protocol.unit() {
+                Unit::Connections => self.core.spawn(self.clone().drive_set_ups()),
+                Unit::Requests | Unit::Messages | Unit::Streams => {
+                    self.core.spawn(self.clone().drive(connection));
+                }
+            }
+        }
+    }
+
+    /// Opens a connection on which requests can be sent, and counts it or what failed.
+    pub(crate) async fn open(&self) -> Option<Connection> {
+        let stream = self.dialer.connect(&self.core, &self.counts).await?;
+        stream.set_deadline(self.core.now() + self.traffic.timeout);
+        let mut conversation = self.speaker.converse();
+        match conversation.open(&stream).await {
+            Ok(()) => {
+                self.opened.set(self.opened.get() + 1);
+                Some(Connection { stream, conversation, answers_left: self.traffic.answers_max })
+            }
+            Err(flaw) => {
+                self.counts.fail(Failure::Handshake, || flaw.to_string());
+                None
+            }
         }
     }
 
@@ -148,7 +190,7 @@ impl Client {
         let mut until = 1;
         while length.is_none_or(|length| Duration::from_secs(until) < length) {
             self.core.sleep_until(self.start.get() + Duration::from_secs(until)).await;
-            if self.is_over.get() {
+            if self.end.is_reached() {
                 return;
             }
             until = until.max(Duration::from_nanos(self.elapsed()).as_secs());
@@ -159,7 +201,7 @@ impl Client {
 
     /// Lets nothing more be sent.
     pub(crate) fn finish(&self) {
-        self.is_over.set(true);
+        self.end.reach();
     }
 
     /// Requests sent whose answer is still awaited.
@@ -167,9 +209,19 @@ impl Client {
         self.in_flight.get()
     }
 
+    /// Whether anything is under way: an answer, or a leave.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.in_flight.get() + self.leaving.get() > 0
+    }
+
     /// When the last connection found nothing left to send, since the start; `None` while any may still send.
     pub(crate) fn exhausted_at(&self) -> Option<Duration> {
         (self.active.get() == 0).then(|| Duration::from_nanos(self.exhausted_at.get()))
+    }
+
+    /// How many connections were opened so far.
+    pub(crate) fn opened(&self) -> u64 {
+        self.opened.get()
     }
 
     /// Whether all that may still send wait for a connection to be opened, and none is open.
@@ -195,24 +247,28 @@ impl Client {
     }
 
     /// Sends one request, or one batch of them, after the other until nothing is left to send.
-    async fn drive(self: Rc<Self>, stream: Option<Transport>) {
-        let mut connection = stream.map(|stream| self.take_over(stream));
+    async fn drive(self: Rc<Self>, mut connection: Option<Connection>) {
         let mut batch = Vec::with_capacity(self.traffic.pipeline);
         let mut now = self.elapsed();
         while let Some(due) = self.claim(now) {
             let Some((mut ready, is_kept)) = self.ready_at(due, now, connection.take()).await else { break };
             let sent_at = if due == now && is_kept { now } else { self.elapsed() };
             self.prepare(&mut ready, due, sent_at, &mut batch);
-            if is_kept && self.is_open {
-                for Pending { due, .. } in &batch {
-                    let lateness = sent_at.saturating_sub(now.max(*due));
-                    self.counts.lateness(lateness);
-                    self.lateness.borrow_mut().saturating_record(lateness);
-                }
+            if is_kept {
+                batch.iter().for_each(|pending| self.note_lateness(sent_at, now.max(pending.due)));
             }
-            connection = self.exchange(&mut ready, &batch, sent_at, &mut now).await.then_some(ready);
+            if self.exchange(&mut ready, &batch, sent_at, &mut now).await {
+                connection = Some(ready);
+            } else {
+                self.leave(ready).await;
+            }
         }
+        self.leaving.set(self.leaving.get() + 1);
         self.active.set(self.active.get() - 1);
+        if let Some(connection) = connection {
+            self.leave(connection).await;
+        }
+        self.leaving.set(self.leaving.get() - 1);
     }
 
     /// Prepares the request that was `due`, and what else is due by `now` as far as it is sent together.
@@ -226,14 +282,26 @@ impl Client {
         batch.clear();
         batch.push(Pending { due, ticket: conversation.prepare() });
         let most = self.traffic.pipeline.min(usize::try_from(*answers_left).unwrap_or(usize::MAX));
-        while batch.len() < most && conversation.bytes_prepared() < BATCH_BYTES_MAX && !self.is_over.get() {
+        while batch.len() < most && conversation.bytes_prepared() < BATCH_BYTES_MAX && !self.end.is_reached()
+        {
             let Some(due) = self.schedule.borrow_mut().next_if_due(now) else { break };
             batch.push(Pending { due, ticket: conversation.prepare() });
         }
     }
 
-    fn take_over(&self, stream: Transport) -> Connection {
-        Connection { stream, conversation: self.speaker.converse(), answers_left: self.traffic.answers_max }
+    /// Closes a connection, in the protocol's words where it has any.
+    async fn leave(&self, Connection { stream, mut conversation, .. }: Connection) {
+        stream.set_deadline(self.core.now() + LEAVE_MAX);
+        conversation.close(&stream).await;
+    }
+
+    /// Notes that a request which could have been sent at `free_at` was sent at `sent_at`, if its schedule minds.
+    fn note_lateness(&self, sent_at: u64, free_at: u64) {
+        if self.is_open {
+            let lateness = sent_at.saturating_sub(free_at);
+            self.counts.lateness(lateness);
+            self.lateness.borrow_mut().saturating_record(lateness);
+        }
     }
 
     /// Nanoseconds since the start.
@@ -243,7 +311,7 @@ impl Client {
 
     /// The intended time of the next request, in nanoseconds since the start; it is this connection's to send.
     fn claim(&self, now: u64) -> Option<u64> {
-        let due = if self.is_over.get() { None } else { self.schedule.borrow_mut().next(now) };
+        let due = if self.end.is_reached() { None } else { self.schedule.borrow_mut().next(now) };
         if due.is_none() {
             self.exhausted_at.set(self.exhausted_at.get().max(now));
         }
@@ -261,11 +329,11 @@ impl Client {
         if due > now {
             connection = self.wait(self.start.get() + Duration::from_nanos(due), connection).await?;
         }
-        if let Some(connection) = connection {
-            match poll_fn(|context| Poll::Ready(connection.stream.poll_recv(context))).await {
-                Poll::Pending => return Some((connection, true)),
+        while let Some(kept) = connection {
+            match poll_fn(|context| Poll::Ready(kept.stream.poll_recv(context))).await {
+                Poll::Pending => return Some((kept, true)),
                 // Something came in since the last answer, most likely the end.
-                Poll::Ready(received) => self.lose_idle(received),
+                Poll::Ready(received) => connection = self.hear_idle(kept, received),
             }
         }
         self.connect().await.map(|connection| (connection, false))
@@ -293,29 +361,34 @@ impl Client {
             .await;
             match interrupted {
                 None => return Some(Some(kept)),
-                Some(received) => self.lose_idle(received),
+                Some(received) => connection = self.hear_idle(kept, received),
             }
-            connection = None;
         }
     }
 
     async fn connect(&self) -> Option<Connection> {
         self.opening.set(self.opening.get() + 1);
-        let stream = self.dialer.connect_patiently(&self.core, &self.counts, || self.is_over.get()).await;
+        let opened =
+            self.dialer.patiently(&self.core, async || self.open().await, || self.end.is_reached()).await;
         self.opening.set(self.opening.get() - 1);
-        stream.map(|stream| self.take_over(stream))
+        opened
     }
 
-    /// Counts what ended an idle connection.
-    fn lose_idle(&self, received: io::Result<Option<Chunk>>) {
-        match received {
+    /// Takes in what came over an idle connection, and counts what ended it; `None` then.
+    fn hear_idle(&self, mut kept: Connection, received: io::Result<Option<Chunk>>) -> Option<Connection> {
+        let can_go_on = match received {
             Ok(Some(chunk)) => {
                 self.counts.bytes_received.add(chunk.len() as u64);
-                self.counts
-                    .fail(Failure::Unsolicited, || format!("{} bytes on an idle connection", chunk.len()));
+                kept.conversation.hear_idle(&kept.stream, &chunk)
             }
-            Ok(None) | Err(_) => self.counts.reconnects.add(1),
+            Ok(None) | Err(_) => Ok(false),
+        };
+        match can_go_on {
+            Ok(true) => return Some(kept),
+            Ok(false) => self.counts.reconnects.add(1),
+            Err(flaw) => self.counts.fail(Failure::Unsolicited, || flaw.to_string()),
         }
+        None
     }
 
     /// Sends the requests of `batch` together and receives their answers, each with an account of its own. Says whether
@@ -371,9 +444,11 @@ impl Client {
         match &verdict.flaw {
             None => {
                 self.counts.completed.add(1);
-                self.counts.pulse.record(now - due);
-                self.latency.borrow_mut().saturating_record(now - due);
-                self.service_time.borrow_mut().saturating_record(now - sent_at);
+                if self.is_timed {
+                    self.counts.pulse.record(now - due);
+                    self.latency.borrow_mut().saturating_record(now - due);
+                    self.service_time.borrow_mut().saturating_record(now - sent_at);
+                }
             }
             Some(flaw) => self.counts.fail(flaw.kind(), || flaw.to_string()),
         }

@@ -33,7 +33,7 @@ struct Run {
     requests: Requests,
     errors: Errors,
     rate: Rate,
-    latency_ns: Latency,
+    latency_ns: Option<Latency>,
     intervals: Vec<Interval>,
 }
 
@@ -102,6 +102,11 @@ fn compare(before: &Run, after: &Run, tolerance: f64) -> Result<(String, Verdict
     }
     let runs = [before, after];
     for (name, run) in ["A", "B"].iter().zip(runs) {
+        if run.latency_ns.is_none() {
+            bail!(
+                "{name} measured streams, which have no latencies to compare; look at their bytes per second"
+            );
+        }
         let count = seconds(run).count();
         if count < SECONDS_MIN {
             bail!(
@@ -120,7 +125,9 @@ fn compare(before: &Run, after: &Run, tolerance: f64) -> Result<(String, Verdict
         judge_errors(&mut text, runs),
     ];
     let whole = |name: &str, of: fn(&Latency) -> f64| {
-        let [a, b] = runs.map(|run| show_nanoseconds(of(&run.latency_ns)));
+        let [a, b] = runs.map(|run| {
+            run.latency_ns.as_ref().map_or_else(String::new, |latency| show_nanoseconds(of(latency)))
+        });
         format!("{name:<11} {a} → {b}: not judged, as each run has only one\n")
     };
     text += &whole("p99.9", |latency| latency.p99_9);
@@ -292,6 +299,8 @@ mod tests {
                 length_s: 1.0,
                 completed: (rate * wave) as u64,
                 failed: wrong / 10,
+                bytes_sent: 0,
+                bytes_received: 0,
                 p50: Some(p99 / 2),
                 p99: Some(p99),
                 max: Some(p99),
@@ -304,7 +313,7 @@ mod tests {
             requests: Requests { sent: completed + wrong, completed, unanswered: 0 },
             errors: Errors { total: wrong },
             rate: Rate { requested: None },
-            latency_ns: Latency { p99_9: p99, max: p99 },
+            latency_ns: Some(Latency { p99_9: p99, max: p99 }),
             intervals: (0..10).map(second).collect(),
         }
     }

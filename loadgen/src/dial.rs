@@ -6,12 +6,13 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use runtime::{Core, Instant};
+use runtime::{Core, Instant, Stream};
 use rustls::{CertificateError, Error};
 use tls::HandshakeError;
 
@@ -68,6 +69,15 @@ impl Dialer {
         Self { destination, timeout, gate: Gate::new(ATTEMPTS_MAX), handshakes: RefCell::default() }
     }
 
+    /// Opens a connection, without waiting in line, without a handshake, and without an account of it.
+    pub(crate) async fn attempt(&self, core: &Core) -> io::Result<Stream> {
+        let deadline = core.now() + self.timeout;
+        match &self.destination.address {
+            Address::Tcp(address) => core.connect(*address, deadline).await,
+            Address::Unix(path) => core.connect_unix(path, deadline).await,
+        }
+    }
+
     /// Opens a connection, private where that is asked for, and counts it or the failure. `None` is a failure.
     pub(crate) async fn connect(&self, core: &Core, counts: &Counts) -> Option<Transport> {
         let _permit = self.gate.pass().await;
@@ -85,11 +95,8 @@ impl Dialer {
     }
 
     async fn open(&self, core: &Core, deadline: Instant) -> Result<Transport, (Failure, String)> {
-        let connected = match &self.destination.address {
-            Address::Tcp(address) => core.connect(*address, deadline).await,
-            Address::Unix(path) => core.connect_unix(path, deadline).await,
-        };
-        let stream = connected.map_err(|error| (Failure::of_connect(&error), error.to_string()))?;
+        let stream =
+            self.attempt(core).await.map_err(|error| (Failure::of_connect(&error), error.to_string()))?;
         let Some(trust) = &self.destination.trust else { return Ok(Transport::Plain(stream)) };
         let began = core.now();
         // On the heap: a handshake is a large future, and every connection would have room for it as long as it lives.
@@ -104,17 +111,18 @@ impl Dialer {
         self.handshakes.take()
     }
 
-    /// Opens a connection however often that takes, pausing longer after each failure. `None` once `is_over` says so.
-    pub(crate) async fn connect_patiently(
+    /// Opens a connection as `open` does, however often that takes, pausing longer after each failure. `None` once
+    /// `is_over` says so.
+    pub(crate) async fn patiently<T>(
         &self,
         core: &Core,
-        counts: &Counts,
+        open: impl AsyncFn() -> Option<T>,
         is_over: impl Fn() -> bool,
-    ) -> Option<Transport> {
+    ) -> Option<T> {
         let mut pause = PAUSE_MIN;
         while !is_over() {
-            if let Some(transport) = self.connect(core, counts).await {
-                return Some(transport);
+            if let Some(opened) = open().await {
+                return Some(opened);
             }
             // Up to half of it at random, so that the connections do not come back in step.
             core.sleep_until(core.now() + pause.mul_f64(1.0 - (core.random() >> 33) as f64 / 2_f64.powi(32)))

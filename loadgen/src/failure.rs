@@ -11,6 +11,16 @@ pub(crate) enum Failure {
     Connect,
     /// No connection before the time-out. Nothing was sent.
     ConnectTimeout,
+    /// The server does not speak WebSocket with us. No message was sent.
+    Handshake,
+    /// `tcp --mode connect`: refused, as nobody listens, or nobody accepts.
+    Refused,
+    /// `tcp --mode connect`: no connection before the time-out, as when the accept queue stays full.
+    SetUpTimeout,
+    /// `tcp --mode connect`: this machine has no local port left for it.
+    NoPort,
+    /// `tcp --mode connect`: no connection for any other reason.
+    SetUp,
     /// No private connection: a certificate, a version, or an alert. Nothing was sent.
     Tls,
     /// The connection was reset, or broke while sending.
@@ -34,6 +44,10 @@ pub(crate) enum Failure {
     WrongBody,
     /// A whole answer that does not carry the id of its request.
     WrongId,
+    /// A message came back that is not the one that was sent.
+    WrongEcho,
+    /// A WebSocket frame that breaks a rule of RFC 6455.
+    BadFrame,
     /// No complete answer before the time-out.
     Timeout,
     /// Sent together with an earlier request after which its connection was of no use any more.
@@ -44,9 +58,14 @@ pub(crate) enum Failure {
 
 impl Failure {
     /// All kinds, in the order in which they are reported.
-    pub(crate) const ALL: [Self; 16] = [
+    pub(crate) const ALL: [Self; 23] = [
         Self::Connect,
         Self::ConnectTimeout,
+        Self::Handshake,
+        Self::Refused,
+        Self::SetUpTimeout,
+        Self::NoPort,
+        Self::SetUp,
         Self::Tls,
         Self::Reset,
         Self::ClosedUnanswered,
@@ -58,6 +77,8 @@ impl Failure {
         Self::WrongHeader,
         Self::WrongBody,
         Self::WrongId,
+        Self::WrongEcho,
+        Self::BadFrame,
         Self::Timeout,
         Self::CutOff,
         Self::Unsolicited,
@@ -68,6 +89,11 @@ impl Failure {
         match self {
             Self::Connect => "connect",
             Self::ConnectTimeout => "connect_timeout",
+            Self::Handshake => "handshake",
+            Self::Refused => "refused",
+            Self::SetUpTimeout => "set_up_timeout",
+            Self::NoPort => "no_port",
+            Self::SetUp => "set_up",
             Self::Tls => "tls",
             Self::Reset => "reset",
             Self::ClosedUnanswered => "closed_unanswered",
@@ -79,6 +105,8 @@ impl Failure {
             Self::WrongHeader => "wrong_header",
             Self::WrongBody => "wrong_body",
             Self::WrongId => "wrong_id",
+            Self::WrongEcho => "wrong_echo",
+            Self::BadFrame => "bad_frame",
             Self::Timeout => "timeout",
             Self::CutOff => "cut_off",
             Self::Unsolicited => "unsolicited",
@@ -87,7 +115,10 @@ impl Failure {
 
     /// Whether it was the end of a request that had been sent.
     pub(crate) const fn was_sent(self) -> bool {
-        !matches!(self, Self::Connect | Self::ConnectTimeout | Self::Tls | Self::Unsolicited)
+        !matches!(
+            self,
+            Self::Connect | Self::ConnectTimeout | Self::Tls | Self::Handshake | Self::Unsolicited
+        )
     }
 
     /// What an error of connecting means.
@@ -95,6 +126,16 @@ impl Failure {
         match error.kind() {
             io::ErrorKind::TimedOut => Self::ConnectTimeout,
             _ => Self::Connect,
+        }
+    }
+
+    /// What an error of connecting means when the connection itself is what was asked for.
+    pub(crate) fn of_set_up(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => Self::Refused,
+            io::ErrorKind::TimedOut => Self::SetUpTimeout,
+            io::ErrorKind::AddrNotAvailable => Self::NoPort,
+            _ => Self::SetUp,
         }
     }
 

@@ -13,6 +13,7 @@ use crate::html_chart::{Axis, Series, draw, escape};
 use crate::html_seconds::thinned;
 use crate::intervals::Interval;
 use crate::named::{NAMED_COLUMNS, NamedRequests};
+use crate::protocol::Unit;
 use crate::report::Summary;
 use crate::units::{show_bytes, show_count, show_duration, show_nanoseconds};
 
@@ -94,7 +95,10 @@ fn write_requests(page: &mut String, summary: &Summary) {
         ("failed".into(), show_count(requests.failed)),
         ("unanswered".into(), show_count(requests.unanswered)),
         ("due, never sent".into(), show_count(requests.unsent)),
-        ("completed per second".into(), format!("{:.1}", summary.rate.achieved)),
+        match summary.latency_ns {
+            Some(_) => ("completed per second".into(), format!("{:.1}", summary.rate.achieved)),
+            None => ("bytes per second".into(), show_bytes(summary.bytes.both_per_s)),
+        },
         ("bytes sent".into(), show_bytes(summary.bytes.sent as f64)),
         ("bytes received".into(), show_bytes(summary.bytes.received as f64)),
         ("generator's CPU time".into(), format!("{:.2} s", summary.generator.cpu_s)),
@@ -110,11 +114,16 @@ fn write_requests(page: &mut String, summary: &Summary) {
     }
     let statuses = &summary.statuses;
     rows.extend(statuses.iter().map(|(status, count)| (format!("status {status}"), show_count(*count))));
-    write_rows(page, "Requests", &rows);
+    let (first, rest) = summary.unit.split_at(1);
+    write_rows(page, &format!("{}{rest}", first.to_uppercase()), &rows);
 }
 
 /// How they were reached, in sentences too long for the table beside the latencies.
 fn write_connections(page: &mut String, summary: &Summary) {
+    if summary.unit == Unit::Connections.name() {
+        // They are what was asked for: the table above is about them.
+        return;
+    }
     let mut rows = vec![("connections opened".to_owned(), show_count(summary.generator.connects))];
     let tls = summary.tls.iter().flat_map(TlsSummary::rows);
     rows.extend(tls.map(|(name, value)| (name.to_owned(), escape(&value))));
@@ -166,15 +175,14 @@ fn write_errors(page: &mut String, summary: &Summary) {
 }
 
 fn write_latency(page: &mut String, summary: &Summary) {
+    let (Some(latency), Some(service_time)) = (&summary.latency_ns, &summary.service_time_ns) else { return };
     page.push_str("<section>\n<h2>Latency</h2>\n");
     if summary.requests.completed == 0 {
-        page.push_str("<p>No request was answered rightly.</p>\n</section>\n");
+        let _ = writeln!(page, "<p>None of the {} went right.</p>\n</section>", summary.unit);
         return;
     }
     page.push_str("<table>\n<tr><th></th><th>latency</th><th>service time</th></tr>\n");
-    for ((name, latency), (_, service)) in
-        summary.latency_ns.rows().into_iter().zip(summary.service_time_ns.rows())
-    {
+    for ((name, latency), (_, service)) in latency.rows().into_iter().zip(service_time.rows()) {
         let [latency, service] = [latency, service].map(show_nanoseconds);
         let _ = writeln!(
             page,
@@ -208,8 +216,18 @@ fn write_charts(page: &mut String, summary: &Summary, latency: &MergedHistogram)
     let rate = |of: fn(&Interval) -> u64| {
         move |step: &Interval| (step.length_s > 0.0).then(|| of(step) as f64 / step.length_s)
     };
-    let rates = [over_time(&steps, "completed", rate(|step| step.completed))];
-    write_chart(page, "Completed per second", &note(group, "means"), &rates, plain);
+    if summary.latency_ns.is_none() {
+        let bytes = [
+            over_time(&steps, "sent", rate(|step| step.bytes_sent)),
+            over_time(&steps, "received", rate(|step| step.bytes_received)),
+        ];
+        write_chart(page, "Bytes per second", &note(group, "means"), &bytes, |title, series| {
+            draw(title, &time(), &Axis::linear(highest(series).max(COUNT_AXIS_MIN), show_bytes), series)
+        });
+    } else {
+        let rates = [over_time(&steps, "completed", rate(|step| step.completed))];
+        write_chart(page, "Completed per second", &note(group, "means"), &rates, plain);
+    }
     let log = |of: fn(&Interval) -> Option<u64>| {
         move |step: &Interval| of(step).map(|value| (value.max(1) as f64).log10())
     };
@@ -218,11 +236,19 @@ fn write_charts(page: &mut String, summary: &Summary, latency: &MergedHistogram)
         over_time(&steps, "p99", log(|step| step.p99)),
         over_time(&steps, "max", log(|step| step.max)),
     ];
-    write_chart(page, "Latency over time", &note(group, "slowest seconds"), &latencies, |title, series| {
-        let lowest = steps.iter().filter_map(|step| step.p50).min().unwrap_or(1);
-        let y_axis = Axis::powers_of_ten(lowest as f64, latency.max() as f64, show_latency);
-        draw(title, &time(), &y_axis, series)
-    });
+    if summary.latency_ns.is_some() {
+        write_chart(
+            page,
+            "Latency over time",
+            &note(group, "slowest seconds"),
+            &latencies,
+            |title, series| {
+                let lowest = steps.iter().filter_map(|step| step.p50).min().unwrap_or(1);
+                let y_axis = Axis::powers_of_ten(lowest as f64, latency.max() as f64, show_latency);
+                draw(title, &time(), &y_axis, series)
+            },
+        );
+    }
     if summary.errors.total > 0 {
         let errors = [over_time(&steps, "errors", rate(|step| step.failed))];
         write_chart(page, "Errors per second", &note(group, "means"), &errors, plain);
@@ -318,6 +344,7 @@ mod tests {
         let pattern = Pattern { arrival: Arrival::Closed, duration: None, requests_max: None, seed: 1 };
         let asked = Asked {
             url: "http://h/",
+            unit: Unit::Requests,
             connections: 4,
             pattern: &pattern,
             names: &[],
@@ -334,6 +361,8 @@ mod tests {
                     length_s: 1.0,
                     completed: 5_000 + second * 7_919 % 700,
                     failed: 0,
+                    bytes_sent: 0,
+                    bytes_received: 0,
                     p50: Some(200_000),
                     p99: Some(slowest),
                     max: Some(slowest),

@@ -23,6 +23,8 @@ fn together(seconds: &[Interval]) -> Option<Interval> {
         length_s: seconds.iter().map(|second| second.length_s).sum(),
         completed: seconds.iter().map(|second| second.completed).sum(),
         failed: seconds.iter().map(|second| second.failed).sum(),
+        bytes_sent: seconds.iter().map(|second| second.bytes_sent).sum(),
+        bytes_received: seconds.iter().map(|second| second.bytes_received).sum(),
         p50: slowest(|second| second.p50),
         p99: slowest(|second| second.p99),
         max: slowest(|second| second.max),
@@ -39,6 +41,8 @@ mod tests {
             length_s: 1.0,
             completed: 10,
             failed: u64::from(index == 7),
+            bytes_sent: 1_000,
+            bytes_received: 2_000,
             p50: Some(100 + index as u64 % 50),
             p99: index.is_multiple_of(2).then_some(1_000),
             max: None,
@@ -60,6 +64,7 @@ mod tests {
         assert_eq!((group, steps.len()), (60, 241));
         assert_eq!(steps.iter().map(|step| step.completed).sum::<u64>(), 10 * all.len() as u64);
         assert_eq!(steps.iter().map(|step| step.failed).sum::<u64>(), 1);
+        assert_eq!((steps[0].bytes_sent, steps[240].bytes_received), (60_000, 6_000));
         assert_eq!((steps[0].p50, steps[0].p99, steps[0].max), (Some(149), Some(1_000), None));
         assert_eq!((steps[240].start_s, steps[240].length_s), (14_400.0, 3.0));
     }

@@ -53,11 +53,18 @@ impl Slice {
 pub(crate) struct Tally {
     completed: u64,
     failed: u64,
+    bytes_sent: u64,
+    bytes_received: u64,
 }
 
 impl Tally {
     pub(crate) fn of(counts: &Counts) -> Self {
-        Self { completed: counts.completed.value(), failed: counts.failures_total() }
+        Self {
+            completed: counts.completed.value(),
+            failed: counts.failures_total(),
+            bytes_sent: counts.bytes_sent.value(),
+            bytes_received: counts.bytes_received.value(),
+        }
     }
 }
 
@@ -70,6 +77,11 @@ pub(crate) struct Interval {
     pub(crate) completed: u64,
     /// Failed requests and failed attempts to connect.
     pub(crate) failed: u64,
+    /// Bytes handed to the kernel, and received; 0 in summaries older than these fields.
+    #[serde(default)]
+    pub(crate) bytes_sent: u64,
+    #[serde(default)]
+    pub(crate) bytes_received: u64,
     /// Latencies in nanoseconds; null when nothing was completed.
     pub(crate) p50: Option<u64>,
     pub(crate) p99: Option<u64>,
@@ -97,8 +109,7 @@ struct Part {
 
 struct Second {
     latency: MergedHistogram,
-    completed: u64,
-    failed: u64,
+    counted: Tally,
 }
 
 impl Intervals {
@@ -175,11 +186,14 @@ impl Intervals {
 
     fn add(&mut self, thread: usize, until: u64, latency: &MergedHistogram, tally: Tally) {
         let before = std::mem::replace(&mut self.threads[thread].tally, tally);
-        let empty = || Second { latency: merged_histogram(), completed: 0, failed: 0 };
+        let empty = || Second { latency: merged_histogram(), counted: Tally::default() };
         let second = self.open.entry(until.max(self.closed_until + 1)).or_insert_with(empty);
         add(&mut second.latency, latency);
-        second.completed += tally.completed - before.completed;
-        second.failed += tally.failed - before.failed;
+        let counted = &mut second.counted;
+        counted.completed += tally.completed - before.completed;
+        counted.failed += tally.failed - before.failed;
+        counted.bytes_sent += tally.bytes_sent - before.bytes_sent;
+        counted.bytes_received += tally.bytes_received - before.bytes_received;
     }
 
     fn close(&mut self, second: &Second, end: f64) {
@@ -193,8 +207,10 @@ impl Intervals {
         self.closed.push(Interval {
             start_s: start,
             length_s: end - start,
-            completed: second.completed,
-            failed: second.failed,
+            completed: second.counted.completed,
+            failed: second.counted.failed,
+            bytes_sent: second.counted.bytes_sent,
+            bytes_received: second.counted.bytes_received,
             p50: figure(value_at_percentile(latency, 50.0)),
             p99: figure(value_at_percentile(latency, 99.0)),
             max: figure(latency.max()),
@@ -213,7 +229,7 @@ mod tests {
     fn slice(thread: usize, until: u64, values: &[u64], completed: u64, failed: u64) -> Slice {
         let mut latency = merged_histogram();
         values.iter().for_each(|value| latency.saturating_record(*value));
-        Slice { thread, until, latency, tally: Tally { completed, failed } }
+        Slice { thread, until, latency, tally: Tally { completed, failed, ..Tally::default() } }
     }
 
     fn rows(intervals: &Intervals) -> Vec<(f64, f64, u64, u64)> {
@@ -246,7 +262,7 @@ mod tests {
         let latency = RefCell::new(merged_histogram());
         let measure = |until: u64| {
             latency.borrow_mut().record(until * 1_000).expect("within an hour");
-            Slice::hand_over(&sender, 0, until, &latency, Tally { completed: until, failed: 0 });
+            Slice::hand_over(&sender, 0, until, &latency, Tally { completed: until, ..Tally::default() });
         };
         let full = WAITING_PER_THREAD as u64;
         // The main thread does not look for two seconds more than it has room for.

@@ -12,6 +12,7 @@ use ratatui::symbols::Marker;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Axis, Block, Chart, Dataset, Gauge, GraphType, Paragraph};
 
+use crate::protocol::Unit;
 use crate::units::{show_bytes, show_count, show_duration, show_nanoseconds};
 use crate::watch::{Sample, Sums};
 
@@ -19,6 +20,8 @@ use crate::watch::{Sample, Sums};
 #[derive(Clone, Debug)]
 pub(crate) struct Setting {
     pub(crate) url: String,
+    /// What is counted.
+    pub(crate) unit: Unit,
     /// How load is put on it, in words.
     pub(crate) load: String,
     /// When sending ends, since its start.
@@ -55,9 +58,14 @@ pub(crate) fn draw(frame: &mut Frame<'_>, picture: &Picture<'_>) {
     draw_head(frame, head, picture);
     draw_bar(frame, bar, picture);
     if charts.height >= CHARTS_HEIGHT_MIN {
-        let [rate, latency] = Layout::horizontal([Constraint::Fill(1), Constraint::Fill(1)]).areas(charts);
-        draw_rate(frame, rate, picture);
-        draw_latency(frame, latency, picture);
+        if picture.has_latencies() {
+            let [rate, latency] =
+                Layout::horizontal([Constraint::Fill(1), Constraint::Fill(1)]).areas(charts);
+            draw_rate(frame, rate, picture);
+            draw_latency(frame, latency, picture);
+        } else {
+            draw_rate(frame, charts, picture);
+        }
     }
     let columns = Layout::horizontal([5, 4, 5, 4].map(Constraint::Fill)).areas::<4>(figures);
     for ((title, lines), area) in figures_of(picture).into_iter().zip(columns) {
@@ -76,6 +84,19 @@ fn faint() -> Style {
 impl Picture<'_> {
     fn style(&self, color: Color) -> Style {
         if self.setting.has_colors { Style::new().fg(color) } else { Style::new() }
+    }
+
+    /// Nothing about a stream has a latency.
+    fn has_latencies(&self) -> bool {
+        self.setting.unit != Unit::Streams
+    }
+
+    /// What is counted, per second.
+    fn show_rate(&self, rate: f64) -> String {
+        match self.setting.unit {
+            Unit::Streams => show_bytes(rate),
+            Unit::Requests | Unit::Messages | Unit::Connections => show_count(rate.round() as u64),
+        }
     }
 
     /// The part of the run that is over, as far as it is known.
@@ -130,12 +151,14 @@ fn time_axis(samples: &VecDeque<Sample>) -> Axis<'static> {
 
 fn draw_rate(frame: &mut Frame<'_>, area: Rect, picture: &Picture<'_>) {
     let rates = points(picture.samples, |sample| Some(sample.rate));
-    let errors = points(picture.samples, |sample| Some(sample.errors));
+    // A handful of errors would be nothing beside bytes; the title says how many they are.
+    let errors = points(picture.samples, |sample| picture.has_latencies().then_some(sample.errors));
     let highest = rates.iter().chain(&errors).map(|(_, rate)| *rate).fold(1.0, f64::max);
     let current = picture.samples.back();
     let title = format!(
-        " completed {} /s, errors {} /s ",
-        show_count(current.map_or(0, |sample| sample.rate.round() as u64)),
+        " {} {} /s, errors {} /s ",
+        if picture.has_latencies() { "completed" } else { "bytes" },
+        picture.show_rate(current.map_or(0.0, |sample| sample.rate)),
         show_count(current.map_or(0, |sample| sample.errors.round() as u64))
     );
     let sets = vec![
@@ -143,7 +166,7 @@ fn draw_rate(frame: &mut Frame<'_>, area: Rect, picture: &Picture<'_>) {
         curve("errors", &errors, picture.style(Color::Red)),
     ];
     let axis = Axis::default().bounds([0.0, highest * 1.05]);
-    let axis = axis.labels(["0".to_owned(), show_count((highest * 1.05).round() as u64)]);
+    let axis = axis.labels(["0".to_owned(), picture.show_rate(highest * 1.05)]);
     let chart = Chart::new(sets).x_axis(time_axis(picture.samples)).y_axis(axis).legend_position(None);
     frame.render_widget(chart.block(Block::bordered().title(title)), area);
 }
@@ -195,17 +218,30 @@ fn curve<'a>(name: &'static str, points: &'a [(f64, f64)], style: Style) -> Data
 fn figures_of<'a>(picture: &Picture<'_>) -> [(&'static str, Vec<Line<'a>>); 4] {
     let sums = picture.sums;
     let row = |name: &str, value: String| Line::from(format!("{name:<10} {value}"));
-    let requests = vec![
+    let received = row("received", show_bytes(sums.bytes_received as f64));
+    let mut requests = vec![
         row("sent", show_count(sums.sent)),
         row("completed", show_count(sums.completed)),
         row("in flight", show_count(sums.sent.saturating_sub(sums.completed + sums.errors))),
-        row("received", show_bytes(sums.bytes_received as f64)),
+        received.clone(),
         row("opened", show_count(sums.connects)),
         row("reopened", show_count(sums.reconnects)),
     ];
     let names = ["p50", "p90", "p99", "p99.9", "max"].into_iter().zip(sums.latency);
     let latency =
         names.map(|(name, value)| Line::from(format!("{name:<6} {}", show_nanoseconds(value as f64))));
+    let second = if picture.has_latencies() {
+        (" latency so far ", latency.collect())
+    } else {
+        requests.retain(|line| *line != received);
+        (" bytes so far ", vec![row("sent", show_bytes(sums.bytes_sent as f64)), received])
+    };
+    let title = match picture.setting.unit {
+        Unit::Requests => " requests ",
+        Unit::Messages => " messages ",
+        Unit::Connections => " connections ",
+        Unit::Streams => " streams ",
+    };
     let mut answers: Vec<Line<'a>> = sums
         .statuses
         .iter()
@@ -225,12 +261,7 @@ fn figures_of<'a>(picture: &Picture<'_>) -> [(&'static str, Vec<Line<'a>>); 4] {
         row("latest", show_nanoseconds(sums.late_max as f64)),
     ];
     generator.extend(sums.behind.map(|behind| row("behind", show_count(behind))));
-    [
-        (" requests ", requests),
-        (" latency so far ", latency.collect()),
-        (" answers ", answers),
-        (" generator ", generator),
-    ]
+    [(title, requests), second, (" answers ", answers), (" generator ", generator)]
 }
 
 #[cfg(test)]
@@ -262,6 +293,7 @@ mod tests {
     fn setting() -> Setting {
         Setting {
             url: "http://127.0.0.1:8080/patients".into(),
+            unit: Unit::Requests,
             load: "64 connections, 2 threads, open loop at 1000 /s (constant)".into(),
             duration: Some(Duration::from_secs(30)),
             requests_max: None,
@@ -274,6 +306,7 @@ mod tests {
             sent: 12_345,
             completed: 12_300,
             errors: 40,
+            bytes_sent: 1_500_000,
             bytes_received: 3_000_000,
             connects: 104,
             reconnects: 0,
@@ -300,6 +333,15 @@ mod tests {
     #[test]
     fn a_small_terminal_has_the_figures() {
         insta::assert_snapshot!(shown(60, 14, &setting(), 24, &sums()).backend());
+    }
+
+    #[test]
+    fn streams_have_bytes_where_others_have_latencies() {
+        let (url, load) = ("tcp://127.0.0.1:9000".into(), "4 connections, 2 threads, closed loop".into());
+        let setting = Setting { url, load, unit: Unit::Streams, ..setting() };
+        let sums =
+            Sums { latency: [0; 5], statuses: Vec::new(), by_kind: Vec::new(), behind: None, ..sums() };
+        insta::assert_snapshot!(shown(100, 24, &setting, 24, &sums).backend());
     }
 
     #[test]

@@ -1,6 +1,7 @@
-//! What does an HTTP server do under load? Sends requests, checks every response, and reports latencies.
+//! What does a server do under load? Sends requests, messages or streams, checks all that comes back, and reports how
+//! long it took.
 //!
-//! Never trusts a response it has not checked, and never hides a request that was not answered.
+//! Never trusts an answer it has not checked, and never hides a request that was not answered.
 
 mod cli;
 mod client;
@@ -44,6 +45,7 @@ mod trust;
 mod units;
 mod usl;
 mod watch;
+mod websocket;
 mod worker;
 
 use std::process::ExitCode;
@@ -75,6 +77,7 @@ fn main() -> ExitCode {
         error.exit()
     });
     let outcome = match &cli.command {
+        Some(Command::Tcp(args)) => run::run_tcp(args),
         Some(Command::Origin(args)) => origin::run(args),
         Some(Command::Scale(args)) => scale::run(args),
         Some(Command::Tether(args)) => scale::tether(args),

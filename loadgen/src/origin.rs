@@ -1,9 +1,13 @@
-//! What is there to put load on when no server is at hand? An HTTP/1.1 origin that says the same to everybody.
+//! What is there to put load on when no server is at hand? An HTTP/1.1 origin that says the same to everybody, or a
+//! TCP server that gives back, swallows or pours out.
 //!
 //! Never looks at a body, nor at a target unless it counts ids, and never does more for a request than parse it and send
 //! what was prepared.
 
 mod ids;
+
+mod tcp;
+mod websocket;
 
 use std::io;
 use std::process::ExitCode;
@@ -24,7 +28,7 @@ use proto::http1::persist::{ConnectionOption, Persistence, connection_option, de
 use runtime::{Chunk, Core, CoreConfig, Handle, Stream};
 use rustls::ServerConfig;
 
-use crate::cli::OriginArgs;
+use crate::cli::{OriginArgs, ServeArg};
 use crate::identity::server_config;
 use crate::listen::ListenAddress;
 use crate::origin::ids::Ids;
@@ -33,6 +37,7 @@ use crate::protocol::http::response::discard_chunks;
 use crate::stall::Stall;
 use crate::threads::{allow_descriptors, place, settle_driver, stop_on_signals};
 use crate::transport::Transport;
+use crate::websocket::handshake::{Wish, read_wish};
 
 /// As much as the parser takes at most.
 const LIMITS: Limits = Limits {
@@ -68,9 +73,14 @@ pub(crate) fn run(args: &OriginArgs) -> Result<ExitCode> {
         .listen
         .bind(BACKLOG, placement.len())
         .with_context(|| format!("cannot listen on {}", args.listen))?;
-    let scheme = if tls.is_some() { "https" } else { "http" };
+    let scheme = match (args.serve, &tls) {
+        (ServeArg::Http, None) => "http",
+        (ServeArg::Http, Some(_)) => "https",
+        (ServeArg::Echo | ServeArg::Sink | ServeArg::Source, _) => "tcp",
+    };
     let service = Arc::new(Service {
         response: Response::new(args.body as usize),
+        serve: args.serve,
         delay: args.delay,
         stall: args.stall,
         start: Instant::now(),
@@ -125,6 +135,7 @@ async fn accept(core: Core, thread: usize, listener: Handle, service: Arc<Servic
 
 /// What every connection serves.
 struct Service {
+    serve: ServeArg,
     response: Response,
     delay: Duration,
     stall: Option<Stall>,
@@ -136,9 +147,15 @@ struct Service {
 }
 
 impl Service {
-    /// How long a response that could be sent now must wait.
-    fn wait(&self) -> Duration {
-        self.stall.map_or(Duration::ZERO, |stall| stall.wait(self.start.elapsed()))
+    /// Lets the delay pass, and the stall if there is one, before what could be sent now.
+    async fn hold(&self, core: &Core) {
+        if !self.delay.is_zero() {
+            core.sleep(self.delay).await;
+        }
+        let stalled = self.stall.map_or(Duration::ZERO, |stall| stall.wait(self.start.elapsed()));
+        if !stalled.is_zero() {
+            core.sleep(stalled).await;
+        }
     }
 }
 
@@ -211,8 +228,14 @@ impl Connection {
             },
         };
         let connection = Self { core, thread, stream, service };
+        let Self { core, stream, service, .. } = &connection;
         // A client that breaks off is its own affair.
-        let _ = connection.answer_all().await;
+        let _ = match connection.service.serve {
+            ServeArg::Http => connection.answer_all().await,
+            ServeArg::Echo => tcp::echo(core, stream, service).await,
+            ServeArg::Sink => tcp::sink(core, stream).await,
+            ServeArg::Source => tcp::source(core, stream, service).await,
+        };
     }
 
     async fn answer_all(&self) -> io::Result<()> {
@@ -221,19 +244,26 @@ impl Connection {
         loop {
             let Some(mut chunk) = self.read_head(rest.take(), &mut head).await? else { return Ok(()) };
             let own = self.service.ids.as_ref().map_or(Own::Nothing, |ids| self.note_id(ids, &chunk, &head));
+            let wish = if head.upgrade { read_wish(&chunk, &head) } else { Wish::None };
             chunk.consume(head.head_bytes as usize);
+            match wish {
+                Wish::None => {}
+                Wish::Granted(answer) => {
+                    self.stream.send_all(&answer).await?;
+                    let behind = (!chunk.is_empty()).then_some(chunk);
+                    return websocket::echo(&self.core, &self.stream, &self.service, behind).await;
+                }
+                Wish::Refused(answer) => {
+                    self.stream.send_all(&answer).await?;
+                    return self.stream.shutdown_write().await;
+                }
+            }
             let is_whole = chunk.len() as u64 >= body_bytes_min(head.framing);
             if head.expect_continue && !is_whole {
                 self.stream.send_all(CONTINUE).await?;
             }
             rest = self.drain(head.framing, chunk).await?;
-            if !self.service.delay.is_zero() {
-                self.core.sleep(self.service.delay).await;
-            }
-            let stalled = self.service.wait();
-            if !stalled.is_zero() {
-                self.core.sleep(stalled).await;
-            }
+            self.service.hold(&self.core).await;
             let persistence = decide_downstream(&head, Delivery::Length(0));
             let option = connection_option(head.version, persistence);
             let parts = self.service.response.parts(option, head.method);

@@ -116,14 +116,18 @@ impl Profile {
         format!("the profile {} gave: {}", self.name, flags.join(" "))
     }
 
-    /// The command line `args`, program name first, with this profile's flags before all others: the last one counts.
+    /// The command line `args`, program name first, with this profile's flags before all others: the last one counts. They
+    /// belong to `tcp` where that is the command.
     pub(crate) fn put_before(
         &self,
         args: impl IntoIterator<Item = std::ffi::OsString>,
     ) -> Vec<std::ffi::OsString> {
-        let mut args = args.into_iter();
-        let program = args.next();
-        program.into_iter().chain(self.flags.iter().map(Into::into)).chain(args).collect()
+        let mut args = args.into_iter().peekable();
+        let mut whole: Vec<std::ffi::OsString> = args.next().into_iter().collect();
+        whole.extend(args.next_if(|first| first == "tcp"));
+        whole.extend(self.flags.iter().map(Into::into));
+        whole.extend(args);
+        whole
     }
 }
 
@@ -243,7 +247,7 @@ pub(crate) fn run(asked: &ProfileCommand, command: &Command) -> Result<ExitCode>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::Cli;
+    use crate::cli::{self, Cli};
 
     fn read(text: &str) -> Result<Profile, String> {
         Profile::read("p.toml", text, &Cli::rules())
@@ -291,8 +295,31 @@ mod tests {
         let profile = read("connections = 7\nduration = '3s'\nheader = ['A: b']").expect("a profile");
         let args = ["loadgen", "http://h/", "-c", "9", "-H", "C: d"].map(Into::into);
         let load = Cli::read(&profile.put_before(args)).expect("a load").load;
-        assert_eq!((load.connections, load.duration.map(|duration| duration.as_secs())), (9, Some(3)));
+        let common = &load.common;
+        assert_eq!((common.connections, common.duration.map(|duration| duration.as_secs())), (9, Some(3)));
         assert_eq!(load.headers.len(), 2, "fields add up");
+    }
+
+    #[test]
+    fn a_profile_holds_messages_as_well_as_requests() {
+        let read_with =
+            |profile: &Profile, line: &str| Cli::read(&profile.put_before(line.split(' ').map(Into::into)));
+        let messages = read("mode = 'ping-pong'\nsize = '1KiB'\nconnections = 7").expect("a profile");
+        let load = read_with(&messages, "loadgen tcp://h:1 -c 9").expect("a URL").load;
+        assert_eq!((load.messages.size, load.common.connections), (Some(1024), 9));
+        let Some(cli::Command::Tcp(tcp)) = read_with(&messages, "loadgen tcp h:1 -c 9").expect("tcp").command
+        else {
+            panic!("no tcp")
+        };
+        assert_eq!((tcp.messages.size, tcp.common.connections), (Some(1024), 9));
+        // What would be ignored is refused.
+        let error = read_with(&messages, "loadgen http://h/").expect_err("no messages").to_string();
+        assert!(error.contains("does not go with an http:// URL"), "{error}");
+        let requests = read("method = 'POST'").expect("a profile");
+        for line in ["loadgen tcp://h:1", "loadgen tcp h:1", "loadgen ws://h/"] {
+            let error = read_with(&requests, line).expect_err("no requests").to_string();
+            assert!(error.contains("--method"), "{line}: {error}");
+        }
     }
 
     #[test]

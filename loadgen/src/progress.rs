@@ -9,9 +9,10 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::counts::{Counts, Pulse};
 use crate::live::{Picture, Setting};
+use crate::protocol::Unit;
 use crate::rate_plan::RatePlan;
 use crate::screen::Screen;
-use crate::units::{show_count, show_nanoseconds};
+use crate::units::{show_bytes, show_count, show_nanoseconds};
 use crate::watch::Watch;
 
 /// Between two pictures on a terminal.
@@ -29,9 +30,10 @@ pub(crate) enum Wish {
 /// Shows the state of a run on standard error: a living picture on a terminal, a plain line now and then elsewhere.
 pub(crate) struct Progress {
     way: Way,
+    unit: Unit,
     began: Instant,
     shown: Instant,
-    shown_completed: u64,
+    shown_counted: u64,
 }
 
 enum Way {
@@ -58,10 +60,10 @@ impl Progress {
         // A terminal that refuses is no reason to end a run.
         let screen = (!plain && Screen::is_possible()).then(Screen::enter).and_then(Result::ok);
         let way = screen.map_or(Way::Plain, |screen| {
-            let watch = Watch::new(counts, plan.cloned(), process_cpu());
+            let watch = Watch::new(setting.unit, counts, plan.cloned(), process_cpu());
             Way::Live(Box::new(Live { screen, setting: setting.clone(), watch }))
         });
-        Self { way, began, shown: began, shown_completed: 0 }
+        Self { way, unit: setting.unit, began, shown: began, shown_counted: 0 }
     }
 
     /// Shows the counters, unless they were shown a short while ago.
@@ -83,10 +85,10 @@ impl Progress {
                 }
             }
             Way::Plain if since_shown >= LINE => {
-                let completed = counts.iter().map(|counts| counts.completed.value()).sum();
-                let rate = (completed - self.shown_completed) as f64 / since_shown.as_secs_f64();
-                (self.shown, self.shown_completed) = (now, completed);
-                eprintln!("{:>6.1} s  {}", elapsed.as_secs_f64(), describe(rate, counts));
+                let counted = counts.iter().map(|counts| self.unit.counted(counts)).sum();
+                let rate = (counted - self.shown_counted) as f64 / since_shown.as_secs_f64();
+                (self.shown, self.shown_counted) = (now, counted);
+                eprintln!("{:>6.1} s  {}", elapsed.as_secs_f64(), describe(self.unit, rate, counts));
             }
             Way::Plain => {}
         }
@@ -113,10 +115,13 @@ fn process_cpu() -> Duration {
     Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
 }
 
-fn describe(rate: f64, counts: &[Arc<Counts>]) -> String {
+fn describe(unit: Unit, rate: f64, counts: &[Arc<Counts>]) -> String {
+    let errors: u64 = counts.iter().map(|counts| counts.failures_total()).sum();
+    if unit == Unit::Streams {
+        return format!("{}/s  errors {}", show_bytes(rate), show_count(errors));
+    }
     let pulses: Vec<&Pulse> = counts.iter().map(|counts| &counts.pulse).collect();
     let [p50, p99] = Pulse::quantiles(&pulses, [0.50, 0.99]).map(|value| show_nanoseconds(value as f64));
-    let errors = counts.iter().map(|counts| counts.failures_total()).sum();
     format!("{} /s  p50 {p50}  p99 {p99}  errors {}", show_count(rate as u64), show_count(errors))
 }
 
@@ -130,7 +135,8 @@ mod tests {
         let counts = Arc::new(Counts::default());
         (0..100).for_each(|_| counts.pulse.record(1_000_000));
         counts.fail(Failure::Reset, String::new);
-        let line = describe(1_234.5, &[counts]);
+        let line = describe(Unit::Requests, 1_234.5, std::slice::from_ref(&counts));
         assert!(line.starts_with("1,234 /s  p50 1.0") && line.ends_with("errors 1"), "{line}");
+        assert_eq!(describe(Unit::Streams, 2_097_152.0, &[counts]), "2.00 MiB/s  errors 1", "no latencies");
     }
 }

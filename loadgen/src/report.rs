@@ -21,6 +21,7 @@ use crate::generator::Generator;
 use crate::handshakes::{Handshakes, TlsSummary};
 use crate::intervals::Interval;
 use crate::named::{NamedHistogram, NamedRequests, named_requests, write_named};
+use crate::protocol::Unit;
 use crate::schedule::Pattern;
 use crate::units::{show_bytes, show_count, show_duration, show_nanoseconds};
 
@@ -64,6 +65,7 @@ pub(crate) enum Ending {
 /// What was asked for, as far as a report repeats it.
 pub(crate) struct Asked<'a> {
     pub(crate) url: &'a str,
+    pub(crate) unit: Unit,
     pub(crate) connections: u32,
     pub(crate) pattern: &'a Pattern,
     /// The names in a file of requests.
@@ -78,6 +80,8 @@ pub(crate) struct Asked<'a> {
 #[derive(Debug, Serialize)]
 pub(crate) struct Summary {
     pub(crate) url: String,
+    /// What `requests` counts: requests, messages, connections or streams.
+    pub(crate) unit: &'static str,
     pub(crate) connections: u32,
     pub(crate) threads: usize,
     /// Those that gave up before `-n` was reached, as they could open no connection.
@@ -95,8 +99,11 @@ pub(crate) struct Summary {
     pub(crate) statuses: BTreeMap<u16, u64>,
     pub(crate) bytes: Bytes,
     pub(crate) rate: Rate,
-    pub(crate) latency_ns: Distribution,
-    pub(crate) service_time_ns: Distribution,
+    /// `None` for streams, which have none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) latency_ns: Option<Distribution>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) service_time_ns: Option<Distribution>,
     pub(crate) seed: u64,
     pub(crate) generator: Generator,
     /// What became of the requests of each name in a file of requests.
@@ -114,6 +121,9 @@ pub(crate) struct Summary {
     /// What a search for the highest rate found, of which this is the best run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) find_max: Option<FindMax>,
+    /// Connections, where they are what was asked for, that took as long as a repeated SYN takes.
+    #[serde(skip)]
+    late_set_ups: u64,
     /// How it went, second by second.
     pub(crate) intervals: Vec<Interval>,
 }
@@ -145,8 +155,26 @@ pub(crate) struct Errors {
 
 #[derive(Debug, Serialize)]
 pub(crate) struct Bytes {
+    /// Taken by the kernel.
     pub(crate) sent: u64,
     pub(crate) received: u64,
+    /// Over the time of sending, each way and both together.
+    pub(crate) sent_per_s: f64,
+    pub(crate) received_per_s: f64,
+    pub(crate) both_per_s: f64,
+}
+
+impl Bytes {
+    fn new(sent: u64, received: u64, seconds: f64) -> Self {
+        let per_second = |bytes: u64| ratio(bytes as f64, seconds);
+        Self {
+            sent,
+            received,
+            sent_per_s: per_second(sent),
+            received_per_s: per_second(received),
+            both_per_s: per_second(sent + received),
+        }
+    }
 }
 
 /// Requests per second.
@@ -182,10 +210,12 @@ impl Summary {
             *statuses.entry(status).or_default() += count;
         }
         let seconds = results.iter().map(|result| result.sending).max().unwrap_or_default().as_secs_f64();
+        let is_timed = asked.unit != Unit::Streams;
         let plan = asked.pattern.arrival.plan();
         let requested = plan.map(|plan| plan.mean(Duration::from_secs_f64(seconds)));
         let summary = Self {
             url: asked.url.to_owned(),
+            unit: asked.unit.name(),
             connections: asked.connections,
             threads: results.len(),
             threads_stranded: results.iter().filter(|result| result.ending == Ending::Stranded).count(),
@@ -203,17 +233,19 @@ impl Summary {
             },
             errors,
             statuses,
-            bytes: Bytes {
-                sent: sum(|counts| &counts.bytes_sent),
-                received: sum(|counts| &counts.bytes_received),
-            },
+            bytes: Bytes::new(
+                sum(|counts| &counts.bytes_sent),
+                sum(|counts| &counts.bytes_received),
+                seconds,
+            ),
             rate: Rate {
                 requested,
                 plan: plan.map(ToString::to_string),
                 achieved: ratio(completed as f64, seconds),
             },
-            latency_ns: Distribution::of(&latency),
-            service_time_ns: Distribution::of(&service_time),
+            latency_ns: is_timed.then(|| Distribution::of(&latency)),
+            service_time_ns: is_timed.then(|| Distribution::of(&service_time)),
+            late_set_ups: if asked.unit == Unit::Connections { above(&latency, SYN_REPEAT) } else { 0 },
             seed: asked.pattern.seed,
             generator: Generator::new(results, requested.is_some(), asked.spin),
             named: named_requests(asked.names, results),
@@ -242,7 +274,10 @@ impl Summary {
         let (requests, generator) = (&self.requests, &self.generator);
         let mut warnings = Vec::new();
         if requests.completed == 0 {
-            warnings.push("no request was answered rightly: there is nothing to measure".to_owned());
+            warnings.push(match self.unit {
+                "requests" => "no request was answered rightly: there is nothing to measure".to_owned(),
+                unit => format!("none of the {unit} went right: there is nothing to measure"),
+            });
         }
         if self.threads_stranded > 0 {
             warnings.push(format!(
@@ -252,9 +287,18 @@ impl Summary {
         }
         if requests.unsent > 0 {
             warnings.push(format!(
-                "{} requests were due but never sent, as no connection was free: the latencies leave them out; \
+                "{} {} were due but never sent, as no connection was free: the latencies leave them out; \
                  raise -c or lower --rate",
-                show_count(requests.unsent)
+                show_count(requests.unsent),
+                self.unit
+            ));
+        }
+        if self.late_set_ups > 0 {
+            warnings.push(format!(
+                "{} of the connections took {} or more: their first SYN went unanswered, as when the server's accept \
+                 queue is full",
+                show_count(self.late_set_ups),
+                show_duration(SYN_REPEAT)
             ));
         }
         if let Some(delivery) = self.delivery.as_ref().filter(|delivery| !delivery.is_clean()) {
@@ -282,6 +326,14 @@ impl Errors {
     }
 }
 
+/// When Linux sends a SYN again that nobody answered: after 1 s (RFC 6298 §2, tcp_timeout_init).
+const SYN_REPEAT: Duration = Duration::from_secs(1);
+
+/// How many of the values are at least `bound`.
+fn above(histogram: &MergedHistogram, bound: Duration) -> u64 {
+    histogram.count_between(bound.as_nanos() as u64, histogram.high())
+}
+
 /// A part of a whole; 0 of nothing.
 pub(crate) fn ratio(part: f64, whole: f64) -> f64 {
     if whole > 0.0 { part / whole } else { 0.0 }
@@ -302,35 +354,34 @@ impl fmt::Display for Summary {
         )?;
         writeln!(
             formatter,
-            "requests   {} sent = {} completed + {} failed + {} unanswered; {} never sent",
+            "{:<10} {} sent = {} completed + {} failed + {} unanswered; {} never sent",
+            self.unit,
             show_count(requests.sent),
             show_count(requests.completed),
             show_count(requests.failed),
             show_count(requests.unanswered),
             show_count(requests.unsent)
         )?;
-        writeln!(formatter, "rate       {:.1} /s", self.rate.achieved)?;
-        writeln!(
-            formatter,
-            "bytes      {} sent, {} received, {}/s",
-            show_bytes(self.bytes.sent as f64),
-            show_bytes(self.bytes.received as f64),
-            show_bytes(ratio(self.bytes.received as f64, self.duration_s))
-        )?;
-        let statuses: Vec<String> =
-            self.statuses.iter().map(|(status, count)| format!("{status}: {}", show_count(*count))).collect();
-        writeln!(
-            formatter,
-            "status     {}",
-            if statuses.is_empty() { "none".into() } else { statuses.join(", ") }
-        )?;
-        writeln!(
-            formatter,
-            "opened     {} connections, {} of them closed by --requests-per-connection, {} lost between two requests",
-            show_count(self.generator.connects),
-            show_count(self.generator.retired),
-            show_count(self.generator.reconnects)
-        )?;
+        self.write_rate(formatter)?;
+        if self.unit == Unit::Requests.name() {
+            let statuses: Vec<String> = self
+                .statuses
+                .iter()
+                .map(|(status, count)| format!("{status}: {}", show_count(*count)))
+                .collect();
+            let statuses = if statuses.is_empty() { "none".into() } else { statuses.join(", ") };
+            writeln!(formatter, "status     {statuses}")?;
+        }
+        if matches!(self.unit, "requests" | "messages") {
+            writeln!(
+                formatter,
+                "opened     {} connections, {} of them closed by --requests-per-connection, {} lost between two {}",
+                show_count(self.generator.connects),
+                show_count(self.generator.retired),
+                show_count(self.generator.reconnects),
+                self.unit
+            )?;
+        }
         if let Some(delivery) = &self.delivery {
             writeln!(formatter, "delivered  {delivery}")?;
         }
@@ -351,6 +402,23 @@ impl fmt::Display for Summary {
 }
 
 impl Summary {
+    fn write_rate(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes = &self.bytes;
+        let [sent, received, both] =
+            [bytes.sent, bytes.received, bytes.sent + bytes.received].map(|bytes| show_bytes(bytes as f64));
+        if self.latency_ns.is_none() {
+            writeln!(formatter, "sent       {sent}, {}/s", show_bytes(bytes.sent_per_s))?;
+            writeln!(formatter, "received   {received}, {}/s", show_bytes(bytes.received_per_s))?;
+            return writeln!(formatter, "both       {both}, {}/s", show_bytes(bytes.both_per_s));
+        }
+        writeln!(formatter, "rate       {:.1} /s", self.rate.achieved)?;
+        writeln!(
+            formatter,
+            "bytes      {sent} sent, {received} received, {}/s",
+            show_bytes(bytes.received_per_s)
+        )
+    }
+
     fn write_errors(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(formatter, "errors     {}", show_count(self.errors.total))?;
         for (kind, count) in &self.errors.by_kind {
@@ -361,6 +429,9 @@ impl Summary {
     }
 
     fn write_latency(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Some(latency), Some(service_time)) = (&self.latency_ns, &self.service_time_ns) else {
+            return Ok(());
+        };
         if self.requests.completed == 0 {
             return Ok(());
         }
@@ -371,9 +442,7 @@ impl Summary {
             let _ = write!(heading, "{:>12}", "service");
         }
         writeln!(formatter, "{heading}")?;
-        for ((name, latency), (_, service_time)) in
-            self.latency_ns.rows().into_iter().zip(self.service_time_ns.rows())
-        {
+        for ((name, latency), (_, service_time)) in latency.rows().into_iter().zip(service_time.rows()) {
             write!(formatter, "  {name:<7}{:>12}", show_nanoseconds(latency))?;
             if open {
                 write!(formatter, "{:>12}", show_nanoseconds(service_time))?;
@@ -422,6 +491,7 @@ mod tests {
         let pattern = pattern(arrival);
         let asked = Asked {
             url: "http://h/",
+            unit: Unit::Requests,
             connections: 4,
             pattern: &pattern,
             names: &[],
@@ -459,10 +529,8 @@ mod tests {
         assert_eq!(summary.statuses, BTreeMap::from([(200, 6), (503, 2)]));
         assert!((summary.rate.achieved - 3.0).abs() < 1e-9);
         assert!((summary.generator.cpu_s - 1.5).abs() < 1e-9);
-        assert!(
-            summary.latency_ns.p50.abs_diff(1_000_000) < 2_000
-                && summary.latency_ns.p90.abs_diff(9_000_000) < 9_000
-        );
+        let latency = summary.latency_ns.as_ref().expect("latencies");
+        assert!(latency.p50.abs_diff(1_000_000) < 2_000 && latency.p90.abs_diff(9_000_000) < 9_000);
         assert!(!summary.is_clean());
     }
 

@@ -12,13 +12,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, UNIX_EPOCH};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use proto::histogram::{MergedHistogram, write_hgrm};
 use runtime::cores::CoreId;
 use runtime::{CoreConfig, DriverKind};
 
 use crate::cli::transport::TransportArgs;
-use crate::cli::{ArrivalArg, LoadArgs};
+use crate::cli::{ArrivalArg, CommonArgs, DirectionArg, LoadArgs, MessageArgs, ModeArg, TcpArgs};
 use crate::client::Traffic;
 use crate::counts::Counts;
 use crate::delivery::{self, Counting};
@@ -29,22 +29,29 @@ use crate::html_report;
 use crate::intervals::Intervals;
 use crate::live::Setting;
 use crate::progress::{Progress, Wish};
-use crate::protocol::Protocol;
 use crate::protocol::http::expected::{Expected, ExpectedBody};
 use crate::protocol::http::ids::RunId;
 use crate::protocol::http::request::{Body, Description, Request};
 use crate::protocol::http::request_file::{self, RequestFile};
+use crate::protocol::http::template;
 use crate::protocol::http::{Choice, Http};
+use crate::protocol::one_way::{Direction, OneWay};
+use crate::protocol::ping_pong::PingPong;
+use crate::protocol::websocket::WebSocket;
+use crate::protocol::{Protocol, Unit};
 use crate::rate_plan::RatePlan;
 use crate::report::{Asked, Summary, ThreadResult};
 use crate::schedule::{Arrival, Pattern};
-use crate::target::Target;
+use crate::target::{Scheme, Target};
 use crate::threads::{allow_descriptors, place, settle_driver, stop_on_signals};
 use crate::trust::Trust;
+use crate::websocket::frame::Kind;
 use crate::worker::{Share, Stage};
 
 /// How long to send when neither `-d` nor `-n` nor a changing rate says so.
 const DURATION_DEFAULT: Duration = Duration::from_secs(10);
+/// How long a message is when `--size` does not say so.
+const MESSAGE_BYTES_DEFAULT: usize = 128;
 /// How often the main thread looks whether the others are done.
 const GLANCE: Duration = Duration::from_millis(20);
 /// The `.hgrm` text is in milliseconds, as its plotters label it.
@@ -56,7 +63,32 @@ const NANOSECONDS_PER_MILLISECOND: f64 = 1e6;
 /// The run could not be started, or a report not be written.
 pub(crate) fn run(args: &LoadArgs) -> Result<ExitCode> {
     let target = args.url.as_ref().ok_or_else(|| anyhow!("no URL given"))?;
-    let traffic = Arc::new(prepare(args, target)?);
+    let traffic = match target.scheme {
+        Scheme::Http => prepare_http(args, target)?,
+        Scheme::WebSocket => {
+            let websocket = Protocol::WebSocket(Arc::new(prepare_websocket(args, target)?));
+            carry(&args.common, destination(&args.common.transport, target)?, websocket)
+        }
+        Scheme::Tcp => {
+            let destination = destination(&args.common.transport, target)?;
+            carry(&args.common, destination, prepare_tcp(&args.messages, &args.common))
+        }
+    };
+    put_on(&args.common, target, traffic)
+}
+
+/// Puts load on a TCP server, and writes the reports. Failure when anything did not come back right.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn run_tcp(args: &TcpArgs) -> Result<ExitCode> {
+    let protocol = prepare_tcp(&args.messages, &args.common);
+    let destination = destination(&args.common.transport, &args.address)?;
+    put_on(&args.common, &args.address, carry(&args.common, destination, protocol))
+}
+
+fn put_on(args: &CommonArgs, target: &Target, traffic: Traffic) -> Result<ExitCode> {
+    let traffic = Arc::new(traffic);
     let mut reports = Reports::open(args)?;
     allow_descriptors(args.connections.into())?;
     let stop = stop_on_signals()?;
@@ -75,7 +107,7 @@ pub(crate) fn run(args: &LoadArgs) -> Result<ExitCode> {
 
 /// Runs again and again, to find the highest rate that keeps `goal`.
 fn search(
-    args: &LoadArgs,
+    args: &CommonArgs,
     goal: &Goal,
     target: &Target,
     traffic: &Arc<Traffic>,
@@ -103,17 +135,16 @@ fn search(
 
 /// One run, from the start of its threads to its summary.
 fn execute(
-    args: &LoadArgs,
+    args: &CommonArgs,
     target: &Target,
     traffic: &Arc<Traffic>,
     pattern: &Pattern,
     stop: &Arc<AtomicBool>,
     hlog: Option<File>,
 ) -> Result<(Summary, MergedHistogram)> {
-    let counting = counting(args, target, traffic)?;
     if let Some(run) = traffic.run {
         // An origin that does not count is better known before than after.
-        delivery::ask(&counting, run, 0)?;
+        delivery::ask(&traffic.counted_at, run, 0)?;
     }
     let mut placement = place(args.threads);
     // A thread without a connection would have nothing to do.
@@ -134,20 +165,25 @@ fn execute(
         stage: stage.clone(),
         slices: intervals.sender(),
     })?;
-    let setting = setting(args, target, pattern, threads);
+    let setting = setting(args, target, traffic.protocol.unit(), pattern, threads);
     let plan = pattern.arrival.plan();
     let progress = || Progress::new(&setting, plan, &counts, args.plain);
     crew.look_on(&stage, &counts, progress, &mut intervals);
     let mut results = crew.join()?;
     let intervals = intervals.finish(&mut results).context("cannot write the interval log")?;
-    let url = target.to_string();
-    let (connections, names) = (args.connections, traffic.names.as_slice());
-    let verified_by = traffic.destination.trust.as_ref().map(|trust| trust.verified_by.as_str());
-    let asked = Asked { url: &url, connections, pattern, names, spin: args.spin, verified_by };
+    let asked = Asked {
+        url: &target.to_string(),
+        unit: traffic.protocol.unit(),
+        connections: args.connections,
+        pattern,
+        names: &traffic.names,
+        spin: args.spin,
+        verified_by: traffic.destination.trust.as_ref().map(|trust| trust.verified_by.as_str()),
+    };
     let (mut summary, latency) = Summary::new(&asked, &results);
     summary.intervals = intervals;
     if let Some(run) = traffic.run {
-        summary.delivery = Some(delivery::ask(&counting, run, summary.requests.sent)?);
+        summary.delivery = Some(delivery::ask(&traffic.counted_at, run, summary.requests.sent)?);
     }
     let start = stage.started_at().and_then(|start| start.duration_since(UNIX_EPOCH).ok());
     summary.started_unix_s = start.unwrap_or_default().as_secs_f64();
@@ -155,9 +191,10 @@ fn execute(
 }
 
 /// What the live view says above its charts.
-fn setting(args: &LoadArgs, target: &Target, pattern: &Pattern, threads: usize) -> Setting {
+fn setting(args: &CommonArgs, target: &Target, unit: Unit, pattern: &Pattern, threads: usize) -> Setting {
     Setting {
         url: target.to_string(),
+        unit,
         load: format!("{} connections, {threads} threads, {}", args.connections, pattern.arrival),
         duration: pattern.duration,
         requests_max: pattern.requests_max,
@@ -166,7 +203,8 @@ fn setting(args: &LoadArgs, target: &Target, pattern: &Pattern, threads: usize) 
     }
 }
 
-fn prepare(args: &LoadArgs, target: &Target) -> Result<Traffic> {
+/// HTTP requests, and where to ask what was delivered of them.
+fn prepare_http(args: &LoadArgs, target: &Target) -> Result<Traffic> {
     let run = args.ids.then(|| RunId(random_seed()));
     let description = describe(args, target)?;
     let (http, names) = match &args.requests_file {
@@ -185,16 +223,31 @@ fn prepare(args: &LoadArgs, target: &Target) -> Result<Traffic> {
             (Http { requests, choice, run }, names)
         }
     };
+    let destination = destination(&args.common.transport, target)?;
+    let counted_at = if args.ids { counting(args, target, &destination)? } else { Vec::new() };
     Ok(Traffic {
-        destination: destination(args, target)?,
-        protocol: Protocol::Http(Arc::new(http)),
         names,
         run,
-        timeout: args.timeout,
-        keepalive: !args.no_keepalive,
-        answers_max: args.requests_per_connection.unwrap_or(u64::MAX),
+        counted_at,
         pipeline: args.pipeline.into(),
+        ..carry(&args.common, destination, Protocol::Http(Arc::new(http)))
     })
+}
+
+/// What is asked of every protocol.
+fn carry(args: &CommonArgs, destination: Destination, protocol: Protocol) -> Traffic {
+    Traffic {
+        destination,
+        names: Vec::new(),
+        run: None,
+        counted_at: Vec::new(),
+        timeout: args.timeout,
+        // Streams and set-ups begin with a connection of their own.
+        keepalive: !args.no_keepalive && matches!(protocol.unit(), Unit::Requests | Unit::Messages),
+        answers_max: args.requests_per_connection.unwrap_or(u64::MAX),
+        pipeline: 1,
+        protocol,
+    }
 }
 
 /// The request of the command line, and what those of a file have in common.
@@ -214,7 +267,7 @@ fn describe(args: &LoadArgs, target: &Target) -> Result<Description> {
                 args.body_size.map_or(Body::None, |bytes| Body::Bytes(vec![b'x'; bytes as usize].into()))
             }
         },
-        keepalive: !args.no_keepalive,
+        keepalive: !args.common.no_keepalive,
         expected: Expected {
             statuses: args.expect_status.as_slice().into(),
             fields: args.expect_headers.as_slice().into(),
@@ -227,31 +280,57 @@ fn describe(args: &LoadArgs, target: &Target) -> Result<Description> {
     })
 }
 
-fn destination(args: &LoadArgs, target: &Target) -> Result<Destination> {
-    let address = match &args.transport.unix {
+fn prepare_websocket(args: &LoadArgs, target: &Target) -> Result<WebSocket> {
+    let texts = args.headers.iter().map(|field| field.value.as_str()).chain([target.path.as_str()]);
+    if let Some(text) = texts.into_iter().find(|text| template::outside(text) != *text) {
+        bail!("'{text}' has placeholders, which handshakes do not fill in; write it without {{{{…}}}}");
+    }
+    let kind = if args.text { Kind::Text } else { Kind::Binary };
+    let size = args.messages.size.unwrap_or(MESSAGE_BYTES_DEFAULT);
+    Ok(WebSocket::new(target, &args.headers, kind, size))
+}
+
+fn prepare_tcp(messages: &MessageArgs, common: &CommonArgs) -> Protocol {
+    match messages.mode.unwrap_or(ModeArg::PingPong) {
+        ModeArg::PingPong => {
+            Protocol::PingPong(PingPong::new(messages.size.unwrap_or(MESSAGE_BYTES_DEFAULT)))
+        }
+        ModeArg::Connect => Protocol::SetUp,
+        ModeArg::Stream => {
+            let direction = match messages.direction.unwrap_or(DirectionArg::Send) {
+                DirectionArg::Send => Direction::Send,
+                DirectionArg::Receive => Direction::Receive,
+            };
+            Protocol::OneWay(OneWay { direction, timeout: common.timeout })
+        }
+    }
+}
+
+fn destination(args: &TransportArgs, target: &Target) -> Result<Destination> {
+    let address = match &args.unix {
         Some(path) => Address::Unix(path.clone()),
         None => Address::Tcp(target.resolve().map_err(|refusal| anyhow!(refusal))?),
     };
-    Ok(Destination { address, trust: Trust::new(&args.transport, target)? })
+    Ok(Destination { address, trust: Trust::new(args, target)? })
 }
 
 /// The origins that say how often they were sent each request: where the requests go, unless others are named.
-fn counting(args: &LoadArgs, target: &Target, traffic: &Traffic) -> Result<Vec<Counting>> {
+fn counting(args: &LoadArgs, target: &Target, destination: &Destination) -> Result<Vec<Counting>> {
     if args.ids_at.is_empty() {
-        let (authority, destination) = (target.authority.clone(), traffic.destination.clone());
+        let (authority, destination) = (target.authority.clone(), destination.clone());
         return Ok(vec![Counting { authority, destination }]);
     }
     let named = args.ids_at.iter().map(|origin| {
         let address = Address::Tcp(origin.resolve().map_err(|refusal| anyhow!(refusal))?);
         // --sni is the name of another.
-        let options = TransportArgs { sni: None, ..args.transport.clone() };
+        let options = TransportArgs { sni: None, ..args.common.transport.clone() };
         let trust = if origin.is_secure { Trust::new(&options, origin)? } else { None };
         Ok(Counting { authority: origin.authority.clone(), destination: Destination { address, trust } })
     });
     named.collect()
 }
 
-fn pattern(args: &LoadArgs) -> Pattern {
+fn pattern(args: &CommonArgs) -> Pattern {
     let duration_default = args.rate.as_ref().and_then(RatePlan::length).unwrap_or(DURATION_DEFAULT);
     Pattern {
         arrival: match (args.rate.clone(), args.arrival) {
@@ -336,7 +415,7 @@ struct Reports {
 }
 
 impl Reports {
-    fn open(args: &LoadArgs) -> Result<Self> {
+    fn open(args: &CommonArgs) -> Result<Self> {
         let open =
             |path: &Path| File::create(path).with_context(|| format!("cannot write {}", path.display()));
         Ok(Self {

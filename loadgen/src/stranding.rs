@@ -10,15 +10,15 @@ use runtime::Instant;
 #[derive(Debug, Default)]
 pub(crate) struct Stranding {
     since: Option<Instant>,
-    connects: u64,
+    opened: u64,
 }
 
 impl Stranding {
-    /// How long ago the connections were first seen to be gone, when that has been so ever since. `connects` counts all
-    /// that were ever opened: with a new one for every request, each look may come between two.
-    pub(crate) fn look(&mut self, now: Instant, is_stranded: bool, connects: u64) -> Duration {
-        if !is_stranded || self.connects != connects {
-            *self = Self { since: None, connects };
+    /// How long ago the connections were first seen to be gone, when that has been so ever since. `opened` counts all
+    /// that ever were: with a new one for every request, each look may come between two.
+    pub(crate) fn look(&mut self, now: Instant, is_stranded: bool, opened: u64) -> Duration {
+        if !is_stranded || self.opened != opened {
+            *self = Self { since: None, opened };
         }
         if !is_stranded {
             return Duration::ZERO;
@@ -44,9 +44,9 @@ mod tests {
             (50, true, 2, 0),
             (70, true, 2, 20),
         ];
-        for (at_ms, is_stranded, connects, expected_ms) in looks {
+        for (at_ms, is_stranded, opened, expected_ms) in looks {
             let at = Instant::from_nanos(1 + at_ms * 1_000_000);
-            let stranded = stranding.look(at, is_stranded, connects);
+            let stranded = stranding.look(at, is_stranded, opened);
             assert_eq!(stranded, Duration::from_millis(expected_ms), "at {at_ms} ms");
         }
     }

@@ -15,16 +15,27 @@ use crate::protocol::http::template;
 /// How long one address of a name with several may take to accept before the next is tried.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// An `http` or `https` URL, taken apart.
+/// What is spoken with a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scheme {
+    Http,
+    /// RFC 6455 §3.
+    WebSocket,
+    /// Nothing but bytes.
+    Tcp,
+}
+
+/// A URL, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Target {
+    pub(crate) scheme: Scheme,
     /// Whether its connections are private.
     pub(crate) is_secure: bool,
     /// Name or address, an IPv6 address without its brackets.
     pub(crate) host: String,
-    /// TCP port, 80 or 443 unless written.
+    /// TCP port, 80 or 443 unless written; written where no protocol has one.
     pub(crate) port: u16,
-    /// Path and query, starting with a slash.
+    /// Path and query, starting with a slash; nothing where no protocol has any.
     pub(crate) path: String,
     /// Host and port as written: the value of the Host field.
     pub(crate) authority: String,
@@ -34,13 +45,19 @@ impl FromStr for Target {
     type Err = String;
 
     fn from_str(url: &str) -> Result<Self, String> {
-        let (is_secure, rest) = match url.split_once("://") {
-            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (false, rest),
-            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (true, rest),
-            Some((scheme, _)) => {
-                return Err(format!("scheme '{scheme}' is not spoken; use http:// or https://"));
+        let (name, rest) =
+            url.split_once("://").ok_or_else(|| format!("no scheme; did you mean 'http://{url}'?"))?;
+        let (scheme, is_secure) = match name.to_ascii_lowercase().as_str() {
+            "http" => (Scheme::Http, false),
+            "https" => (Scheme::Http, true),
+            "ws" => (Scheme::WebSocket, false),
+            "wss" => (Scheme::WebSocket, true),
+            "tcp" => (Scheme::Tcp, false),
+            _ => {
+                return Err(format!(
+                    "scheme '{name}' is not spoken; use http://, https://, ws://, wss:// or tcp://"
+                ));
             }
-            None => return Err(format!("no scheme; did you mean 'http://{url}'?")),
         };
         check_url_text(rest)?;
         let (authority, path) = match rest.find(['/', '?']) {
@@ -50,9 +67,27 @@ impl FromStr for Target {
         if authority.contains('@') {
             return Err("a user in the URL is not sent; use -H 'Authorization: …'".into());
         }
-        let (host, port) = split_authority(authority, if is_secure { 443 } else { 80 })?;
-        let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
-        Ok(Self { is_secure, host, port, path, authority: authority.to_owned() })
+        let (host, port) = split_authority(authority)?;
+        let path = match scheme {
+            Scheme::Tcp if !matches!(path, "" | "/") => {
+                return Err("a path means nothing to TCP; write nothing but tcp://HOST:PORT".into());
+            }
+            Scheme::Tcp => String::new(),
+            Scheme::Http | Scheme::WebSocket if path.starts_with('/') => path.to_owned(),
+            Scheme::Http | Scheme::WebSocket => format!("/{path}"),
+        };
+        let port = match (port, scheme) {
+            (Some(port), _) => port,
+            (None, Scheme::Http | Scheme::WebSocket) => {
+                if is_secure {
+                    443
+                } else {
+                    80
+                }
+            }
+            (None, Scheme::Tcp) => return Err("no port; expected tcp://HOST:PORT".into()),
+        };
+        Ok(Self { scheme, is_secure, host, port, path, authority: authority.to_owned() })
     }
 }
 
@@ -72,7 +107,7 @@ pub(crate) fn check_url_text(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn split_authority(authority: &str, port_default: u16) -> Result<(String, u16), String> {
+fn split_authority(authority: &str) -> Result<(String, Option<u16>), String> {
     let (host, port) = match authority.strip_prefix('[') {
         Some(rest) => {
             let (address, after) = rest.split_once(']').ok_or("an IPv6 address lacks its closing ']'")?;
@@ -92,9 +127,9 @@ fn split_authority(authority: &str, port_default: u16) -> Result<(String, u16), 
         return Err("no host; expected http://HOST[:PORT]/PATH".into());
     }
     let port = match port {
-        None => port_default,
+        None => None,
         Some(text) => match text.parse::<u16>() {
-            Ok(port) if port > 0 && text.bytes().all(|byte| byte.is_ascii_digit()) => port,
+            Ok(port) if port > 0 && text.bytes().all(|byte| byte.is_ascii_digit()) => Some(port),
             _ => return Err(format!("port '{text}' is not a number from 1 to 65535")),
         },
     };
@@ -102,6 +137,29 @@ fn split_authority(authority: &str, port_default: u16) -> Result<(String, u16), 
 }
 
 impl Target {
+    /// What its URL begins with.
+    pub(crate) const fn scheme_name(&self) -> &'static str {
+        match (self.scheme, self.is_secure) {
+            (Scheme::Http, false) => "http",
+            (Scheme::Http, true) => "https",
+            (Scheme::WebSocket, false) => "ws",
+            (Scheme::WebSocket, true) => "wss",
+            (Scheme::Tcp, _) => "tcp",
+        }
+    }
+
+    /// Reads `HOST:PORT`, with or without `tcp://` before it.
+    ///
+    /// # Errors
+    /// It is none.
+    pub(crate) fn parse_tcp(text: &str) -> Result<Self, String> {
+        match text.split_once("://") {
+            None => format!("tcp://{text}").parse(),
+            Some((scheme, _)) if scheme.eq_ignore_ascii_case("tcp") => text.parse(),
+            Some(_) => Err("expected HOST:PORT; for other protocols write loadgen URL".into()),
+        }
+    }
+
     /// The address to connect to. A name with several addresses is asked in order and the first that accepts is taken.
     ///
     /// # Errors
@@ -123,8 +181,7 @@ impl Target {
 
 impl fmt::Display for Target {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.is_secure { "https" } else { "http" };
-        write!(formatter, "{scheme}://{}{}", self.authority, self.path)
+        write!(formatter, "{}://{}{}", self.scheme_name(), self.authority, self.path)
     }
 }
 
@@ -212,6 +269,11 @@ mod tests {
     #[test]
     fn urls_are_taken_apart() {
         let good = [
+            ("ws://h:81/chat?a", "h", 81, "/chat?a", "h:81"),
+            ("WS://h", "h", 80, "/", "h"),
+            ("wss://h", "h", 443, "/", "h"),
+            ("tcp://[::1]:9", "::1", 9, "", "[::1]:9"),
+            ("tcp://h:9/", "h", 9, "", "h:9"),
             ("http://localhost", "localhost", 80, "/", "localhost"),
             ("https://localhost", "localhost", 443, "/", "localhost"),
             ("https://[::1]:8443/", "::1", 8443, "/", "[::1]:8443"),
@@ -223,13 +285,15 @@ mod tests {
             ("http://host/{{random 1..9}}", "host", 80, "/{{random 1..9}}", "host"),
         ];
         for (url, host, port, path, authority) in good {
-            let expected = Target {
-                is_secure: url.starts_with("https:"),
-                host: host.into(),
-                port,
-                path: path.into(),
-                authority: authority.into(),
+            let scheme = match url.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase()).as_deref()
+            {
+                Some("ws" | "wss") => Scheme::WebSocket,
+                Some("tcp") => Scheme::Tcp,
+                _ => Scheme::Http,
             };
+            let (host, path, authority) = (host.into(), path.into(), authority.into());
+            let is_secure = url.starts_with("https:") || url.starts_with("wss:");
+            let expected = Target { scheme, is_secure, host, port, path, authority };
             assert_eq!(url.parse::<Target>(), Ok(expected), "{url}");
         }
     }
@@ -237,6 +301,8 @@ mod tests {
     #[test]
     fn bad_urls_are_refused_with_the_way_out() {
         let bad = [
+            ("tcp://h", "no port"),
+            ("tcp://h:1/path", "means nothing to TCP"),
             ("ftp://localhost/", "use http://"),
             ("127.0.0.1:8080/x", "did you mean 'http://127.0.0.1:8080/x'?"),
             ("http://", "no host"),

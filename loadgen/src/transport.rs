@@ -60,6 +60,14 @@ impl Transport {
         }
     }
 
+    /// See [`Stream::writable`].
+    pub(crate) async fn writable(&self) -> io::Result<()> {
+        match self {
+            Self::Plain(stream) => stream.writable().await,
+            Self::Tls(stream) => stream.writable().await,
+        }
+    }
+
     /// See [`Stream::send_all`].
     pub(crate) async fn send_all(&self, bytes: &[u8]) -> io::Result<()> {
         match self {

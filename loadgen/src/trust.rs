@@ -17,7 +17,7 @@ use rustls::{
 };
 
 use crate::cli::transport::{TlsVersion, TransportArgs};
-use crate::target::Target;
+use crate::target::{Scheme, Target};
 
 /// Sessions that a thread remembers: rustls keeps eight tickets of each, and one server is asked.
 const SESSIONS_MAX: usize = 8;
@@ -33,7 +33,7 @@ pub(crate) struct Trust {
 }
 
 impl Trust {
-    /// What an `https` URL and the options say; none for another URL.
+    /// What an `https` or `wss` URL and the options say; none for another URL.
     ///
     /// # Errors
     /// An option does not fit the URL, or a file cannot be used.
@@ -41,7 +41,12 @@ impl Trust {
         if !target.is_secure {
             return match args.tls_option() {
                 Some(option) => {
-                    bail!("{option} is for https, but the URL is {target}: write https:// or leave it out")
+                    let way_out = match target.scheme {
+                        Scheme::Http => "write https:// or leave it out",
+                        Scheme::WebSocket => "write wss:// or leave it out",
+                        Scheme::Tcp => "leave it out",
+                    };
+                    bail!("{option} is for https and wss, but the URL is {target}: {way_out}")
                 }
                 None => Ok(None),
             };

@@ -10,6 +10,7 @@ use runtime::counter::Counter;
 
 use crate::counts::{Counts, Pulse, quantiles_of};
 use crate::failure::Failure;
+use crate::protocol::Unit;
 use crate::rate_plan::RatePlan;
 
 /// What one point of a curve stands for.
@@ -22,7 +23,7 @@ const SAMPLES_MAX: usize = 600;
 pub(crate) struct Sample {
     /// Seconds from the start to its end.
     pub(crate) at_s: f64,
-    /// Completed per second.
+    /// Completed per second; bytes per second of streams.
     pub(crate) rate: f64,
     /// In nanoseconds; `None` when nothing was completed.
     pub(crate) p50: Option<u64>,
@@ -39,6 +40,7 @@ pub(crate) struct Sums {
     pub(crate) sent: u64,
     pub(crate) completed: u64,
     pub(crate) errors: u64,
+    pub(crate) bytes_sent: u64,
     pub(crate) bytes_received: u64,
     pub(crate) connects: u64,
     pub(crate) reconnects: u64,
@@ -55,6 +57,7 @@ pub(crate) struct Sums {
 /// A run as it is seen from outside its threads.
 #[derive(Debug)]
 pub(crate) struct Watch {
+    unit: Unit,
     counts: Vec<Arc<Counts>>,
     plan: Option<RatePlan>,
     samples: VecDeque<Sample>,
@@ -66,16 +69,16 @@ pub(crate) struct Watch {
 struct Before {
     at: Duration,
     cpu: Duration,
-    completed: u64,
+    counted: u64,
     errors: u64,
     latencies: Vec<u64>,
 }
 
 impl Watch {
     /// Watches `counts` from the start of a schedule on, `cpu` having been used before it.
-    pub(crate) fn new(counts: &[Arc<Counts>], plan: Option<RatePlan>, cpu: Duration) -> Self {
+    pub(crate) fn new(unit: Unit, counts: &[Arc<Counts>], plan: Option<RatePlan>, cpu: Duration) -> Self {
         let before = Before { cpu, ..Before::default() };
-        Self { counts: counts.to_vec(), plan, samples: VecDeque::new(), before }
+        Self { unit, counts: counts.to_vec(), plan, samples: VecDeque::new(), before }
     }
 
     /// Looks at the counters `elapsed` after the start, when another sample is due.
@@ -85,7 +88,8 @@ impl Watch {
             return;
         }
         let latencies = Pulse::totals(&self.pulses());
-        let (completed, errors) = (self.sum(|counts| &counts.completed), self.errors());
+        let counted = self.counts.iter().map(|counts| self.unit.counted(counts)).sum::<u64>();
+        let errors = self.errors();
         let before = &self.before;
         let old = before.latencies.iter().copied().chain(std::iter::repeat(0));
         let added: Vec<u64> = latencies.iter().zip(old).map(|(now, before)| now - before).collect();
@@ -94,7 +98,7 @@ impl Watch {
         let seconds = length.as_secs_f64();
         let sample = Sample {
             at_s: elapsed.as_secs_f64(),
-            rate: (completed - before.completed) as f64 / seconds,
+            rate: (counted - before.counted) as f64 / seconds,
             p50,
             p99,
             errors: (errors - before.errors) as f64 / seconds,
@@ -104,7 +108,7 @@ impl Watch {
             self.samples.pop_front();
         }
         self.samples.push_back(sample);
-        self.before = Before { at: elapsed, cpu, completed, errors, latencies };
+        self.before = Before { at: elapsed, cpu, counted, errors, latencies };
     }
 
     /// The last five minutes, oldest first.
@@ -127,6 +131,7 @@ impl Watch {
             sent,
             completed: self.sum(|counts| &counts.completed),
             errors: self.errors(),
+            bytes_sent: self.sum(|counts| &counts.bytes_sent),
             bytes_received: self.sum(|counts| &counts.bytes_received),
             connects: self.sum(|counts| &counts.connects),
             reconnects: self.sum(|counts| &counts.reconnects),
@@ -163,7 +168,7 @@ mod tests {
     #[test]
     fn a_sample_is_what_was_added_since_the_last() {
         let counts = Arc::new(Counts::default());
-        let mut watch = Watch::new(std::slice::from_ref(&counts), None, millis(70));
+        let mut watch = Watch::new(Unit::Requests, std::slice::from_ref(&counts), None, millis(70));
         let complete = |count: u64, latency: u64| {
             (0..count).for_each(|_| counts.pulse.record(latency));
             counts.completed.add(count);
@@ -186,8 +191,18 @@ mod tests {
     }
 
     #[test]
+    fn streams_are_seen_by_their_bytes() {
+        let counts = Arc::new(Counts::default());
+        let mut watch = Watch::new(Unit::Streams, std::slice::from_ref(&counts), None, Duration::ZERO);
+        counts.bytes_sent.add(4_000);
+        counts.bytes_received.add(1_000);
+        watch.look(millis(500), Duration::ZERO);
+        assert_eq!((watch.samples()[0].rate, watch.samples()[0].p50), (10_000.0, None));
+    }
+
+    #[test]
     fn what_is_remembered_is_bounded() {
-        let mut watch = Watch::new(&[], None, Duration::ZERO);
+        let mut watch = Watch::new(Unit::Requests, &[], None, Duration::ZERO);
         (1..=2 * SAMPLES_MAX as u32).for_each(|count| watch.look(SAMPLE * count, Duration::ZERO));
         assert_eq!(watch.samples().len(), SAMPLES_MAX);
         assert!(watch.samples()[0].at_s > 300.0, "the oldest are gone");
@@ -197,7 +212,7 @@ mod tests {
     fn an_open_loop_knows_how_far_it_is_behind() {
         let counts = Arc::new(Counts::default());
         counts.sent.add(90);
-        let watch = Watch::new(&[counts], Some(RatePlan::constant(100.0)), Duration::ZERO);
+        let watch = Watch::new(Unit::Requests, &[counts], Some(RatePlan::constant(100.0)), Duration::ZERO);
         assert_eq!(watch.sums(Duration::from_secs(1)).behind, Some(10));
         assert_eq!(watch.sums(millis(500)).behind, Some(0));
     }

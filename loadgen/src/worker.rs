@@ -14,7 +14,7 @@ use anyhow::{Result, anyhow};
 use runtime::{Core, CoreConfig, Instant};
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::client::{Client, Traffic};
+use crate::client::{Client, Connection, Traffic};
 use crate::counts::Counts;
 use crate::dial::ATTEMPTS_MAX;
 use crate::intervals::Slice;
@@ -22,7 +22,6 @@ use crate::protocol::Seat;
 use crate::report::{Ending, ThreadResult};
 use crate::schedule::{Arrival, Pattern};
 use crate::stranding::Stranding;
-use crate::transport::Transport;
 
 /// How often a thread looks for a change from outside while it opens connections or waits for answers.
 const GLANCE: Duration = Duration::from_millis(1);
@@ -166,7 +165,7 @@ impl Share {
     /// Opens all connections, as far as the server takes them. One that fails is tried again once the run has begun; so
     /// are all that are left when for as long as the time-out nobody got through, lest a run of many connections never
     /// begin.
-    async fn open(&self, client: &Rc<Client>) -> Vec<Option<Transport>> {
+    async fn open(&self, client: &Rc<Client>) -> Vec<Option<Connection>> {
         if !self.traffic.keepalive {
             return (0..self.connections).map(|_| None).collect();
         }
@@ -179,13 +178,13 @@ impl Share {
             client.core.clone().spawn(async move {
                 while left.get() > 0 {
                     left.set(left.get() - 1);
-                    let (began, connects) = (client.core.now(), client.counts.connects.value());
-                    let stream = client.dialer.connect(&client.core, &client.counts).await;
-                    let is_nobody_through = client.counts.connects.value() == connects;
+                    let (began, before) = (client.core.now(), client.opened());
+                    let connection = client.open().await;
+                    let is_nobody_through = client.opened() == before;
                     if is_nobody_through && client.core.now().since(began) >= timeout {
                         left.set(0);
                     }
-                    opened.borrow_mut().push(stream);
+                    opened.borrow_mut().push(connection);
                 }
                 openers.set(openers.get() - 1);
             });
@@ -193,9 +192,9 @@ impl Share {
         while openers.get() > 0 && !self.stage.is_stopped() {
             client.core.sleep_until(client.core.now() + GLANCE).await;
         }
-        let mut streams = opened.take();
-        streams.resize_with(self.connections, || None);
-        streams
+        let mut connections = opened.take();
+        connections.resize_with(self.connections, || None);
+        connections
     }
 
     async fn await_start(&self, core: &Core) -> Instant {
@@ -216,7 +215,7 @@ impl Share {
         let mut stranding = Stranding::default();
         let mut ending = Ending::AsPlanned;
         while client.exhausted_at().is_none() && core.now() < end && !self.stage.is_stopped() {
-            let stranded = stranding.look(core.now(), client.is_stranded(), self.counts.connects.value());
+            let stranded = stranding.look(core.now(), client.is_stranded(), client.opened());
             // A run with a duration ends by that; one without would wait for ever for a server that is gone.
             if self.pattern.duration.is_none() && stranded >= self.traffic.timeout {
                 ending = Ending::Stranded;
@@ -231,7 +230,7 @@ impl Share {
     /// Waits for outstanding answers, and counts the requests that were due but not sent.
     async fn collect(&self, core: &Core, client: &Client, sending: Duration) {
         let give_up = core.now() + self.grace;
-        while client.in_flight() > 0 && core.now() < give_up {
+        while client.is_busy() && core.now() < give_up {
             core.sleep_until(core.now() + GLANCE).await;
         }
         let due = self.pattern.share(self.index, self.stage.threads).abandon(sending.as_nanos() as u64);

@@ -8,23 +8,28 @@ use clap::{Args, ValueEnum};
 
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct TransportArgs {
-    /// Connect to this Unix socket; the URL gives the Host field and the path
+    /// Connect to this Unix socket; the URL gives the Host field and the path, if it has any
     #[arg(long, value_name = "PATH", help_heading = "Connections")]
     pub(crate) unix: Option<PathBuf>,
     /// Trust the certificates in this PEM file, and none that the system trusts
-    #[arg(long, value_name = "FILE", help_heading = "TLS, for https URLs", conflicts_with = "insecure")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        help_heading = "TLS, for https and wss URLs",
+        conflicts_with = "insecure"
+    )]
     pub(crate) ca: Option<PathBuf>,
     /// Take any certificate, whoever's; the summary says so
-    #[arg(long, help_heading = "TLS, for https URLs")]
+    #[arg(long, help_heading = "TLS, for https and wss URLs")]
     pub(crate) insecure: bool,
     /// Ask for this name, and check that the certificate is for it, instead of the URL's host
-    #[arg(long, value_name = "NAME", help_heading = "TLS, for https URLs")]
+    #[arg(long, value_name = "NAME", help_heading = "TLS, for https and wss URLs")]
     pub(crate) sni: Option<String>,
     /// Begin every connection with a full handshake
-    #[arg(long, help_heading = "TLS, for https URLs")]
+    #[arg(long, help_heading = "TLS, for https and wss URLs")]
     pub(crate) no_resumption: bool,
     /// Offer this version alone [default: 1.3 and 1.2]
-    #[arg(long, value_enum, value_name = "VERSION", help_heading = "TLS, for https URLs")]
+    #[arg(long, value_enum, value_name = "VERSION", help_heading = "TLS, for https and wss URLs")]
     pub(crate) tls: Option<TlsVersion>,
 }
 

@@ -105,8 +105,8 @@ fn finish(child: Child, json_path: &PathBuf) -> Outcome {
 /// A running `loadgen origin`; ended when dropped.
 pub(crate) struct Origin {
     child: Child,
-    pub(crate) address: SocketAddr,
     scheme: String,
+    pub(crate) address: SocketAddr,
 }
 
 impl Origin {
@@ -126,8 +126,13 @@ impl Origin {
         Self { address: address.parse().expect("an address"), scheme: scheme.to_owned(), child }
     }
 
+    /// As it said where it listens.
     pub(crate) fn url(&self) -> String {
         format!("{}://{}/", self.scheme, self.address)
+    }
+
+    pub(crate) fn websocket_url(&self) -> String {
+        format!("ws://{}/", self.address)
     }
 
     pub(crate) fn connect(&self) -> TcpStream {
@@ -154,11 +159,16 @@ pub(crate) fn signal(process: u32, signal: rustix::process::Signal) {
 }
 
 /// A server that treats each of its connections, one after the other, as `treat` says; returns its URL.
-pub(crate) fn serve(mut treat: impl FnMut(TcpStream) + Send + 'static) -> String {
+pub(crate) fn serve(treat: impl FnMut(TcpStream) + Send + 'static) -> String {
+    format!("http://{}/", serve_at(treat))
+}
+
+/// The same; returns its address.
+pub(crate) fn serve_at(mut treat: impl FnMut(TcpStream) + Send + 'static) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    let url = format!("http://{}/", listener.local_addr().expect("its address"));
+    let address = listener.local_addr().expect("its address");
     thread::spawn(move || listener.incoming().flatten().for_each(&mut treat));
-    url
+    address
 }
 
 /// Reads one request head without a body; false at the end of the stream.

@@ -14,4 +14,6 @@ mod profiles;
 mod requests;
 mod scale;
 mod schedule;
+mod tcp;
 mod transports;
+mod websocket;

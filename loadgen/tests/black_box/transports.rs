@@ -240,10 +240,35 @@ fn many_connections_to_a_server_that_is_silent_are_not_tried_one_by_one() {
 }
 
 #[test]
+fn messages_streams_and_set_ups_go_over_unix_sockets_too() {
+    for driver in DRIVERS {
+        for (serve, url, args, unit) in [
+            ("http", "ws://h/", "-n 100", "messages"),
+            ("echo", "tcp://h:1", "-n 100", "messages"),
+            ("sink", "tcp://h:1", "--mode stream -d 100ms", "streams"),
+            ("sink", "tcp://h:1", "--mode connect -n 100", "connections"),
+        ] {
+            let path = SocketPath::new();
+            let _origin = path.start_origin(&format!("--serve {serve} --driver {driver}"));
+            let args = format!("{args} -c 2 -t 1 --unix {} --driver {driver}", path.0.display());
+            let outcome = loadgen(url, &args);
+            assert_right(&outcome);
+            assert_eq!(outcome.json["unit"], unit, "{outcome:?}");
+            assert!(outcome.count("/requests/completed") > 0, "{outcome:?}");
+        }
+    }
+}
+
+#[test]
 fn options_of_tls_are_refused_where_there_is_none() {
     let outcome = loadgen("http://127.0.0.1:9/", "--insecure");
     assert_eq!(outcome.code, Some(2));
     assert!(outcome.err.contains("--insecure is for https"), "{}", outcome.err);
+    for (url, way_out) in [("ws://127.0.0.1:9/", "write wss://"), ("tcp://127.0.0.1:9", "leave it out")] {
+        let outcome = loadgen(url, "--insecure");
+        assert_eq!(outcome.code, Some(2));
+        assert!(outcome.err.contains(way_out), "{}", outcome.err);
+    }
     let outcome = loadgen("https://127.0.0.1:9/", "--ca /nowhere.pem");
     assert_eq!(outcome.code, Some(2));
     assert!(outcome.err.contains("/nowhere.pem"), "{}", outcome.err);
