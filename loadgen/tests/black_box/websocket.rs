@@ -354,13 +354,15 @@ asyncio.run(main())
 
 #[test]
 fn a_third_make_of_server_understands_us_too() {
-    let python = std::env::var("LOADGEN_TEST_PYTHON").unwrap_or_else(|_| "python3".into());
+    let named = std::env::var("LOADGEN_TEST_PYTHON").ok();
+    let python = named.clone().unwrap_or_else(|| "python3".into());
     let has_library = Command::new(&python)
         .args(["-c", "import websockets.asyncio.server"])
         .stderr(Stdio::null())
         .status()
         .is_ok_and(|status| status.success());
     if !has_library {
+        assert_eq!(named, None, "the Python named in LOADGEN_TEST_PYTHON has no websockets library");
         eprintln!("NOTE: {python} has no websockets library; not tested against it");
         return;
     }
