@@ -17,12 +17,12 @@ use runtime::cores::{CORES_MAX, CoreCount};
 
 use crate::cli::transport::TransportArgs;
 use crate::find_max::Goal;
-use crate::listen::ListenAddress;
+use crate::origin::listen::ListenAddress;
+use crate::origin::stall::Stall;
 use crate::protocol::http::expected::Sha256Sum;
 use crate::protocol::http::template;
 use crate::protocol::message::MESSAGE_BYTES_MAX;
-use crate::rate_plan::RatePlan;
-use crate::stall::Stall;
+use crate::schedule::rate_plan::RatePlan;
 use crate::target::{Field, Method, Target};
 use crate::units::{parse_duration, parse_positive_duration, parse_size};
 

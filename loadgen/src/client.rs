@@ -21,17 +21,17 @@ use proto::histogram::{MergedHistogram, merged_histogram};
 use runtime::{Chunk, Core, Instant};
 
 use crate::client::end::End;
+use crate::connection::dial::{Destination, Dialer};
+use crate::connection::transport::Transport;
 use crate::counts::Counts;
 use crate::delivery::Counting;
-use crate::dial::{Destination, Dialer};
 use crate::failure::Failure;
-use crate::intervals::{Slice, Tally};
 use crate::named::{NamedHistogram, named_histogram};
+use crate::output::intervals::{Slice, Tally};
 use crate::pacer::Pacer;
 use crate::protocol::http::ids::RunId;
 use crate::protocol::{Conversation, Flaw, Protocol, Seat, Speaker, Ticket, Unit, Verdict};
 use crate::schedule::Schedule;
-use crate::transport::Transport;
 
 /// No further request joins a batch of so many bytes. They fit into the sockets' buffers (Linux gives at least 16 KiB
 /// to the sender and 64 KiB to the receiver), so a server that answers before it reads on is not waited for in vain.

@@ -2,6 +2,9 @@
 //!
 //! Never calls a change certain from a single figure: only seconds against seconds.
 
+mod dependence;
+mod rank_test;
+
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
@@ -11,9 +14,9 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
 use crate::cli::CompareArgs;
-use crate::dependence::variance_inflation;
-use crate::intervals::Interval;
-use crate::rank_test::{median, probability_of_chance, probability_of_same_share};
+use crate::compare::dependence::variance_inflation;
+use crate::compare::rank_test::{median, probability_of_chance, probability_of_same_share};
+use crate::output::intervals::Interval;
 use crate::units::{show_count, show_nanoseconds};
 
 /// Two runs of eight independent seconds that do not overlap at all reach [`CHANCE_MAX`]; with six they cannot.

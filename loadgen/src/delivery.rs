@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use rustls::{ClientConnection, StreamOwned};
 use serde::{Deserialize, Serialize};
 
-use crate::dial::{Address, Destination};
+use crate::connection::dial::{Address, Destination};
 use crate::protocol::http::ids::{REPORT_PATH, RunId};
 use crate::units::show_count;
 

@@ -11,7 +11,7 @@ use anyhow::{Result, bail};
 use proto::histogram::{MergedHistogram, value_at_rank};
 use serde::Serialize;
 
-use crate::report::Summary;
+use crate::output::report::Summary;
 use crate::units::{RATE_MAX, parse_positive_duration, show_count, show_duration, show_nanoseconds};
 
 /// How long a try sends when `-d` does not say so.

@@ -10,8 +10,8 @@ use runtime::counter::Counter;
 use serde::Serialize;
 
 use crate::counts::Counts;
-use crate::distribution::Distribution;
-use crate::report::{ThreadResult, ratio};
+use crate::output::distribution::Distribution;
+use crate::output::report::{ThreadResult, ratio};
 use crate::units::{show_count, show_nanoseconds};
 
 /// A thread that worked, or waited for a CPU, for more of the run had no time left to be exact.
@@ -153,7 +153,7 @@ mod tests {
     use runtime::DriverKind;
 
     use super::*;
-    use crate::report::Ending;
+    use crate::output::report::Ending;
 
     /// A thread that sent 50 requests in two seconds, busy for the given shares of them.
     fn result(busy: f64, waiting: f64, delay: f64, late: &[u64]) -> ThreadResult {
@@ -175,7 +175,7 @@ mod tests {
             cpu: sending.mul_f64(busy),
             cpu_waiting: sending.mul_f64(waiting),
             cpu_delay: sending.mul_f64(delay),
-            handshakes: crate::handshakes::Handshakes::default(),
+            handshakes: crate::connection::handshakes::Handshakes::default(),
             ending: Ending::AsPlanned,
             driver: DriverKind::Epoll,
         }

@@ -9,7 +9,7 @@ use proto::histogram::{LATENCY_NANOS_MAX, LATENCY_NANOS_MIN, value_at_percentile
 use serde::Serialize;
 
 use crate::counts::{Account, Counts};
-use crate::report::ThreadResult;
+use crate::output::report::ThreadResult;
 use crate::units::{show_count, show_nanoseconds};
 
 /// Latencies of the requests of one name. Two digits take a seventh of the memory of three, and there may be many names.

@@ -4,8 +4,10 @@
 //! Never looks at a body, nor at a target unless it counts ids, and never does more for a request than parse it and send
 //! what was prepared.
 
+pub(crate) mod identity;
 mod ids;
-
+pub(crate) mod listen;
+pub(crate) mod stall;
 mod tcp;
 mod websocket;
 
@@ -29,14 +31,14 @@ use runtime::{Chunk, Core, CoreConfig, Handle, Stream};
 use rustls::ServerConfig;
 
 use crate::cli::{OriginArgs, ServeArg};
-use crate::identity::server_config;
-use crate::listen::ListenAddress;
+use crate::connection::transport::Transport;
+use crate::origin::identity::server_config;
 use crate::origin::ids::Ids;
+use crate::origin::listen::ListenAddress;
+use crate::origin::stall::Stall;
 use crate::protocol::http::ids::{ID_FIELD, REPORT_PATH, parse_id};
 use crate::protocol::http::response::discard_chunks;
-use crate::stall::Stall;
 use crate::threads::{allow_descriptors, place, settle_driver, stop_on_signals};
-use crate::transport::Transport;
 use crate::websocket::handshake::{Wish, read_wish};
 
 /// As much as the parser takes at most.

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use runtime::{Chunk, Core};
 
 use crate::client::end::End;
+use crate::connection::transport::Transport;
 use crate::counts::Counts;
 use crate::failure::Failure;
 use crate::protocol::http::Http;
@@ -26,7 +27,6 @@ use crate::protocol::one_way::OneWay;
 use crate::protocol::ping_pong::PingPong;
 use crate::protocol::websocket::WebSocket;
 use crate::target::Field;
-use crate::transport::Transport;
 use crate::websocket::handshake::Refusal;
 
 /// What is said on every connection of a run.

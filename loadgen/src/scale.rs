@@ -3,6 +3,7 @@
 //! Never promises a throughput that this machine cannot show, and never leaves anything running.
 
 mod child;
+mod usl;
 mod verdict;
 
 use std::fs::File;

@@ -3,10 +3,12 @@
 //! A schedule never reads a clock and never waits: callers tell it the time since the start of the run, and a server
 //! that answers late cannot move a time it has already settled on.
 
+pub(crate) mod rate_plan;
+
 use std::fmt;
 use std::time::Duration;
 
-use crate::rate_plan::RatePlan;
+use crate::schedule::rate_plan::RatePlan;
 
 /// How requests arrive at the server.
 #[derive(Clone, Debug, PartialEq)]

@@ -2,6 +2,8 @@
 //!
 //! Never starts its schedule before every thread is ready, and never waits for answers longer than the grace.
 
+mod stranding;
+
 use std::cell::{Cell, RefCell};
 use std::fs;
 use std::rc::Rc;
@@ -15,13 +17,13 @@ use runtime::{Core, CoreConfig, Instant};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::client::{Client, Connection, Traffic};
+use crate::connection::dial::ATTEMPTS_MAX;
 use crate::counts::Counts;
-use crate::dial::ATTEMPTS_MAX;
-use crate::intervals::Slice;
+use crate::output::intervals::Slice;
+use crate::output::report::{Ending, ThreadResult};
 use crate::protocol::Seat;
-use crate::report::{Ending, ThreadResult};
 use crate::schedule::{Arrival, Pattern};
-use crate::stranding::Stranding;
+use crate::worker::stranding::Stranding;
 
 /// How often a thread looks for a change from outside while it opens connections or waits for answers.
 const GLANCE: Duration = Duration::from_millis(1);

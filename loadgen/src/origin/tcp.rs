@@ -7,7 +7,7 @@ use std::io;
 use runtime::Core;
 
 use super::{IDLE_MAX, Service};
-use crate::transport::Transport;
+use crate::connection::transport::Transport;
 
 /// Sent again and again by [`source`]: as much as a socket's send buffer takes at once by default on most machines.
 const POUR_BYTES: usize = 64 * 1024;

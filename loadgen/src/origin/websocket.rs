@@ -8,7 +8,7 @@ use std::io;
 use runtime::{Chunk, Core};
 
 use super::{IDLE_MAX, Service};
-use crate::transport::Transport;
+use crate::connection::transport::Transport;
 use crate::websocket::frame::{
     Frame, Kind, Sender, Sequence, Violation, apply_mask, read_close, write_control, write_header,
 };

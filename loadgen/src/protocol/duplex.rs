@@ -9,7 +9,7 @@ use std::task::Poll;
 
 use runtime::Chunk;
 
-use crate::transport::Transport;
+use crate::connection::transport::Transport;
 
 /// What a connection was waited for.
 pub(crate) enum Ready {

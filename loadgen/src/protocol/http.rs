@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use runtime::Chunk;
 
+use crate::connection::transport::Transport;
 use crate::counts::Counts;
 use crate::protocol::http::expected::Hasher;
 use crate::protocol::http::ids::RunId;
@@ -24,7 +25,6 @@ use crate::protocol::http::response::{Answer, Fault, Fields, Heads, Progress, Qu
 use crate::protocol::http::template::Values;
 use crate::protocol::{Flaw, Seat, Ticket, Verdict};
 use crate::schedule::Dice;
-use crate::transport::Transport;
 
 /// What is asked, and what counts as right.
 #[derive(Debug)]

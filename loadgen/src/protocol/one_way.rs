@@ -13,12 +13,12 @@ use std::time::Duration;
 use runtime::Core;
 
 use crate::client::end::End;
+use crate::connection::transport::Transport;
 use crate::counts::Counts;
 use crate::failure::Failure;
 use crate::protocol::duplex::{Ready, ready};
 use crate::protocol::http::response::Fault;
 use crate::protocol::{Flaw, Verdict};
-use crate::transport::Transport;
 
 /// Handed to the kernel at once: what a socket's send buffer takes by default on most machines.
 const PIECE_BYTES: usize = 64 * 1024;

@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use runtime::Core;
 
+use crate::connection::transport::Transport;
 use crate::counts::Counts;
 use crate::failure::Failure;
 use crate::protocol::duplex::{Ready, ready};
 use crate::protocol::http::response::Fault;
 use crate::protocol::message::{Message, filler};
 use crate::protocol::{Flaw, Verdict};
-use crate::transport::Transport;
 
 /// What is said.
 #[derive(Debug)]

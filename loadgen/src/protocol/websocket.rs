@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use runtime::{Chunk, Core};
 
+use crate::connection::transport::Transport;
 use crate::counts::Counts;
 use crate::failure::Failure;
 use crate::protocol::duplex::{Ready, ready};
@@ -19,7 +20,6 @@ use crate::protocol::message::{Message, filler};
 use crate::protocol::websocket::echo::{Echo, Event};
 use crate::protocol::{Flaw, Verdict};
 use crate::target::{Field, Target};
-use crate::transport::Transport;
 use crate::websocket::frame::{ControlFrame, Header, Kind, apply_mask, write_control, write_header};
 use crate::websocket::handshake::{Offer, Refusal};
 

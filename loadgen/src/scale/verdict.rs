@@ -9,8 +9,8 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::scale::usl::{CORE_COUNTS_MIN, Fit, FitError, Interval, Law, Sample};
 use crate::units::{show_count, show_nanoseconds};
-use crate::usl::{CORE_COUNTS_MIN, Fit, FitError, Interval, Law, Sample};
 
 /// The core counts that a promise is made for.
 const FORECAST_CORES: [u32; 5] = [4, 8, 16, 32, 64];

@@ -11,8 +11,8 @@ use rustls::{HandshakeKind, NamedGroup, ProtocolVersion};
 use serde::Serialize;
 use tls::TlsStream;
 
-use crate::distribution::Distribution;
-use crate::report::ratio;
+use crate::output::distribution::Distribution;
+use crate::output::report::ratio;
 use crate::units::{show_count, show_nanoseconds};
 
 /// The handshakes of one thread.

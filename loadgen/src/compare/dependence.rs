@@ -54,7 +54,7 @@ fn ranks(values: &[f64]) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rank_test::probability_of_chance;
+    use crate::compare::rank_test::probability_of_chance;
     use crate::schedule::Dice;
 
     /// A series in which each value keeps `kept` of the one before; normal, by a sum of twelve.

@@ -2,7 +2,7 @@
 //!
 //! Never averages a latency: where seconds are put together, the slowest of them speaks for all.
 
-use crate::intervals::Interval;
+use crate::output::intervals::Interval;
 
 /// About two units of a chart's width for each step; more would run into each other.
 const STEPS_MAX: usize = 300;

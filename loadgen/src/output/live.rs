@@ -12,9 +12,9 @@ use ratatui::symbols::Marker;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Axis, Block, Chart, Dataset, Gauge, GraphType, Paragraph};
 
+use crate::output::watch::{Sample, Sums};
 use crate::protocol::Unit;
 use crate::units::{show_bytes, show_count, show_duration, show_nanoseconds};
-use crate::watch::{Sample, Sums};
 
 /// What does not change while a run goes on.
 #[derive(Clone, Debug)]

@@ -8,13 +8,13 @@ use std::time::{Duration, UNIX_EPOCH};
 use httpdate::fmt_http_date;
 use proto::histogram::MergedHistogram;
 
-use crate::handshakes::TlsSummary;
-use crate::html_chart::{Axis, Series, draw, escape};
-use crate::html_seconds::thinned;
-use crate::intervals::Interval;
+use crate::connection::handshakes::TlsSummary;
 use crate::named::{NAMED_COLUMNS, NamedRequests};
+use crate::output::html_chart::{Axis, Series, draw, escape};
+use crate::output::html_seconds::thinned;
+use crate::output::intervals::Interval;
+use crate::output::report::Summary;
 use crate::protocol::Unit;
-use crate::report::Summary;
 use crate::units::{show_bytes, show_count, show_duration, show_nanoseconds};
 
 /// Nothing may be loaded, whatever the page holds.
@@ -329,7 +329,7 @@ mod tests {
     use proto::histogram::merged_histogram;
 
     use super::*;
-    use crate::report::Asked;
+    use crate::output::report::Asked;
     use crate::schedule::{Arrival, Pattern};
 
     #[test]

@@ -16,11 +16,11 @@ use runtime::{Core, Instant, Stream};
 use rustls::{CertificateError, Error};
 use tls::HandshakeError;
 
+use crate::connection::handshakes::Handshakes;
+use crate::connection::transport::Transport;
+use crate::connection::trust::Trust;
 use crate::counts::Counts;
 use crate::failure::Failure;
-use crate::handshakes::Handshakes;
-use crate::transport::Transport;
-use crate::trust::Trust;
 
 /// Connection attempts of one thread in flight: a quarter of the shortest accept queue in common use (128).
 pub(crate) const ATTEMPTS_MAX: usize = 32;

@@ -2,7 +2,7 @@
 //!
 //! Never assumes a shape of their distribution, and never looks at where the figures came from.
 
-use crate::dependence::variance_inflation;
+use crate::compare::dependence::variance_inflation;
 
 /// The two-sided probability that two series of one distribution differ in rank at least this much: the U test of
 /// Mann and Whitney (1947), with corrections for ties, continuity and for what each value owes to the one before. Good from

@@ -12,8 +12,8 @@ use proto::histogram::{MergedHistogram, merged_histogram, value_at_percentile};
 use serde::{Deserialize, Serialize};
 
 use crate::counts::Counts;
-use crate::hlog::IntervalLog;
-use crate::report::ThreadResult;
+use crate::output::hlog::IntervalLog;
+use crate::output::report::ThreadResult;
 
 /// Slices of each thread that may wait for the main thread, which looks fifty times a second. A thread that finds the
 /// line full keeps its slice and goes on recording into it.

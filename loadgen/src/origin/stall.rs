@@ -43,7 +43,7 @@ mod tests {
     use proto::histogram::{merged_histogram, value_at_percentile};
 
     use super::*;
-    use crate::rate_plan::RatePlan;
+    use crate::schedule::rate_plan::RatePlan;
     use crate::schedule::{Arrival, Pattern};
 
     fn millis(count: u64) -> Duration {

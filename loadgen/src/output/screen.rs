@@ -18,7 +18,7 @@ use ratatui::crossterm::terminal::{
 use rustix::process::getpgrp;
 use rustix::termios::tcgetpgrp;
 
-use crate::live::{Picture, draw};
+use crate::output::live::{Picture, draw};
 
 /// Whether the terminal is ours just now.
 static IS_TAKEN: AtomicBool = AtomicBool::new(false);

@@ -11,7 +11,7 @@ use runtime::counter::Counter;
 use crate::counts::{Counts, Pulse, quantiles_of};
 use crate::failure::Failure;
 use crate::protocol::Unit;
-use crate::rate_plan::RatePlan;
+use crate::schedule::rate_plan::RatePlan;
 
 /// What one point of a curve stands for.
 pub(crate) const SAMPLE: Duration = Duration::from_millis(500);

@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::counts::{Counts, Pulse};
-use crate::live::{Picture, Setting};
+use crate::output::live::{Picture, Setting};
+use crate::output::screen::Screen;
+use crate::output::watch::Watch;
 use crate::protocol::Unit;
-use crate::rate_plan::RatePlan;
-use crate::screen::Screen;
+use crate::schedule::rate_plan::RatePlan;
 use crate::units::{show_bytes, show_count, show_nanoseconds};
-use crate::watch::Watch;
 
 /// Between two pictures on a terminal.
 const REDRAW: Duration = Duration::from_millis(250);
