@@ -187,26 +187,24 @@ impl<'a> Answering<'a> {
     }
 
     /// Goes on where [`Self::pass_on`] could not.
-    pub(crate) async fn relay_rest(self, rest: Rest<'a>) -> Result<Answered, Fault> {
-        let rest = match rest {
-            Rest::Head(bytes) => match self.relay_head(bytes).await? {
-                Passed::Whole(answered) => return Ok(answered),
-                Passed::Partly(rest) => rest,
-            },
-            rest => rest,
-        };
+    pub(crate) async fn relay_rest(self, mut rest: Rest<'a>) -> Result<Answered, Fault> {
         let way = self.way_down();
-        let (begun, mut space, mut beyond) = match rest {
-            Rest::Unsent { begun, space, chunk, consumed, sent } => {
-                let mut parcel = parcel(&space, &begun, chunk, consumed);
-                let outcome = way.send(&mut parcel, sent).await;
-                outcome.map_err(|error| self.download_fault(&Broken::Sink(error)))?;
-                let beyond = parcel.into_rest();
-                count_answer(self.route.counters, Some(space.response.status));
-                (begun, space, beyond)
+        let (begun, mut space, mut beyond) = loop {
+            match rest {
+                Rest::Head(bytes) => match self.relay_head(bytes).await? {
+                    Passed::Whole(answered) => return Ok(answered),
+                    Passed::Partly(next) => rest = next,
+                },
+                Rest::Unsent { begun, space, chunk, consumed, sent } => {
+                    let mut parcel = parcel(&space, &begun, chunk, consumed);
+                    let outcome = way.send(&mut parcel, sent).await;
+                    outcome.map_err(|error| self.download_fault(&Broken::Sink(error)))?;
+                    let beyond = parcel.into_rest();
+                    count_answer(self.route.counters, Some(space.response.status));
+                    break (begun, space, beyond);
+                }
+                Rest::Body { begun, space, at_hand } => break (begun, space, at_hand),
             }
-            Rest::Body { begun, space, at_hand } => (begun, space, at_hand),
-            Rest::Head(_) => unreachable!("a head that was passed on is read"),
         };
         let AnswerSpace { body, ranges, .. } = &mut *space;
         if !begun.is_over(body) {
