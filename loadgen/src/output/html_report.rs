@@ -342,16 +342,7 @@ mod tests {
     #[test]
     fn a_run_of_hours_is_one_readable_page() {
         let pattern = Pattern { arrival: Arrival::Closed, duration: None, requests_max: None, seed: 1 };
-        let asked = Asked {
-            url: "http://h/",
-            unit: Unit::Requests,
-            connections: 4,
-            pattern: &pattern,
-            names: &[],
-            spin: false,
-            verified_by: None,
-        };
-        let (mut summary, mut latency) = Summary::new(&asked, &[]);
+        let (mut summary, mut latency) = Summary::new(&Asked::plainly(&pattern), &[]);
         summary.intervals = (0..6 * 3_600_u64)
             .map(|second| {
                 // A stall every hour, for one second.

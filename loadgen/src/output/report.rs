@@ -341,6 +341,22 @@ pub(crate) fn ratio(part: f64, whole: f64) -> f64 {
 }
 
 #[cfg(test)]
+impl<'a> Asked<'a> {
+    /// Requests over four connections, and nothing special.
+    pub(crate) fn plainly(pattern: &'a Pattern) -> Self {
+        Self {
+            url: "http://h/",
+            unit: Unit::Requests,
+            connections: 4,
+            pattern,
+            names: &[],
+            spin: false,
+            verified_by: None,
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::schedule::Arrival;
@@ -372,16 +388,7 @@ mod tests {
 
     fn summary(arrival: Arrival, results: &[ThreadResult]) -> Summary {
         let pattern = pattern(arrival);
-        let asked = Asked {
-            url: "http://h/",
-            unit: Unit::Requests,
-            connections: 4,
-            pattern: &pattern,
-            names: &[],
-            spin: false,
-            verified_by: None,
-        };
-        Summary::new(&asked, results).0
+        Summary::new(&Asked::plainly(&pattern), results).0
     }
 
     fn mixed_counts() -> Counts {

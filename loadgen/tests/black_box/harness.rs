@@ -9,6 +9,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -169,6 +170,23 @@ pub(crate) fn serve_at(mut treat: impl FnMut(TcpStream) + Send + 'static) -> Soc
     let address = listener.local_addr().expect("its address");
     thread::spawn(move || listener.incoming().flatten().for_each(&mut treat));
     address
+}
+
+/// A server that answers rightly, one connection after the other, and stands still for 200 ms before its 30th answer.
+pub(crate) fn serve_with_stall() -> String {
+    let mut answered = 0;
+    serve(move |mut stream| {
+        while read_request(&mut stream) {
+            answered += 1;
+            if answered == 30 {
+                // The stall itself.
+                thread::sleep(Duration::from_millis(200));
+            }
+            if stream.write_all(RIGHT.as_bytes()).is_err() {
+                return;
+            }
+        }
+    })
 }
 
 /// Reads one request head without a body; false at the end of the stream.

@@ -3,13 +3,12 @@
 use std::io::Write;
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
 
 use rustix::process::Signal;
 
 use crate::harness::{
     DRIVERS, Origin, RIGHT, loadgen, loadgen_meanwhile, read_request, scratch_path, serve, serve_always,
-    signal,
+    serve_with_stall, signal,
 };
 
 #[test]
@@ -140,19 +139,7 @@ fn connections_closed_between_requests_are_opened_again() {
 #[test]
 fn a_stall_shows_in_the_latency_of_every_request_it_delayed() {
     for driver in DRIVERS {
-        let mut answered = 0;
-        let url = serve(move |mut stream| {
-            while read_request(&mut stream) {
-                answered += 1;
-                if answered == 30 {
-                    // The stall itself.
-                    thread::sleep(Duration::from_millis(200));
-                }
-                if stream.write_all(RIGHT.as_bytes()).is_err() {
-                    return;
-                }
-            }
-        });
+        let url = serve_with_stall();
         let run = loadgen(&url, &format!("-c 1 -n 100 --rate 100 --driver {driver}"));
         assert_eq!((run.code, run.count("/requests/completed")), (Some(0), 100), "{run:?}");
         // The stalled request and the 19 that fell due meanwhile waited 200, 190, … 10 ms. A slow machine only adds.

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::harness::{
     DRIVERS, Origin, Outcome, RIGHT, loadgen, read_request, record, scratch_path, serve, serve_always,
+    serve_with_stall,
 };
 
 /// The requests that came over each connection, as far as told.
@@ -101,19 +102,7 @@ fn pipelined_bodies_larger_than_any_buffer_do_not_lock_both_sides() {
 #[test]
 fn what_fell_due_during_a_stall_goes_out_together_with_its_own_latency() {
     for driver in DRIVERS {
-        let mut answered = 0;
-        let url = serve(move |mut stream| {
-            while read_request(&mut stream) {
-                answered += 1;
-                if answered == 30 {
-                    // The stall itself.
-                    std::thread::sleep(std::time::Duration::from_millis(200));
-                }
-                if stream.write_all(RIGHT.as_bytes()).is_err() {
-                    return;
-                }
-            }
-        });
+        let url = serve_with_stall();
         let run = loadgen(&url, &format!("-c 1 -n 100 --rate 100 --pipeline 50 --driver {driver}"));
         assert_eq!((run.code, run.count("/requests/completed")), (Some(0), 100), "{run:?}");
         // As without pipelining: the stalled request and the 19 due meanwhile waited 200, 190, … 10 ms.
