@@ -10,3 +10,4 @@ pub mod balance;
 pub mod handoff;
 pub mod histogram;
 pub mod matching;
+pub mod messages;
