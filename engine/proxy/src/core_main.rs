@@ -178,7 +178,8 @@ async fn read_mail(state: Rc<CoreState>, mailbox: Receiver<CoreMessage>) {
                 state.stats.taken_over.add(1);
             }
             CoreMessage::CollectHistograms { empty, reply } => {
-                let histograms = state.histograms.replace(empty);
+                let mut histograms = state.histograms.replace(empty);
+                histograms.complete();
                 // A full queue means that control is gone or far behind: what was recorded is dropped with it.
                 let _ = reply.push(Collected { core: state.core.index(), histograms });
             }

@@ -7,7 +7,6 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
 use std::task::Poll;
-use std::time::Duration;
 
 use config::snapshot::{Action, Channel, ChannelId, EndpointId, ListenerId, Upstream, UpstreamId};
 use proto::http1::chunked::Limits;
@@ -308,7 +307,7 @@ fn send_at_once(
         }
     };
     // Not worth a look at the clock.
-    state.record(route, Phase::Wait, Duration::ZERO);
+    state.histograms.borrow_mut().channel(route.id).record_no_wait();
     let parcel = request::parcel(work, chunk, &at_hand);
     let mut sent = 0;
     let attempt = parcel.try_send(&connection.stream, &mut sent);

@@ -134,11 +134,10 @@ pub fn decide_response_framing(head: &ResponseHead, method: Method) -> ResponseF
 pub(super) const BODY_BYTES_MAX: u64 = i64::MAX as u64;
 
 fn parse_length(value: &[u8]) -> Result<u64, FramingRejected> {
-    if value.contains(&b',') {
-        return Err(FramingRejected::LengthRepeated);
-    }
+    // Anything else is only asked which rule it breaks.
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
-        return Err(FramingRejected::LengthInvalid);
+        let is_list = value.contains(&b',');
+        return Err(if is_list { FramingRejected::LengthRepeated } else { FramingRejected::LengthInvalid });
     }
     let length = value
         .iter()

@@ -10,8 +10,7 @@ use arrayvec::ArrayVec;
 use memchr::memchr;
 
 use super::field::{
-    Field, Judgement, KnownField, Span, is_token, is_token_byte, is_value_byte, judge_lines, list_elements,
-    tokenise,
+    Field, Judgement, KnownField, Span, is_token_byte, is_value_byte, judge_lines, list_elements, tokenise,
 };
 use super::framing::{FramingFields, RequestFraming};
 use super::persist::{ConnectionOptions, WellKnownOption};
@@ -280,7 +279,7 @@ pub fn parse_request(
     head.clear();
     let window = &buf[..buf.len().min(limits.head_bytes())];
     let start = skip_empty_lines(window)?;
-    refuse_request_line_start(&window[start..], limits)?;
+    let method_len = judge_request_line_start(&window[start..], limits)?;
     let Some(line_len) = memchr(b'\n', &window[start..]) else {
         return if is_full(window, limits) {
             Err(RequestRule::TargetTooLong.into())
@@ -289,7 +288,7 @@ pub fn parse_request(
         };
     };
     let fields_start = start + line_len + 1;
-    let target = parse_request_line(window, start, fields_start, limits, head)?;
+    let target = parse_request_line(window, start, method_len, fields_start, limits, head)?;
     let Some(end) = tokenise(window, fields_start, examined, &mut head.fields)? else {
         refuse_if_full(window, fields_start, limits)?;
         return Ok(Parsed::Incomplete);
@@ -374,16 +373,21 @@ fn skip_empty_lines(window: &[u8]) -> Result<usize, RequestRejected> {
 }
 
 /// Refuses a request line, finished or not, that no further byte can make valid: a TLS hello or other noise is
-/// told by its first bytes instead of by a deadline, and an endless line by its length.
-fn refuse_request_line_start(line: &[u8], limits: &Limits) -> Result<(), RequestRejected> {
-    let method = line.iter().take(METHOD_BYTES_MAX).take_while(|byte| !matches!(byte, b' ' | b'\r' | b'\n'));
-    if !method.clone().copied().all(is_token_byte) {
-        return Err(RequestRule::MethodInvalid.into());
+/// told by its first bytes instead of by a deadline, and an endless line by its length. Tells how long the method is as
+/// far as it is there.
+fn judge_request_line_start(line: &[u8], limits: &Limits) -> Result<usize, RequestRejected> {
+    let mut method_len = 0;
+    for &byte in line.iter().take(METHOD_BYTES_MAX) {
+        if matches!(byte, b' ' | b'\r' | b'\n') {
+            break;
+        }
+        if !is_token_byte(byte) {
+            return Err(RequestRule::MethodInvalid.into());
+        }
+        method_len += 1;
     }
     // RFC 9112 §3: a method longer than any that is implemented deserves 501.
-    if method.count() == METHOD_BYTES_MAX
-        && line.get(METHOD_BYTES_MAX).is_some_and(|&byte| is_token_byte(byte))
-    {
+    if method_len == METHOD_BYTES_MAX && line.get(METHOD_BYTES_MAX).is_some_and(|&byte| is_token_byte(byte)) {
         return Err(RequestRule::MethodTooLong.into());
     }
     let line_bytes_max =
@@ -391,7 +395,7 @@ fn refuse_request_line_start(line: &[u8], limits: &Limits) -> Result<(), Request
     if line.len() > line_bytes_max && memchr(b'\n', &line[..line_bytes_max]).is_none() {
         return Err(RequestRule::TargetTooLong.into());
     }
-    Ok(())
+    Ok(method_len)
 }
 
 /// Longest method, in bytes. The IANA registry's longest has 17.
@@ -400,12 +404,13 @@ pub const METHOD_BYTES_MAX: usize = 32;
 fn parse_request_line(
     buf: &[u8],
     start: usize,
+    method_len: usize,
     line_end: usize,
     limits: &Limits,
     head: &mut RequestHead,
 ) -> Result<Target, RequestRejected> {
     let line = buf[start..line_end].strip_suffix(b"\r\n").ok_or(SyntaxRejected::BareLineFeed)?;
-    take_request_line_apart(buf, start..start + line.len(), limits, head).map_err(|rule| {
+    take_request_line_apart(buf, start..start + line.len(), method_len, limits, head).map_err(|rule| {
         // No part of a request line may have a carriage return in it, so a sound line need not be searched for one.
         if line.contains(&b'\r') { SyntaxRejected::BareCarriageReturn.into() } else { rule }
     })
@@ -414,17 +419,23 @@ fn parse_request_line(
 fn take_request_line_apart(
     buf: &[u8],
     Range { start, end }: Range<usize>,
+    method_len: usize,
     limits: &Limits,
     head: &mut RequestHead,
 ) -> Result<Target, RequestRejected> {
     let line = &buf[start..end];
-    // Most methods are shorter than one step of a search that takes many bytes at once.
-    let method_len = line.iter().position(|&byte| byte == b' ').ok_or(RequestRule::RequestLineMalformed)?;
+    // Up to there are token bytes alone.
+    if line.get(method_len) != Some(&b' ') {
+        let has_method = line.contains(&b' ');
+        return Err(
+            if has_method { RequestRule::MethodInvalid } else { RequestRule::RequestLineMalformed }.into()
+        );
+    }
     let target_start = start + method_len + 1;
     let target_len = memchr(b' ', &buf[target_start..end]).ok_or(RequestRule::RequestLineMalformed)?;
     let version_start = target_start + target_len + 1;
     let method = &line[..method_len];
-    if !is_token(method) {
+    if method.is_empty() {
         return Err(RequestRule::MethodInvalid.into());
     }
     if target_len == 0 {

@@ -158,10 +158,17 @@ pub(super) fn split_authority(text: &[u8]) -> Option<Authority<'_>> {
 }
 
 fn parse_port(digits: &[u8]) -> Option<u16> {
-    digits.iter().try_fold(0_u16, |port, &byte| {
-        let digit = byte.is_ascii_digit().then(|| u16::from(byte - b'0'))?;
-        port.checked_mul(10)?.checked_add(digit)
-    })
+    let mut port = 0_u32;
+    for &byte in digits {
+        if !byte.is_ascii_digit() {
+            return None;
+        }
+        port = port * 10 + u32::from(byte - b'0');
+        if port > u32::from(u16::MAX) {
+            return None;
+        }
+    }
+    u16::try_from(port).ok()
 }
 
 fn is_ipv6(address: &[u8]) -> bool {
