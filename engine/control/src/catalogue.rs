@@ -47,7 +47,7 @@ const fn bytes<S>(
 }
 
 /// What a core counts about itself.
-pub(crate) static CORE: [Entry<CoreStats>; 14] = [
+pub(crate) static CORE: [Entry<CoreStats>; 16] = [
     gauge("connections_open", "Client connections open now", CoreStats::connections_open),
     gauge("exchanges_open", "Exchanges in progress now", CoreStats::exchanges_open),
     counter("handed_over", "Connections handed to a less loaded core when accepted", |core| {
@@ -62,6 +62,13 @@ pub(crate) static CORE: [Entry<CoreStats>; 14] = [
     counter("buffers_exhausted", "Reads put off because every buffer was in use", |core| {
         core.runtime.buffers_exhausted.value()
     }),
+    gauge("pipes", "Pipes open now, in use or kept", |core| core.runtime.pipes.value()),
+    bytes(
+        "spliced_bytes",
+        "spliced",
+        "Bytes passed from connection to connection inside the kernel",
+        |core| core.runtime.spliced_bytes.value(),
+    ),
     counter("turns", "Turns of the loop", |core| core.runtime.turns.value()),
     counter("polls", "Tasks polled", |core| core.runtime.polls.value()),
     counter("task_panics", "Tasks that panicked and were dropped", |core| core.runtime.task_panics.value()),

@@ -48,6 +48,9 @@ pub struct CoreConfig {
     pub buffers_per_lane: u16,
     /// Size of a buffer in bytes.
     pub buffer_bytes: u32,
+    /// Pipes for moving bytes from socket to socket, two descriptors and up to 1 MiB of the kernel's memory each; zero
+    /// lets all bytes be copied.
+    pub pipes_max: u16,
     /// Longest busy wait before sleeping; zero turns it off.
     pub spin_max: Duration,
     /// The part of the core that other threads reach.
@@ -57,7 +60,7 @@ pub struct CoreConfig {
 }
 
 impl CoreConfig {
-    /// A core with the defaults: 256 buffers of 64 KiB a lane, 50 µs of busy wait, not pinned.
+    /// A core with the defaults: 256 buffers of 64 KiB a lane, 64 pipes, 50 µs of busy wait, not pinned.
     ///
     /// # Errors
     /// When no file descriptor is left.
@@ -68,6 +71,7 @@ impl CoreConfig {
             driver,
             buffers_per_lane: 256,
             buffer_bytes: 64 * 1024,
+            pipes_max: 64,
             spin_max: Duration::from_micros(50),
             remote: Remote::new()?,
             counters: Arc::new(RuntimeCounters::default()),
@@ -190,7 +194,7 @@ impl Core {
     }
 
     fn assemble(config: CoreConfig, backend: Backend, pools: [Rc<BufferPool>; 2], seed: u64) -> Self {
-        let io = Io::new(backend, Rc::clone(&pools[0]), Rc::clone(&pools[1]));
+        let io = Io::new(backend, Rc::clone(&pools[0]), Rc::clone(&pools[1]), config.pipes_max);
         let now = io.clock();
         Self(Rc::new(Inner {
             index: config.index,
@@ -375,6 +379,10 @@ impl Core {
         self.0.io.borrow_mut()
     }
 
+    pub(crate) fn counters(&self) -> &RuntimeCounters {
+        &self.0.counters
+    }
+
     pub(crate) fn mailbox_waiters(&self) -> &Waiters {
         &self.0.mailbox_waiters
     }
@@ -479,6 +487,7 @@ impl Core {
     fn publish_gauges(&self) {
         let inner = &*self.0;
         inner.counters.sockets.set(self.io().sockets_open() as u64);
+        inner.counters.pipes.set(self.io().conduits_open().into());
         let in_use = |pool: &BufferPool| usize::from(pool.count()) - pool.free_count();
         inner.counters.buffers.set(inner.pools.iter().map(|pool| in_use(pool)).sum::<usize>() as u64);
         inner.counters.buffers_exhausted.set(inner.pools.iter().map(|pool| pool.exhausted()).sum());

@@ -58,4 +58,8 @@ pub struct RuntimeCounters {
     pub sockets: Counter,
     /// Buffers in use now (gauge).
     pub buffers: Counter,
+    /// Pipes open now, in use or kept (gauge).
+    pub pipes: Counter,
+    /// Bytes moved from one socket to another by way of a pipe.
+    pub spliced_bytes: Counter,
 }

@@ -27,5 +27,6 @@ pub use crate::driver::{DriverChoice, DriverKind};
 pub use crate::mailbox::Remote;
 pub use crate::net::handle::Handle;
 pub use crate::net::listener::Listener;
+pub use crate::net::pipe::Pipe;
 pub use crate::net::stream::{ParkEvent, Parked, Stream};
 pub use crate::time::Instant;

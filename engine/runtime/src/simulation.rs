@@ -34,6 +34,7 @@
 //! assert!(remains.is_clean(), "{remains}");
 //! ```
 
+mod conduit;
 mod connection;
 mod dice;
 mod driver;
@@ -51,6 +52,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
+pub(crate) use self::conduit::Conduit;
 use self::dice::nanos_of;
 pub(crate) use self::driver::Driver;
 pub(crate) use self::endpoint::Endpoint;

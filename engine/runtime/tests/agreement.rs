@@ -11,7 +11,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use runtime::simulation::{Faults, HostConfig, Limits, Simulation};
-use runtime::{Core, CoreConfig, DriverChoice, DriverKind, Listener, ParkEvent, Stream, run};
+use runtime::{Core, CoreConfig, DriverChoice, DriverKind, Listener, ParkEvent, Pipe, Stream, run};
 
 /// A core with a listener on it, and what the scenario has seen so far.
 struct Stage {
@@ -210,6 +210,90 @@ async fn a_connection_closed_both_ways_ends_quietly(stage: Stage) {
     stage.see("broken: true");
 }
 
+/// Moves everything from one stream to another by pipe, at most `limit` bytes at a time, and then the end.
+async fn move_all(pipe: &mut Pipe, source: &Stream, sink: &Stream, limit: usize) -> io::Result<()> {
+    while poll_fn(|context| pipe.poll_fill(source, limit, context)).await? > 0 {
+        while pipe.held() > 0 {
+            match pipe.try_drain(sink) {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => sink.writable().await?,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    sink.shutdown_write()
+}
+
+async fn bytes_move_by_pipe(stage: Stage) {
+    const TOTAL: usize = 1_000_000;
+    let byte_at = |position: usize| (position * 31 + position / 251) as u8;
+    let (client, near) = stage.pair().await;
+    let (far, server) = stage.pair().await;
+    stage.core.spawn(async move {
+        let bytes: Vec<u8> = (0..TOTAL).map(byte_at).collect();
+        client.send_all(&bytes).await.expect("send");
+        client.shutdown_write().expect("shutdown");
+        assert!(client.recv().await.expect("recv").is_none());
+    });
+    let mut pipe = Pipe::take(&stage.core).expect("a pipe");
+    stage.core.spawn(async move {
+        // A small message before the first move keeps its place.
+        far.send_all(b"first").await.expect("send");
+        move_all(&mut pipe, &near, &far, 100_000).await.expect("all of it moves");
+        assert!(far.recv().await.expect("recv").is_none());
+    });
+    let mut got = Vec::new();
+    while let Some(chunk) = server.recv().await.expect("recv") {
+        got.extend_from_slice(&chunk);
+    }
+    let is_right = got.strip_prefix(b"first").is_some_and(|bytes| {
+        bytes.len() == TOTAL && bytes.iter().enumerate().all(|(position, byte)| *byte == byte_at(position))
+    });
+    stage.see(format!("unchanged: {is_right}"));
+}
+
+async fn a_sink_that_does_not_read_stops_the_move(stage: Stage) {
+    let (client, near) = stage.pair().await;
+    let (far, server) = stage.pair().await;
+    let sender = stage.core.now() + Duration::from_millis(300);
+    client.set_send_deadline(sender);
+    far.set_send_deadline(stage.core.now() + Duration::from_millis(100));
+    stage.core.spawn(async move {
+        let _ = client.send_all(&vec![0; 64 << 20]).await;
+    });
+    let mut pipe = Pipe::take(&stage.core).expect("a pipe");
+    stage.see(outcome(move_all(&mut pipe, &near, &far, 1 << 20).await));
+    stage.see(format!("held: {}", pipe.held() > 0));
+    stage.see(outcome(pipe.try_drain(&far)));
+    drop(server);
+}
+
+async fn a_reset_source_ends_the_move(stage: Stage) {
+    let (client, near) = stage.pair().await;
+    client.reset_on_close().expect("an open connection");
+    drop(client);
+    stage.pause().await;
+    let mut pipe = Pipe::take(&stage.core).expect("a pipe");
+    stage.see(outcome(poll_fn(|context| pipe.poll_fill(&near, 1000, context)).await));
+    let (_silent, quiet) = stage.pair().await;
+    quiet.set_recv_deadline(stage.core.now() + Duration::from_millis(30));
+    stage.see(outcome(poll_fn(|context| pipe.poll_fill(&quiet, 1000, context)).await));
+}
+
+async fn a_closed_sink_refuses_the_move(stage: Stage) {
+    let (client, near) = stage.pair().await;
+    let (far, server) = stage.pair().await;
+    server.reset_on_close().expect("an open connection");
+    drop(server);
+    client.send_all(&[1; 5000]).await.expect("send");
+    stage.pause().await;
+    let mut pipe = Pipe::take(&stage.core).expect("a pipe");
+    let moved = poll_fn(|context| pipe.poll_fill(&near, 5000, context)).await.expect("bytes");
+    stage.see(format!("{moved} bytes"));
+    stage.see(outcome(pipe.try_drain(&far)));
+    stage.see(outcome(pipe.try_drain(&far)));
+}
+
 /// What a scenario sees on a core that takes its own connections.
 fn seen_by<F: Future<Output = ()> + 'static>(
     driver: DriverKind,
@@ -327,4 +411,24 @@ fn closing_both_directions_is_the_end() {
         a_connection_closed_both_ways_ends_quietly,
         &["asking: 0 bytes, end", "accepted: 0 bytes, end", "BrokenPipe", "broken: true"],
     );
+}
+
+#[test]
+fn what_moves_by_pipe_arrives_unchanged_and_in_order() {
+    check(bytes_move_by_pipe, &["unchanged: true"]);
+}
+
+#[test]
+fn a_pipe_waits_for_a_sink_that_does_not_read() {
+    check(a_sink_that_does_not_read_stops_the_move, &["TimedOut", "held: true", "WouldBlock"]);
+}
+
+#[test]
+fn filling_a_pipe_tells_what_receiving_would() {
+    check(a_reset_source_ends_the_move, &["ConnectionReset", "TimedOut"]);
+}
+
+#[test]
+fn draining_a_pipe_tells_what_sending_would() {
+    check(a_closed_sink_refuses_the_move, &["5000 bytes", "ConnectionReset", "BrokenPipe"]);
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use runtime::mailbox::mailbox;
 use runtime::net::unix::bind_unix;
-use runtime::{Core, CoreConfig, DriverChoice, DriverKind, Instant, ParkEvent, run};
+use runtime::{Core, CoreConfig, DriverChoice, DriverKind, Instant, ParkEvent, Pipe, run};
 
 /// Runs `main` on a core of each driver, within ten seconds.
 fn on_every_driver<F: Future<Output = ()> + 'static>(
@@ -691,6 +691,37 @@ fn a_listener_that_ends_leaves_its_unix_socket_to_the_others() {
             core.sleep(Duration::from_millis(5)).await; // turns in which an event of the listener would be told
             stays.accept().expect("accept");
             assert!(idle.is_quiet(), "an event of the listener was told to the socket that has its slot");
+        },
+    );
+}
+
+/// A pipe with bytes in it is nobody else's; an empty one serves again, and there are no more than there may be.
+#[test]
+fn pipes_are_bounded_and_none_goes_on_with_bytes_of_another() {
+    on_every_driver(
+        |config| config.pipes_max = 2,
+        |core| async move {
+            let (listener, address) = listener();
+            let source = core.connect(address, soon(&core)).await.expect("connect");
+            let (mut client, _) = listener.accept().expect("accept");
+            client.write_all(b"left in a pipe").expect("write");
+            let mut first = Pipe::take(&core).expect("a pipe");
+            let second = Pipe::take(&core).expect("another");
+            assert!(Pipe::take(&core).is_none(), "two may be open");
+            let moved = std::future::poll_fn(|context| first.poll_fill(&source, 4, context)).await;
+            assert_eq!((moved.expect("bytes"), first.held()), (4, 4), "no more than asked for");
+            drop(first);
+            drop(second);
+            let (mut third, fourth) =
+                (Pipe::take(&core).expect("a pipe"), Pipe::take(&core).expect("another"));
+            assert_eq!((third.held(), fourth.held()), (0, 0));
+            let sink = core.connect(address, soon(&core)).await.expect("connect");
+            let (mut server, _) = listener.accept().expect("accept");
+            std::future::poll_fn(|context| third.poll_fill(&source, 1000, context)).await.expect("bytes");
+            assert_eq!(third.try_drain(&sink).expect("room"), 10);
+            let mut got = [0; 10];
+            server.read_exact(&mut got).expect("bytes");
+            assert_eq!(&got, b" in a pipe");
         },
     );
 }

@@ -7,6 +7,7 @@ use std::io::IoSlice;
 use rustix::io::Errno;
 
 use super::socket::{Flags, Socket, Then};
+use crate::net::conduit::Conduit;
 
 /// Reads by system call. A short read means that the socket is drained: the next bytes bring a new event.
 pub(super) fn recv_direct(socket: &mut Socket, spare: &mut [u8]) -> Result<usize, Errno> {
@@ -42,6 +43,37 @@ pub(super) fn send_direct(socket: &mut Socket, slices: &[IoSlice<'_>]) -> Result
         Err(error) => error == Errno::AGAIN,
     };
     if is_full {
+        socket.flags.clear(Flags::WRITABLE);
+    }
+    outcome
+}
+
+/// Moves bytes from a socket into an empty pipe. A short move does not say that the socket is drained: a pipe of many small
+/// pieces is full early.
+pub(super) fn fill_direct(socket: &mut Socket, conduit: &mut Conduit, limit: usize) -> Result<usize, Errno> {
+    let Some(fd) = &socket.fd else { return Err(Errno::BADF) };
+    let outcome = loop {
+        match conduit.fill(fd, limit) {
+            Err(Errno::INTR) => {}
+            other => break other,
+        }
+    };
+    if outcome == Err(Errno::AGAIN) {
+        socket.flags.clear(Flags::READABLE);
+    }
+    outcome
+}
+
+/// Moves bytes from a pipe into a socket.
+pub(super) fn drain_direct(socket: &mut Socket, conduit: &mut Conduit, count: usize) -> Result<usize, Errno> {
+    let Some(fd) = &socket.fd else { return Err(Errno::BADF) };
+    let outcome = loop {
+        match conduit.drain(fd, count) {
+            Err(Errno::INTR) => {}
+            other => break other,
+        }
+    };
+    if outcome == Err(Errno::AGAIN) {
         socket.flags.clear(Flags::WRITABLE);
     }
     outcome

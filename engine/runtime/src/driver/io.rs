@@ -16,12 +16,13 @@ use std::time::{Duration, SystemTime};
 use rustix::io::Errno;
 
 use super::choice::DriverKind;
-use super::direct::{Rest, recv_direct, send_direct, send_rest, shutdown_direct};
+use super::direct::{Rest, drain_direct, fill_direct, recv_direct, send_direct, send_rest, shutdown_direct};
 use super::epoll::{Epoll, Waited};
 use super::outbox::Outbox;
 use super::socket::{Flags, NO_DEADLINE, Socket, Sockets, Then, Unsent};
 use super::uring::Uring;
 use crate::buffer::{BufferPool, Chunk, Lane};
+use crate::net::conduit::{Conduit, Conduits};
 use crate::net::handle::Handle;
 use crate::net::stream::ParkEvent;
 #[cfg(feature = "simulation")]
@@ -80,6 +81,7 @@ pub(crate) struct Io {
     connected: Rc<BufferPool>,
     parked_events: Vec<(u32, ParkEvent)>,
     outbox: Outbox,
+    conduits: Conduits,
     /// Sockets whose unsent rest is over with its owner gone.
     finished: Vec<u32>,
 }
@@ -93,7 +95,12 @@ fn timed_out() -> io::Error {
 }
 
 impl Io {
-    pub(crate) fn new(backend: Backend, accepted: Rc<BufferPool>, connected: Rc<BufferPool>) -> Self {
+    pub(crate) fn new(
+        backend: Backend,
+        accepted: Rc<BufferPool>,
+        connected: Rc<BufferPool>,
+        pipes_max: u16,
+    ) -> Self {
         let mut wheel = Wheel::new();
         let now_tick = backend.clock().as_nanos() / TICK_NANOS;
         wheel.advance(now_tick, |_| {});
@@ -108,6 +115,7 @@ impl Io {
             connected,
             parked_events: Vec::new(),
             outbox: Outbox::default(),
+            conduits: Conduits::new(pipes_max),
             finished: Vec::new(),
         }
     }
@@ -509,6 +517,67 @@ impl Io {
         Ok(())
     }
 
+    // ---- from socket to socket -----------------------------------------------------------------------------
+
+    /// An empty pipe, unless all are in use or none can be had.
+    pub(crate) fn take_conduit(&mut self) -> Option<Conduit> {
+        let Self { conduits, backend, .. } = self;
+        conduits.take(|| match backend {
+            Backend::Epoll(_) | Backend::Uring(_) => Conduit::open(),
+            #[cfg(feature = "simulation")]
+            Backend::Simulated(driver) => driver.open_conduit().map(Conduit::from),
+        })
+    }
+
+    pub(crate) fn give_conduit_back(&mut self, conduit: Conduit, is_empty: bool) {
+        self.conduits.give_back(conduit, is_empty);
+    }
+
+    pub(crate) fn conduits_open(&self) -> u16 {
+        self.conduits.open_count()
+    }
+
+    /// Moves up to `limit` bytes of a socket into an empty pipe; 0 is the end of the stream.
+    pub(crate) fn poll_fill(
+        &mut self,
+        index: u32,
+        conduit: &mut Conduit,
+        limit: usize,
+        waker: &Waker,
+    ) -> Poll<io::Result<usize>> {
+        let socket = &mut self.sockets[index];
+        if may_have_bytes(socket) {
+            match fill_direct(socket, conduit, limit) {
+                Ok(0) => socket.flags.set(Flags::ENDED),
+                Ok(count) => return Poll::Ready(Ok(count)),
+                Err(Errno::AGAIN) => {}
+                Err(error) => return Poll::Ready(Err(error.into())),
+            }
+        }
+        self.wait_bytes::<usize>(index, waker).map_ok(|_| 0)
+    }
+
+    /// Moves what the kernel takes at once of the first `count` bytes of a pipe to a socket, behind what was sent before.
+    pub(crate) fn try_drain(&mut self, index: u32, conduit: &mut Conduit, count: usize) -> io::Result<usize> {
+        if self.sockets[index].letters > 0 {
+            self.deliver();
+        }
+        let socket = &mut self.sockets[index];
+        if socket.error != 0 {
+            return Err(io::Error::from_raw_os_error(socket.error));
+        }
+        if !socket.flags.has(Flags::WRITABLE) {
+            return Err(io::Error::from(io::ErrorKind::WouldBlock));
+        }
+        drain_direct(socket, conduit, count).map_err(|error| match error {
+            Errno::AGAIN => io::Error::from(io::ErrorKind::WouldBlock),
+            error => {
+                socket.flags.set(Flags::SEND_FAILED);
+                error.into()
+            }
+        })
+    }
+
     // ---- parked sockets ------------------------------------------------------------------------------------
 
     /// Lets a socket wait without a task; returns its generation.
@@ -680,9 +749,10 @@ impl Io {
         waited
     }
 
-    /// All sockets, for closing them at the end.
+    /// Closes all sockets and pipes at the end.
     pub(crate) fn close_all(&mut self) {
         self.deliver();
+        self.conduits.close_idle();
         for index in self.sockets.indices() {
             if self.sockets[index].fd.is_some() {
                 self.finish(index);

@@ -39,6 +39,11 @@ impl Stream {
         Self { core, index }
     }
 
+    /// Its place among the core's sockets.
+    pub(super) fn index(&self) -> u32 {
+        self.index
+    }
+
     /// Waits until the kernel has made the connection that is under way.
     pub(crate) async fn connected(&self) -> io::Result<()> {
         self.core.io().connecting(self.index);

@@ -8,6 +8,7 @@ use std::time::SystemTime;
 
 use rustix::io::Errno;
 
+use super::conduit::Conduit;
 use super::endpoint::Endpoint;
 use super::world::{HostId, World};
 use crate::driver::{Sockets, Waited, mark};
@@ -44,6 +45,11 @@ impl Driver {
     pub(crate) fn connect(&self, address: SocketAddr) -> Result<(Handle, bool), Errno> {
         let key = self.world.network().connect(self.host.0, address)?;
         Ok((Endpoint::new(self.world.clone(), key).into(), false))
+    }
+
+    /// A pipe of this core's host.
+    pub(crate) fn open_conduit(&self) -> Result<Conduit, Errno> {
+        Conduit::open(&self.world, self.host)
     }
 
     pub(crate) fn watch(&self, handle: &Handle, slot: u32) -> io::Result<()> {
