@@ -117,6 +117,7 @@ fn prepare(
         mailbox,
         fellows: Arc::clone(&fellows),
         admission: Arc::clone(&admission),
+        private: Arc::default(),
     });
     Ok(setups.collect())
 }

@@ -118,6 +118,7 @@ impl Gateway {
             fellows: [Fellow { sender: mail.clone(), stats: Arc::clone(&stats) }].into(),
             stats,
             admission: Admission::new(&snapshot),
+            private: Arc::default(),
             mailbox,
             snapshot,
         };

@@ -64,6 +64,7 @@ impl Cores {
             endpoint_addresses: [].into(),
             fellows: Arc::clone(&fellows),
             admission: Arc::clone(&admission),
+            private: Arc::default(),
             mailbox,
             snapshot: Arc::clone(&snapshot),
         };

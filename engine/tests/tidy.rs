@@ -11,7 +11,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("engine/runtime", &[]),
     ("engine/tls", &["runtime"]),
     ("config", &["proto"]),
-    ("engine/proxy", &["config", "proto", "runtime"]),
+    ("engine/proxy", &["config", "proto", "runtime", "tls"]),
     ("engine/control", &["config", "proto", "proxy"]),
     ("engine/simulation", &["config", "proxy", "runtime"]),
     ("engine", &["config", "control", "proto", "proxy", "runtime"]),

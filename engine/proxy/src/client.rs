@@ -12,12 +12,14 @@ use std::time::Duration;
 
 use config::snapshot::{Listener, ListenerId};
 use proto::http1::head::EMPTY_LINES_MAX;
-use runtime::{Chunk, ParkEvent, Parked, Stream};
+use runtime::{Chunk, ParkEvent, Stream};
 
 use crate::admission::Permit;
 use crate::core_main::CoreState;
 use crate::exchange::exchange;
+use crate::outcome::{Fault, fault_of};
 use crate::stats::{CoreStats, ListenerCounters};
+use crate::wire::{ParkedWire, Wire};
 
 /// How long a task waits for its client's next request before the connection is parked.
 const WAIT_IN_TASK: Duration = Duration::from_millis(100);
@@ -34,7 +36,7 @@ const LINGER_BYTES_MAX: usize = 1 << 20;
 
 /// A client's connection while it is served.
 pub(crate) struct Client {
-    pub(crate) stream: Stream,
+    pub(crate) stream: Wire,
     pub(crate) peer: SocketAddr,
     /// Bytes received beyond the last request: the next one, or its beginning.
     pub(crate) unread: Option<Chunk>,
@@ -86,7 +88,7 @@ pub(crate) enum Next {
 
 /// A connection between two requests.
 struct Waiting {
-    parked: Parked,
+    parked: ParkedWire,
     peer: SocketAddr,
     requests: u64,
     open: Open,
@@ -101,7 +103,7 @@ pub(crate) struct Clients {
 
 impl Client {
     pub(crate) fn new(
-        stream: Stream,
+        stream: Wire,
         peer: SocketAddr,
         listener: ListenerId,
         permit: Option<Permit>,
@@ -153,7 +155,7 @@ impl Client {
 impl Clients {
     /// A parked connection came back.
     pub(crate) fn wake(state: &Rc<CoreState>, stream: Stream, tag: u32, event: ParkEvent) {
-        let Some(Waiting { peer, requests, open, .. }) =
+        let Some(Waiting { parked, peer, requests, open }) =
             state.clients.waiting.borrow_mut()[tag as usize].take()
         else {
             return;
@@ -161,7 +163,8 @@ impl Clients {
         state.clients.free.borrow_mut().push(tag);
         match event {
             ParkEvent::Readable => {
-                let client = Client { stream, peer, unread: None, requests, pipelined: 0, open };
+                let client =
+                    Client { stream: parked.wake(stream), peer, unread: None, requests, pipelined: 0, open };
                 state.core.spawn(serve(Rc::clone(state), client));
             }
             ParkEvent::Deadline => count_idle_timeout(state, &open),
@@ -232,11 +235,15 @@ async fn serve(state: Rc<CoreState>, mut client: Client) {
             end => break end,
         }
     };
+    if client.stream.has_unsent() && !flush(&state, &client).await {
+        return;
+    }
     match next {
         Next::Keep => client.park(&state),
         // Closed with unread bytes, the kernel would answer them with a reset.
         Next::Close if client.unread.is_some() || !client.stream.is_quiet() => linger(&state, client).await,
-        Next::Close | Next::Cut => {}
+        Next::Close => client.stream.say_end(),
+        Next::Cut => {}
         Next::Linger => linger(&state, client).await,
     }
 }
@@ -287,9 +294,20 @@ impl Drop for WaitingTask<'_> {
     }
 }
 
+/// Waits until the client has taken what a private connection still holds of its answers; false if it does not.
+async fn flush(state: &CoreState, client: &Client) -> bool {
+    client.stream.set_send_deadline(state.core.turn_time() + client.settings(state).timeouts.send);
+    let outcome = client.stream.writable().await;
+    if let Err(error) = &outcome {
+        state.stats.count_fault(fault_of(error, Fault::ClientSendTimeout, Fault::ClientGoneInResponse));
+    }
+    outcome.is_ok()
+}
+
 /// Lets the client read our last answer before the connection is gone.
 async fn linger(state: &CoreState, client: Client) {
-    if client.stream.shutdown_write().is_err() {
+    client.stream.set_send_deadline(state.core.turn_time() + LINGER_MAX);
+    if client.stream.shutdown_write().await.is_err() {
         return;
     }
     client.stream.set_recv_deadline(state.core.turn_time() + LINGER_MAX);

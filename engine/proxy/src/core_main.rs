@@ -22,6 +22,7 @@ use crate::date::DateText;
 use crate::exchange::Route;
 use crate::listener;
 use crate::message::CoreMessage;
+use crate::private::Private;
 use crate::relay::SetAside;
 use crate::stats::{Collected, CoreStats, HistogramSet, Phase};
 use crate::upstream::Upstreams;
@@ -49,6 +50,8 @@ pub struct CoreSetup {
     pub fellows: Arc<[Fellow]>,
     /// The connections of the process; the same for all cores.
     pub admission: Arc<Admission>,
+    /// Certificates, and whom to trust; the same for all cores.
+    pub private: Arc<Private>,
 }
 
 /// What a core knows of another.
@@ -128,9 +131,18 @@ pub fn serve(setup: CoreSetup) -> io::Result<()> {
 /// # Errors
 /// When the driver refuses a listener.
 pub async fn serve_on(core: Core, setup: CoreSetup) -> io::Result<()> {
-    let CoreSetup { config: _, snapshot, listeners, endpoint_addresses, stats, mailbox, fellows, admission } =
-        setup;
-    let upstreams = Upstreams::new(&core, &snapshot, &stats, &endpoint_addresses, UPSTREAM_TAG);
+    let CoreSetup {
+        config: _,
+        snapshot,
+        listeners,
+        endpoint_addresses,
+        stats,
+        mailbox,
+        fellows,
+        admission,
+        private,
+    } = setup;
+    let upstreams = Upstreams::new(&core, &snapshot, &stats, &endpoint_addresses, &private, UPSTREAM_TAG);
     let state = Rc::new(CoreState {
         match_caches: RefCell::new(snapshot.channel_table.caches()),
         histograms: RefCell::new(Box::new(HistogramSet::new(snapshot.channels.len()))),
@@ -153,8 +165,7 @@ pub async fn serve_on(core: Core, setup: CoreSetup) -> io::Result<()> {
     let parked = Rc::clone(&state);
     state.core.on_parked(move |stream, tag, event| {
         if tag & UPSTREAM_TAG != 0 {
-            drop(stream);
-            parked.upstreams.discard_idle(tag);
+            parked.upstreams.wake_idle(stream, tag, event);
         } else {
             Clients::wake(&parked, stream, tag, event);
         }

@@ -3,7 +3,7 @@
 //! Never parses configuration, opens a file or talks to a store; never waits for control.
 //!
 //! Suggested reading order: `exchange` (one request, top to bottom), `request` and `response` (its two sides),
-//! `client` (the connection around it), `upstream` (the pool), `relay` and `body`, `answer`, `error_answer`
+//! `client` (the connection around it), `upstream` (the pool), `wire` and [`private`], `relay` and `body`, `answer`, `error_answer`
 //! and `date`, [`outcome`], [`stats`], `listener` and [`admission`], [`core_main`].
 
 mod answer;
@@ -17,12 +17,14 @@ mod relay;
 mod request;
 mod response;
 mod upstream;
+mod wire;
 mod workspace;
 
 pub mod admission;
 pub mod core_main;
 pub mod message;
 pub mod outcome;
+pub mod private;
 pub mod stats;
 
 pub use crate::core_main::{CoreSetup, Fellow, serve, serve_on};

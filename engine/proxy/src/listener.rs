@@ -20,6 +20,7 @@ use crate::client::Client;
 use crate::core_main::CoreState;
 use crate::message::CoreMessage;
 use crate::stats::CoreStats;
+use crate::wire::Wire;
 
 /// Connections accepted in a row before other tasks get their turn.
 const ACCEPTS_IN_A_ROW: u32 = 32;
@@ -112,7 +113,7 @@ pub(crate) fn adopt(
     permit: Option<Permit>,
 ) {
     match state.core.adopt(fd, Lane::Accepted) {
-        Ok(stream) => Client::new(stream, peer, listener, permit, &state.stats).park(state),
+        Ok(stream) => Client::new(Wire::Plain(stream), peer, listener, permit, &state.stats).park(state),
         Err(_) => state.stats.listeners[usize::from(listener.0)].accept_errors.add(1),
     }
 }

@@ -49,6 +49,8 @@ pub enum Fault {
     ConnectFailed,
     /// No connection within the upstream's `connect` timeout: 504.
     ConnectTimeout,
+    /// No private connection to the endpoint: it proved to be somebody else, or there was no agreement: 502.
+    UpstreamTlsFailed,
     /// The endpoint closed or broke the connection before a complete response head: 502.
     UpstreamGone,
     /// The endpoint did not take the request in time: 504.
@@ -76,7 +78,7 @@ impl Fault {
     pub const COUNT: usize = Self::NAMES.len();
 
     /// Names of all kinds by [`Self::index`], as exported.
-    pub const NAMES: [&'static str; 24] = [
+    pub const NAMES: [&'static str; 25] = [
         "request_rejected",
         "request_body_rejected",
         "head_timeout",
@@ -101,6 +103,7 @@ impl Fault {
         "request_body_slow",
         "resources_exhausted",
         "interim_answers_too_many",
+        "upstream_tls_failed",
     ];
 
     /// Index of this kind among [`Self::NAMES`].
@@ -131,6 +134,7 @@ impl Fault {
             Self::RequestBodySlow => 21,
             Self::ResourcesExhausted => 22,
             Self::InterimAnswersTooMany => 23,
+            Self::UpstreamTlsFailed => 24,
         }
     }
 
@@ -165,6 +169,7 @@ impl Fault {
             Self::NoChannel | Self::ResourcesExhausted | Self::TotalTimeout => Side::Internal,
             Self::ConnectFailed
             | Self::ConnectTimeout
+            | Self::UpstreamTlsFailed
             | Self::UpstreamGone
             | Self::UpstreamSendTimeout
             | Self::FirstByteTimeout
@@ -189,6 +194,7 @@ impl Fault {
             Self::TunnelRefused => Some(501),
             Self::NoChannel => Some(404),
             Self::ConnectFailed
+            | Self::UpstreamTlsFailed
             | Self::UpstreamGone
             | Self::ResponseRejected(_)
             | Self::ResponseBodyRejected(_)

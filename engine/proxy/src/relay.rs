@@ -10,10 +10,11 @@ use std::time::Duration;
 use arrayvec::ArrayVec;
 use proto::http1::chunked::{CHUNK_HEADER_BYTES_MAX, ChunkRejected, LAST_CHUNK, Mode, chunk_header};
 use runtime::counter::Counter;
-use runtime::{Chunk, Core, Instant, Stream};
+use runtime::{Chunk, Core, Instant};
 
 use crate::body::{Body, RANGES_MAX, Ranges};
 use crate::core_main::deadline;
+use crate::wire::Wire;
 
 /// A message of up to this many bytes is put together in one piece. The kernel spends more on a second slice than
 /// copying its bytes costs.
@@ -98,7 +99,7 @@ pub(crate) struct Parcel<'a> {
 impl Parcel<'_> {
     /// Sends what the kernel takes at once, without the first `sent` bytes; true when all of it is gone. Slices live
     /// on the stack, never across a wait.
-    pub(crate) fn try_send(&self, sink: &Stream, sent: &mut usize) -> io::Result<bool> {
+    pub(crate) fn try_send(&self, sink: &Wire, sent: &mut usize) -> io::Result<bool> {
         if self.ranges.is_empty() {
             // Nearly every small message: its head has been put together with its body.
             return send_slices(sink, &mut [IoSlice::new(self.text)], sent);
@@ -172,8 +173,8 @@ impl Pace {
 /// One direction of an exchange.
 pub(crate) struct Way<'a> {
     pub(crate) core: &'a Core,
-    pub(crate) source: &'a Stream,
-    pub(crate) sink: &'a Stream,
+    pub(crate) source: &'a Wire,
+    pub(crate) sink: &'a Wire,
     /// Longest wait for the next bytes of the source.
     pub(crate) recv_timeout: Duration,
     /// Bytes that each second must bring on average, once the source has been waited for that long; zero for any.
@@ -303,7 +304,7 @@ pub(crate) fn assemble(body: &[u8], ranges: &mut Ranges, text: &mut Vec<u8>) {
 }
 
 /// Sends what goes at once of `slices`, without the first `sent` bytes; true when all of it is gone.
-fn send_slices(stream: &Stream, mut slices: &mut [IoSlice<'_>], sent: &mut usize) -> io::Result<bool> {
+fn send_slices(stream: &Wire, mut slices: &mut [IoSlice<'_>], sent: &mut usize) -> io::Result<bool> {
     if *sent > 0 {
         IoSlice::advance_slices(&mut slices, *sent);
         if slices.is_empty() {

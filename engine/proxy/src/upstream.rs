@@ -9,17 +9,20 @@ use std::sync::Arc;
 
 use config::snapshot::{EndpointId, Snapshot, Upstream, UpstreamId};
 use proto::balance::round_robin::RoundRobin;
-use runtime::{Core, Instant, Parked, Stream};
+use runtime::{Core, Instant, ParkEvent, Stream};
+use tls::HandshakeError;
 
 use crate::outcome::{Fault, fault_of, is_exhaustion};
+use crate::private::Private;
 use crate::stats::CoreStats;
+use crate::wire::{ParkedWire, Wire};
 
 /// Endpoints of one upstream tried for a request before it is answered 502; nothing has been sent by then.
 const ENDPOINTS_TRIED_MAX: u16 = 3;
 
 /// A connection to an endpoint that carries an exchange.
 pub(crate) struct Connection {
-    pub(crate) stream: Stream,
+    pub(crate) stream: Wire,
     pub(crate) endpoint: EndpointId,
     /// Has carried an exchange before, so that its peer may be gone already.
     pub(crate) is_reused: bool,
@@ -46,9 +49,8 @@ impl Drop for Active {
 }
 
 /// An idle connection. Its index is the tag it is parked under.
-#[derive(Clone, Copy)]
 struct Idle {
-    parked: Parked,
+    parked: ParkedWire,
     endpoint: EndpointId,
 }
 
@@ -58,6 +60,7 @@ pub(crate) struct Upstreams {
     snapshot: Arc<Snapshot>,
     stats: Arc<CoreStats>,
     addresses: Arc<[SocketAddr]>,
+    private: Arc<Private>,
     tag_bit: u32,
     schedulers: RefCell<Box<[RoundRobin]>>,
     pool: RefCell<Pool>,
@@ -78,6 +81,7 @@ impl Upstreams {
         snapshot: &Arc<Snapshot>,
         stats: &Arc<CoreStats>,
         addresses: &Arc<[SocketAddr]>,
+        private: &Arc<Private>,
         tag_bit: u32,
     ) -> Self {
         // Each core starts its rounds elsewhere, or the first endpoint would get every core's first request.
@@ -88,6 +92,7 @@ impl Upstreams {
             snapshot: Arc::clone(snapshot),
             stats: Arc::clone(stats),
             addresses: Arc::clone(addresses),
+            private: Arc::clone(private),
             tag_bit,
             schedulers: RefCell::new(snapshot.upstreams.iter().map(|_| RoundRobin::new(offset)).collect()),
             pool: RefCell::new(Pool { by_endpoint, ..Pool::default() }),
@@ -110,7 +115,7 @@ impl Upstreams {
     pub(crate) fn reuse(&self, id: UpstreamId) -> Result<Connection, EndpointId> {
         let endpoint = self.pick(id);
         while let Some(stream) = self.take_idle(endpoint) {
-            if stream.is_quiet() {
+            if stream.stays_idle() {
                 let active = Active::new(&self.stats, endpoint);
                 return Ok(Connection { stream, endpoint, is_reused: true, active });
             }
@@ -134,6 +139,16 @@ impl Upstreams {
             let counters = &self.stats.endpoints[usize::from(endpoint.0)];
             match self.core.connect(self.addresses[usize::from(endpoint.0)], deadline).await {
                 Ok(stream) => {
+                    let stream = match self.private.endpoint(id, settings, endpoint) {
+                        None => Wire::Plain(stream),
+                        Some((config, name)) => {
+                            let agreeing = Box::pin(tls::connect(stream, config, name, deadline));
+                            Wire::Private(agreeing.await.map_err(|error| {
+                                counters.connect_failures.add(1);
+                                fault_of_handshake(&error)
+                            })?)
+                        }
+                    };
                     counters.connections_opened.add(1);
                     let active = Active::new(&self.stats, endpoint);
                     return Ok(Connection { stream, endpoint, is_reused: false, active });
@@ -157,6 +172,9 @@ impl Upstreams {
     pub(crate) fn keep(&self, connection: Connection) {
         let Connection { stream, endpoint, active, .. } = connection;
         drop(active);
+        if stream.has_unsent() {
+            return; // answered before all of the request had left
+        }
         let settings = self.settings(self.snapshot.endpoints[usize::from(endpoint.0)].upstream);
         let mut pool = self.pool.borrow_mut();
         if pool.by_endpoint[usize::from(endpoint.0)].len() >= usize::from(settings.idle_connections_max) {
@@ -172,28 +190,44 @@ impl Upstreams {
         self.stats.endpoints[usize::from(endpoint.0)].idle.add(1);
     }
 
-    fn take_idle(&self, endpoint: EndpointId) -> Option<Stream> {
+    fn take_idle(&self, endpoint: EndpointId) -> Option<Wire> {
         let mut pool = self.pool.borrow_mut();
         while let Some(index) = pool.by_endpoint[usize::from(endpoint.0)].pop() {
             self.stats.endpoints[usize::from(endpoint.0)].idle.sub(1);
             let idle = pool.idle[index as usize].take();
             pool.free.push(index);
-            if let Some(stream) = idle.and_then(|idle| idle.parked.resume(&self.core)) {
+            if let Some(stream) = idle.and_then(|mut idle| idle.parked.resume(&self.core)) {
                 return Some(stream);
             }
         }
         None
     }
 
-    /// An idle connection spoke, ended or grew too old: it cannot be used any more.
-    pub(crate) fn discard_idle(&self, tag: u32) {
+    /// An idle connection spoke, ended or grew too old: it cannot be used any more, unless TLS alone has spoken.
+    pub(crate) fn wake_idle(&self, stream: Stream, tag: u32, event: ParkEvent) {
         let index = tag & !self.tag_bit;
         let mut pool = self.pool.borrow_mut();
         let Some(idle) = pool.idle[index as usize].take() else { return };
+        let stream = idle.parked.wake(stream);
+        if event == ParkEvent::Readable && stream.stays_idle() && !stream.has_unsent() {
+            pool.idle[index as usize] = Some(Idle { parked: stream.park(tag), endpoint: idle.endpoint });
+            return;
+        }
         pool.free.push(index);
         pool.by_endpoint[usize::from(idle.endpoint.0)].retain(|other| *other != index);
         let counters = &self.stats.endpoints[usize::from(idle.endpoint.0)];
         counters.idle.sub(1);
         counters.idle_closed.add(1);
+    }
+}
+
+/// Another endpoint is not asked instead of one that cannot prove who it is: that is no failure to pass over in silence.
+fn fault_of_handshake(error: &HandshakeError) -> Fault {
+    match error {
+        HandshakeError::TimedOut => Fault::ConnectTimeout,
+        HandshakeError::Ended
+        | HandshakeError::NotTls(_)
+        | HandshakeError::Refused(_)
+        | HandshakeError::Io(_) => Fault::UpstreamTlsFailed,
     }
 }

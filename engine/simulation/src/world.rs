@@ -324,6 +324,7 @@ fn start_engine(
                 mailbox,
                 fellows,
                 admission,
+                private: Arc::default(),
             };
             if let Err(error) = proxy::serve_on(core.clone(), setup).await {
                 ledger.borrow_mut().breaks(

@@ -5,7 +5,7 @@
 use std::io;
 use std::sync::Arc;
 
-use runtime::{Instant, Stream};
+use runtime::{Chunk, Instant, Stream};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection};
 
@@ -21,6 +21,9 @@ pub enum HandshakeError {
     /// The peer closed the connection within the handshake and said nothing.
     #[error("the connection was closed within the TLS handshake")]
     Ended,
+    /// What a client sent first is no TLS; it was told nothing.
+    #[error("the peer does not speak TLS")]
+    NotTls(Chunk),
     /// One side refused the other: a certificate, a version, a message.
     #[error("{0}")]
     Refused(#[source] rustls::Error),
@@ -38,6 +41,86 @@ impl From<io::Error> for HandshakeError {
     }
 }
 
+/// A handshake under way, for callers that say when it may compute: each step may cost as much as a thousand requests.
+#[derive(Debug)]
+pub struct Handshake {
+    stream: TlsStream,
+    /// Nothing has come of a client yet.
+    awaits_hello: bool,
+}
+
+impl Handshake {
+    /// Begins to make `stream` a private connection to the server that can prove to be `name`.
+    ///
+    /// # Errors
+    /// [`HandshakeError::Refused`] when the configuration cannot be used for that name.
+    pub fn client(
+        stream: Stream,
+        config: &Arc<ClientConfig>,
+        name: ServerName<'static>,
+    ) -> Result<Self, HandshakeError> {
+        let connection = ClientConnection::new(config.clone(), name).map_err(HandshakeError::Refused)?;
+        Ok(Self::new(stream, connection.into(), false))
+    }
+
+    /// Begins to make `stream` a private connection to the client that opened it.
+    ///
+    /// # Errors
+    /// [`HandshakeError::Refused`] when the configuration cannot be used.
+    pub fn server(stream: Stream, config: &Arc<ServerConfig>) -> Result<Self, HandshakeError> {
+        let connection = ServerConnection::new(config.clone()).map_err(HandshakeError::Refused)?;
+        Ok(Self::new(stream, connection.into(), true))
+    }
+
+    fn new(stream: Stream, connection: Connection, awaits_hello: bool) -> Self {
+        Self { stream: TlsStream::new(stream, Session::new(connection)), awaits_hello }
+    }
+
+    /// Waits until the kernel has what was said and there is something to [`Self::step`] on; false when both sides agree.
+    /// Computes nothing and holds no buffer.
+    ///
+    /// # Errors
+    /// The connection's, and `TimedOut` past the stream's deadlines.
+    pub async fn wait(&self) -> Result<bool, HandshakeError> {
+        // The tickets of a server go out with its last message.
+        self.stream.writable().await?;
+        if !self.stream.is_handshaking() {
+            return Ok(false);
+        }
+        self.stream.readable().await?;
+        Ok(true)
+    }
+
+    /// Receives what the peer says next, and computes the answer.
+    ///
+    /// # Errors
+    /// [`HandshakeError`] says which side ended it. The peer was sent an alert where there is one to send.
+    pub async fn step(&mut self) -> Result<(), HandshakeError> {
+        self.stream.advance(std::mem::take(&mut self.awaits_hello)).await
+    }
+
+    /// The private connection that both sides have agreed on. The stream's deadlines are the handshake's still.
+    #[must_use]
+    pub fn finish(self) -> TlsStream {
+        debug_assert!(!self.stream.is_handshaking());
+        self.stream
+    }
+
+    /// The connection as it was, for a peer that speaks no TLS.
+    #[must_use]
+    pub fn into_plain(self) -> Stream {
+        self.stream.into_plain()
+    }
+
+    async fn run(mut self, deadline: Instant) -> Result<TlsStream, HandshakeError> {
+        self.stream.set_deadline(deadline);
+        while self.wait().await? {
+            self.step().await?;
+        }
+        Ok(self.finish())
+    }
+}
+
 /// Makes `stream` a private connection to the server that can prove to be `name`.
 ///
 /// The stream's deadlines are the handshake's afterwards: set them anew.
@@ -50,8 +133,7 @@ pub async fn connect(
     name: ServerName<'static>,
     deadline: Instant,
 ) -> Result<TlsStream, HandshakeError> {
-    let connection = ClientConnection::new(config.clone(), name).map_err(HandshakeError::Refused)?;
-    agree(stream, connection.into(), deadline).await
+    Handshake::client(stream, config, name)?.run(deadline).await
 }
 
 /// Makes `stream` a private connection to the client that opened it.
@@ -65,25 +147,5 @@ pub async fn accept(
     config: &Arc<ServerConfig>,
     deadline: Instant,
 ) -> Result<TlsStream, HandshakeError> {
-    let connection = ServerConnection::new(config.clone()).map_err(HandshakeError::Refused)?;
-    agree(stream, connection.into(), deadline).await
-}
-
-async fn agree(
-    stream: Stream,
-    connection: Connection,
-    deadline: Instant,
-) -> Result<TlsStream, HandshakeError> {
-    stream.set_deadline(deadline);
-    let stream = TlsStream::new(stream, Session::new(connection));
-    loop {
-        // The tickets of a server go out with its last message.
-        stream.writable().await?;
-        if !stream.is_handshaking() {
-            return Ok(stream);
-        }
-        if !stream.advance().await? {
-            return Err(HandshakeError::Ended);
-        }
-    }
+    Handshake::server(stream, config)?.run(deadline).await
 }

@@ -9,5 +9,5 @@ mod record;
 mod session;
 pub mod stream;
 
-pub use crate::handshake::{HandshakeError, accept, connect};
-pub use crate::stream::TlsStream;
+pub use crate::handshake::{Handshake, HandshakeError, accept, connect};
+pub use crate::stream::{Dormant, TlsStream};

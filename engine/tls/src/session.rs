@@ -15,7 +15,7 @@ pub(crate) const UNSENT_BYTES_MAX: usize = 64 * 1024;
 
 /// One side of a TLS connection.
 pub(crate) struct Session {
-    connection: Box<Connection>,
+    connection: Connection,
     has_peer_closed: bool,
 }
 
@@ -31,7 +31,7 @@ pub(crate) struct Opened {
 impl Session {
     pub(crate) fn new(mut connection: Connection) -> Self {
         connection.set_buffer_limit(Some(UNSENT_BYTES_MAX));
-        Self { connection: Box::new(connection), has_peer_closed: false }
+        Self { connection, has_peer_closed: false }
     }
 
     /// Opens the whole records at the front of `bytes` and puts their plaintext there instead. A record's plaintext is
@@ -119,7 +119,7 @@ impl Session {
 
     /// The name that a client asked for.
     pub(crate) fn server_name(&self) -> Option<&str> {
-        match &*self.connection {
+        match &self.connection {
             Connection::Server(server) => server.server_name(),
             Connection::Client(_) => None,
         }

@@ -9,11 +9,12 @@ use std::io::{self, IoSlice, Write};
 use std::net::SocketAddr;
 use std::task::{Context, Poll, Waker};
 
-use runtime::{Chunk, Instant, Stream};
+use runtime::{Chunk, Instant, Parked, Stream};
 use rustls::pki_types::CertificateDer;
 use rustls::{HandshakeKind, NamedGroup, ProtocolVersion, SupportedCipherSuite};
 
 use crate::handshake::HandshakeError;
+use crate::record::{Front, front};
 use crate::session::Session;
 
 /// Receives in one poll that brought no plaintext, as tickets and key updates do; then the other tasks have their turn.
@@ -26,8 +27,13 @@ const FRUITLESS_MAX: usize = 8;
 #[derive(Debug)]
 pub struct TlsStream {
     stream: Stream,
-    inner: RefCell<Inner>,
+    inner: Box<RefCell<Inner>>,
 }
+
+/// What a parked private connection needs besides its slot; see [`TlsStream::park`]. To drop it forgets the keys; the
+/// connection stays open.
+#[derive(Debug)]
+pub struct Dormant(Box<RefCell<Inner>>);
 
 /// What one task at a time looks at, never across a wait.
 struct Inner {
@@ -48,15 +54,21 @@ impl std::fmt::Debug for Inner {
 }
 
 /// Sends what rustls has sealed.
-struct Wire<'a>(&'a Stream);
+struct Wire<'a> {
+    stream: &'a Stream,
+    /// Whether the kernel took anything.
+    has_sent: bool,
+}
 
 impl Write for Wire<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.try_send(&[IoSlice::new(bytes)])
+        self.write_vectored(&[IoSlice::new(bytes)])
     }
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.0.try_send(slices)
+        let sent = self.stream.try_send(slices)?;
+        self.has_sent = true;
+        Ok(sent)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -67,7 +79,11 @@ impl Write for Wire<'_> {
 impl Inner {
     /// Hands the kernel what is sealed; false when it does not take all of it now.
     fn transmit(&mut self, stream: &Stream) -> io::Result<bool> {
-        match self.session.transmit(&mut Wire(stream)) {
+        self.transmit_over(&mut Wire { stream, has_sent: false })
+    }
+
+    fn transmit_over(&mut self, wire: &mut Wire<'_>) -> io::Result<bool> {
+        match self.session.transmit(wire) {
             Ok(()) => {
                 if let Some(sender) = self.sender.take() {
                     sender.wake();
@@ -130,27 +146,39 @@ impl Inner {
 impl TlsStream {
     pub(crate) fn new(stream: Stream, session: Session) -> Self {
         let inner = Inner { session, begun: Vec::new(), early: None, sender: None, has_failed: false };
-        Self { stream, inner: RefCell::new(inner) }
+        Self { stream, inner: Box::new(RefCell::new(inner)) }
+    }
+
+    pub(crate) fn into_plain(self) -> Stream {
+        self.stream
     }
 
     pub(crate) fn is_handshaking(&self) -> bool {
         self.inner.borrow().session.is_handshaking()
     }
 
-    /// One step of the handshake: what the peer says next. False when it has closed the connection.
-    pub(crate) async fn advance(&self) -> Result<bool, HandshakeError> {
+    /// Waits until there is something to be received, and takes nothing of it.
+    pub(crate) async fn readable(&self) -> io::Result<()> {
+        poll_fn(|context| self.stream.poll_readable(context)).await
+    }
+
+    /// One step of the handshake: what the peer says next. What comes `first` of a client may be no TLS at all.
+    pub(crate) async fn advance(&self, is_first: bool) -> Result<(), HandshakeError> {
         let received = poll_fn(|context| {
             let begun = &self.inner.borrow().begun;
             self.stream.poll_recv_behind(begun, context)
         });
-        let Some(mut chunk) = received.await? else { return Ok(false) };
+        let Some(mut chunk) = received.await? else { return Err(HandshakeError::Ended) };
+        if is_first && front(&chunk) == Front::Malformed {
+            return Err(HandshakeError::NotTls(chunk));
+        }
         let mut inner = self.inner.borrow_mut();
         inner.open(&mut chunk, 0, &self.stream).map_err(HandshakeError::Refused)?;
         if inner.session.has_peer_closed() && inner.session.is_handshaking() {
-            return Ok(false);
+            return Err(HandshakeError::Ended);
         }
         inner.early = (!chunk.is_empty()).then_some(chunk);
-        Ok(true)
+        Ok(())
     }
 
     /// Waits for plaintext; a buffer is taken only once there is some. `None` is the end as the peer said it.
@@ -233,8 +261,19 @@ impl TlsStream {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         let taken = inner.session.seal(slices)?;
-        inner.transmit(&self.stream)?;
-        Ok(taken)
+        let mut wire = Wire { stream: &self.stream, has_sent: false };
+        match inner.transmit_over(&mut wire) {
+            // A caller that is told of an error may send the same again elsewhere.
+            Err(error) if !wire.has_sent => Err(error),
+            // The next call tells of it.
+            Ok(_) | Err(_) => Ok(taken),
+        }
+    }
+
+    /// Whether something that was taken is not the kernel's yet: a connection that is closed or parked now would lose it.
+    #[must_use]
+    pub fn has_unsent(&self) -> bool {
+        self.inner.borrow().session.wants_write()
     }
 
     /// Waits until everything that was taken is the kernel's, so that it takes more.
@@ -283,6 +322,56 @@ impl TlsStream {
         self.inner.borrow_mut().session.close();
         self.writable().await?;
         self.stream.shutdown_write()
+    }
+
+    /// Says that nothing more will be sent, as far as that goes without waiting. For a connection that is closed next.
+    pub fn say_end(&self) {
+        let inner = &mut *self.inner.borrow_mut();
+        inner.session.close();
+        // A peer that does not take it has more to miss.
+        let _ = inner.transmit(&self.stream);
+    }
+
+    /// Lets the connection wait for bytes or its deadline without a task, at the cost of its slot and its keys. What happens
+    /// to it goes, with `tag`, to the handler given to [`runtime::Core::on_parked`], which makes it a private one again by
+    /// [`Self::wake`]. What has not been received yet of a record waits with it; what was taken and has not left must have.
+    pub fn park(self, tag: u32) -> (Parked, Dormant) {
+        debug_assert!(!self.has_unsent() && self.inner.borrow().early.is_none());
+        let Self { stream, inner } = self;
+        (stream.park(tag), Dormant(inner))
+    }
+
+    /// The private connection that was parked.
+    #[must_use]
+    pub fn wake(stream: Stream, dormant: Dormant) -> Self {
+        Self { stream, inner: dormant.0 }
+    }
+
+    /// Takes in what came of a connection that should be idle; false when that was more than TLS says by itself, as new
+    /// tickets and keys are.
+    #[must_use]
+    pub fn stays_idle(&self) -> bool {
+        self.poll_recv(&mut Context::from_waker(Waker::noop())).is_pending() && self.is_quiet()
+    }
+
+    /// Whether nothing was received or noticed since the last receive, nor part of a record before; what an idle connection
+    /// should be.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        let inner = self.inner.borrow();
+        self.stream.is_quiet() && inner.begun.is_empty() && inner.early.is_none()
+    }
+
+    /// Whether the kernel refused the first message sent; see [`Stream::send_was_refused`].
+    #[must_use]
+    pub fn send_was_refused(&self) -> bool {
+        self.stream.send_was_refused()
+    }
+
+    /// Whether most buffers for sockets like this one are in use; see [`Stream::buffers_are_scarce`].
+    #[must_use]
+    pub fn buffers_are_scarce(&self) -> bool {
+        self.stream.buffers_are_scarce()
     }
 
     /// Lets waits for reading and for writing end at `deadline`, until set again.

@@ -1,6 +1,7 @@
 //! Does a private connection keep its promises on real sockets? The same tests on every driver, in TLS 1.2 and 1.3.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::io::{ErrorKind, IoSlice, Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
@@ -8,10 +9,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use runtime::counter::RuntimeCounters;
-use runtime::{Core, CoreConfig, DriverChoice, DriverKind, Instant, Listener, run};
+use runtime::{Core, CoreConfig, DriverChoice, DriverKind, Instant, Listener, ParkEvent, run};
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::version::{TLS12, TLS13};
-use rustls::{ClientConfig, HandshakeKind, RootCertStore, ServerConfig, SupportedProtocolVersion};
+use rustls::{
+    ClientConfig, HandshakeKind, ProtocolVersion, RootCertStore, ServerConfig, SupportedProtocolVersion,
+};
 use tls::{HandshakeError, TlsStream};
 
 /// What a test gets: a core, a port, and who trusts whom.
@@ -304,6 +307,49 @@ fn a_server_that_nobody_vouches_for_is_refused_and_told() {
     );
 }
 
+/// Tickets come when the client's handshake is over. They wake its parked connection, and are nothing to wake up for.
+#[test]
+fn a_parked_connection_keeps_its_keys_and_sleeps_on_after_tickets() {
+    on_every_driver(
+        |_, _, _| {},
+        |stage| async move {
+            let (client, server) = stage.pair().await;
+            let woken = Rc::new(RefCell::new(VecDeque::new()));
+            let events = Rc::clone(&woken);
+            stage.core.on_parked(move |stream, tag, event| {
+                assert_eq!((tag, event), (7, ParkEvent::Readable));
+                events.borrow_mut().push_back(stream);
+            });
+            let next = async || loop {
+                if let Some(stream) = woken.borrow_mut().pop_front() {
+                    return stream;
+                }
+                stage.core.yield_now().await;
+            };
+            let is_new = client.version() == Some(ProtocolVersion::TLSv1_3);
+            let (_, mut dormant) = client.park(7);
+            if is_new {
+                let client = TlsStream::wake(next().await, dormant);
+                assert!(client.stays_idle());
+                (_, dormant) = client.park(7);
+            }
+            server.send_all(b"question").await.expect("send");
+            let client = TlsStream::wake(next().await, dormant);
+            assert_eq!(&*client.recv().await.expect("recv").expect("bytes"), b"question");
+            let (parked, dormant) = client.park(7);
+            let client = TlsStream::wake(parked.resume(&stage.core).expect("nothing came"), dormant);
+            client.send_all(b"answer").await.expect("send");
+            assert_eq!(&*server.recv().await.expect("recv").expect("bytes"), b"answer");
+            drop(server);
+            client.set_deadline(stage.soon());
+            while client.is_quiet() {
+                stage.core.yield_now().await;
+            }
+            assert!(!client.stays_idle(), "the server is gone");
+        },
+    );
+}
+
 #[test]
 fn plain_text_and_an_early_end_are_no_handshakes() {
     on_every_driver(
@@ -312,7 +358,7 @@ fn plain_text_and_an_early_end_are_no_handshakes() {
             let client = stage.core.connect(stage.address, stage.soon()).await.expect("connect");
             client.send_all(b"GET / HTTP/1.1\r\n\r\n").await.expect("send");
             let error = stage.accept().await.expect_err("no TLS");
-            assert!(matches!(error, HandshakeError::Refused(_)), "{error:?}");
+            assert!(matches!(error, HandshakeError::NotTls(_)), "{error:?}");
 
             drop(stage.core.connect(stage.address, stage.soon()).await.expect("connect"));
             let error = stage.accept().await.expect_err("nothing came");

@@ -136,7 +136,10 @@ impl Dialer {
 fn of_handshake(error: &HandshakeError) -> Failure {
     match error {
         HandshakeError::TimedOut => Failure::ConnectTimeout,
-        HandshakeError::Ended | HandshakeError::Refused(_) | HandshakeError::Io(_) => Failure::Tls,
+        HandshakeError::Ended
+        | HandshakeError::NotTls(_)
+        | HandshakeError::Refused(_)
+        | HandshakeError::Io(_) => Failure::Tls,
     }
 }
 
@@ -153,6 +156,7 @@ fn explain(error: &HandshakeError) -> String {
         HandshakeError::Refused(Error::InvalidMessage(_)) => "; does the server speak TLS there?",
         HandshakeError::Refused(_)
         | HandshakeError::Ended
+        | HandshakeError::NotTls(_)
         | HandshakeError::TimedOut
         | HandshakeError::Io(_) => "",
     };

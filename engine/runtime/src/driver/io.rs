@@ -329,6 +329,16 @@ impl Io {
         self.receive_now(index, prefix, waker)
     }
 
+    /// Waits for something to be received, an end or an error included.
+    pub(crate) fn poll_readable(&mut self, index: u32, waker: &Waker) -> Poll<io::Result<()>> {
+        let socket = &mut self.sockets[index];
+        if has_news(socket) {
+            return Poll::Ready(Ok(()));
+        }
+        socket.wait_read(waker);
+        unless_late(Poll::Pending, socket, self.now_tick).map_ok(|_: Option<()>| ())
+    }
+
     /// Reads by system call into a buffer of its own.
     fn receive_now(&mut self, index: u32, prefix: &[u8], waker: &Waker) -> Poll<io::Result<Option<Chunk>>> {
         let Some(mut chunk) = self.pool(index).take() else {

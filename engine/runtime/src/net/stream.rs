@@ -109,6 +109,15 @@ impl Stream {
         self.core.io().poll_recv_behind(self.index, prefix, context.waker())
     }
 
+    /// Waits until there is something to be received, an end or an error included, and takes nothing of it.
+    ///
+    /// # Errors
+    /// `TimedOut` past the deadline.
+    #[inline]
+    pub fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.core.io().poll_readable(self.index, context.waker())
+    }
+
     /// Whether the connection is broken both ways, reset for example; a peer that only stopped sending has not broken
     /// it. For callers that wait for something else on behalf of this peer.
     #[inline]

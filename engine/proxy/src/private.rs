@@ -1,0 +1,41 @@
+//! What does a core need for private connections? A rustls configuration for each listener and upstream that has them.
+//!
+//! Never made here, never changed here: certificates are reloaded within these configurations.
+
+use std::sync::Arc;
+
+use config::snapshot::{EndpointId, Upstream, UpstreamId};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ServerConfig};
+
+/// The private side of listeners and upstreams. The default has none.
+#[derive(Debug, Default)]
+pub struct Private {
+    /// By [`config::snapshot::ListenerId`]; `None` where clients come in the clear. A shorter list has none behind its end.
+    pub listeners: Box<[Option<Arc<ServerConfig>>]>,
+    /// By [`UpstreamId`], likewise.
+    pub upstreams: Box<[Option<PrivateUpstream>]>,
+}
+
+/// How the endpoints of an upstream are spoken to in private.
+#[derive(Debug)]
+pub struct PrivateUpstream {
+    /// Whom to trust, and what to show.
+    pub config: Arc<ClientConfig>,
+    /// Who each endpoint must prove to be, in the order of the upstream's endpoints.
+    pub names: Box<[ServerName<'static>]>,
+}
+
+impl Private {
+    /// How to speak to an endpoint of an upstream, if in private.
+    pub(crate) fn endpoint(
+        &self,
+        id: UpstreamId,
+        upstream: &Upstream,
+        endpoint: EndpointId,
+    ) -> Option<(&Arc<ClientConfig>, ServerName<'static>)> {
+        let private = self.upstreams.get(usize::from(id.0))?.as_ref()?;
+        let name = private.names.get(usize::from(endpoint.0 - upstream.endpoints_first.0))?;
+        Some((&private.config, name.clone()))
+    }
+}
