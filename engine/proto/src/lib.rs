@@ -11,3 +11,4 @@ pub mod handoff;
 pub mod histogram;
 pub mod matching;
 pub mod messages;
+pub mod proxy_protocol;
