@@ -7,7 +7,9 @@ mod naive;
 mod splits;
 
 mod chunked;
+mod client_hello;
 mod configuration;
+mod proxy_header;
 mod request;
 mod response;
 mod stream;
@@ -18,8 +20,10 @@ mod seeds;
 mod vectors;
 
 pub use chunked::chunked_body;
+pub use client_hello::client_hello;
 pub use configuration::config_text;
 pub use mutate::{Dice, mutate};
+pub use proxy_header::proxy_header;
 pub use request::request_head;
 pub use response::response_head;
 pub use seeds::seeds_of;
@@ -43,5 +47,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "chunked_body", run: chunked_body, short_run_inputs: 20_000 },
     Target { name: "request_stream", run: request_stream, short_run_inputs: 20_000 },
     Target { name: "response_stream", run: response_stream, short_run_inputs: 20_000 },
+    Target { name: "proxy_header", run: proxy_header, short_run_inputs: 20_000 },
+    Target { name: "client_hello", run: client_hello, short_run_inputs: 20_000 },
     Target { name: "config_text", run: config_text, short_run_inputs: 3_000 },
 ];

@@ -32,7 +32,7 @@ impl Dice {
 /// Most bytes of an edited input; long ones cost time and find nothing new.
 const INPUT_BYTES_MAX: usize = 4096;
 
-/// What parsers of HTTP/1 have been known to differ in.
+/// What parsers of HTTP/1, and of what may come before it, have been known to differ in.
 const FRAGMENTS: &[&[u8]] = &[
     b"\r\n",
     b"\n",
@@ -109,6 +109,13 @@ const FRAGMENTS: &[&[u8]] = &[
     b"HTTP/1.1 100 Continue\r\n\r\n",
     b"HTTP/1.1 304 x\r\n\r\n",
     b"HTTP/1.1 204\r\n",
+    b"PROXY ",
+    b"TCP4",
+    b"UNKNOWN",
+    b"1.2.3.4",
+    b"\x00\x01",
+    b"\x03\x00\x04",
+    b"\x16\x03\x01",
     b"[listener.web]\n",
     b"${PORT}",
     b"${X:-1}",

@@ -41,6 +41,23 @@ const CHUNKED: &[&str] = &[
     "2\r\n\r\n\r\n0\r\n\r\n",
 ];
 
+const PROXY_HEADERS: &[&[u8]] = &[
+    b"PROXY TCP4 192.0.2.1 198.51.100.2 12345 443\r\nGET /",
+    b"PROXY TCP6 2001:DB8::1 ::ffff:1.2.3.4 0 65535\r\n",
+    b"PROXY UNKNOWN anything\r\n",
+    b"\r\n\r\n\0\r\nQUIT\n\x20\x00\x00\x00GET /",
+    b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c\xc0\x00\x02\x01\xc6\x33\x64\x02\x30\x39\x01\xbb",
+    b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x18\xc0\x00\x02\x01\xc6\x33\x64\x02\x30\x39\x01\xbb\x01\x00\x02h2\x02\x00\x01a\x04\x00\x00",
+    b"\r\n\r\n\0\r\nQUIT\n\x21\x21\x00\x240000000000000000111111111111111122333\x00\x01x",
+];
+
+/// Fixed fields of a hello up to its extensions, whose record and lengths are put in front.
+const HELLO_BODIES: &[&[u8]] = &[
+    b"0011111111111111111111111111111111\x00\x00\x02cc\x01\x00",
+    b"0011111111111111111111111111111111\x02ss\x00\x02cc\x01\x00\x00\x12\x00\x00\x00\x0e\x00\x0c\x00\x00\x09a.Example",
+    b"0011111111111111111111111111111111\x00\x00\x04ccdd\x01\x00\x00\x1f\xff\x01\x00\x01\x00\x00\x00\x00\x08\x00\x06\x00\x00\x03a.b\x00\x10\x00\x0a\x00\x08\x02h2\x04quic",
+];
+
 const CONFIGURATIONS: &[&str] = &[
     include_str!("../../config/src/default.toml"),
     include_str!("../../config/examples/quickstart.toml"),
@@ -62,9 +79,19 @@ pub fn seeds_of(target: &str) -> Vec<Vec<u8>> {
         "response_head" => [texts(RESPONSES), vectors_of(Side::Reply)].concat(),
         "response_stream" => asked([texts(RESPONSES), vectors_of(Side::Reply)].concat()),
         "chunked_body" => [texts(CHUNKED), bodies(&vectors_of(Side::Request))].concat(),
+        "proxy_header" => PROXY_HEADERS.iter().map(|header| header.to_vec()).collect(),
+        "client_hello" => HELLO_BODIES.iter().flat_map(|body| [64, 7].map(|len| hello(body, len))).collect(),
         "config_text" => texts(CONFIGURATIONS),
         _ => Vec::new(),
     }
+}
+
+/// A ClientHello in records of at most `fragment_len` bytes.
+fn hello(body: &[u8], fragment_len: usize) -> Vec<u8> {
+    let length = u8::try_from(body.len()).expect("a short body");
+    let message = [&[1, 0, 0, length][..], body].concat();
+    let record = |part: &[u8]| [&[22, 3, 1, 0, part.len() as u8][..], part].concat();
+    message.chunks(fragment_len).flat_map(record).collect()
 }
 
 /// Longest vector that is a seed: those that break a bound by their length cost time at every cut.

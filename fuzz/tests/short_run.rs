@@ -55,6 +55,16 @@ fn response_streams_keep_their_promises() {
 }
 
 #[test]
+fn proxy_headers_keep_their_promises() {
+    survives("proxy_header");
+}
+
+#[test]
+fn client_hellos_keep_their_promises() {
+    survives("client_hello");
+}
+
+#[test]
 fn configurations_keep_their_promises() {
     survives("config_text");
 }

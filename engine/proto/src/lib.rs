@@ -7,8 +7,10 @@ mod rule;
 pub mod http1;
 
 pub mod balance;
+pub mod client_hello;
 pub mod handoff;
 pub mod histogram;
 pub mod matching;
 pub mod messages;
 pub mod proxy_protocol;
+pub mod server_names;

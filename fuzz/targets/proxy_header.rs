@@ -1,0 +1,7 @@
+//! Does `proxy_header` keep its promises for whatever libFuzzer thinks of?
+//!
+//! Never holds a promise of its own: the tests run the same function without coverage.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz::proxy_header(bytes));
