@@ -13,10 +13,17 @@ use crate::record::{Front, front};
 /// Plaintext taken while the kernel takes nothing: as much as four records hold. What it is sealed into is a little more.
 pub(crate) const UNSENT_BYTES_MAX: usize = 64 * 1024;
 
+/// The alert with which rustls ends a handshake whose name has no certificate, access_denied, as a record of its own.
+const NO_CERTIFICATE_ALERT: [u8; 7] = [21, 3, 3, 0, 2, 2, 49];
+/// What such an alert is to say instead: unrecognized_name (RFC 6066 §3).
+const UNRECOGNIZED_NAME: u8 = 112;
+
 /// One side of a TLS connection.
 pub(crate) struct Session {
     connection: Connection,
     has_peer_closed: bool,
+    /// A server that had no certificate for the name it was asked for.
+    lacks_certificate: bool,
 }
 
 /// What became of received bytes.
@@ -31,7 +38,7 @@ pub(crate) struct Opened {
 impl Session {
     pub(crate) fn new(mut connection: Connection) -> Self {
         connection.set_buffer_limit(Some(UNSENT_BYTES_MAX));
-        Self { connection, has_peer_closed: false }
+        Self { connection, has_peer_closed: false, lacks_certificate: false }
     }
 
     /// Opens the whole records at the front of `bytes` and puts their plaintext there instead. A record's plaintext is
@@ -71,7 +78,13 @@ impl Session {
                 Ok(_) => {}
             }
         }
-        self.has_peer_closed |= self.connection.process_new_packets()?.peer_has_closed();
+        match self.connection.process_new_packets() {
+            Ok(state) => self.has_peer_closed |= state.peer_has_closed(),
+            Err(error) => {
+                self.lacks_certificate = is_lack_of_certificate(&error);
+                return Err(error);
+            }
+        }
         if record.is_empty() || self.has_peer_closed {
             return Ok(());
         }
@@ -101,10 +114,27 @@ impl Session {
     /// # Errors
     /// Those of `wire`, `WouldBlock` among them.
     pub(crate) fn transmit(&mut self, wire: &mut dyn Write) -> io::Result<()> {
+        if self.lacks_certificate {
+            return self.transmit_refusal(wire);
+        }
         while self.connection.wants_write() {
             self.connection.write_tls(wire)?;
         }
         Ok(())
+    }
+
+    /// Hands out the last alert of a handshake that has no certificate, under the name that clients know. It is in the
+    /// clear: nothing is sealed before a certificate is chosen.
+    fn transmit_refusal(&mut self, wire: &mut dyn Write) -> io::Result<()> {
+        let mut unsent = Vec::new();
+        while self.connection.wants_write() {
+            self.connection.write_tls(&mut unsent)?;
+        }
+        if unsent.ends_with(&NO_CERTIFICATE_ALERT) {
+            unsent.splice(unsent.len() - 1.., [UNRECOGNIZED_NAME]);
+        }
+        // All at once or not at all: the connection is over.
+        if unsent.is_empty() { Ok(()) } else { wire.write(&unsent).map(drop) }
     }
 
     /// Seals the message that says that nothing more follows.
@@ -124,6 +154,11 @@ impl Session {
             Connection::Client(_) => None,
         }
     }
+}
+
+/// What rustls says when the resolver of certificates has none.
+fn is_lack_of_certificate(error: &Error) -> bool {
+    matches!(error, Error::General(reason) if reason == "no server certificate chain resolved")
 }
 
 impl Deref for Session {
@@ -292,6 +327,26 @@ mod tests {
             assert_eq!(server.plaintext, b"up ".repeat(round));
             assert_eq!(client.plaintext, b"down ".repeat(round));
         }
+    }
+
+    /// rustls has no way to say it: should it change what it says instead, this fails.
+    #[test]
+    fn a_name_without_certificate_is_told_to_be_unknown() {
+        use crate::names::{NameTable, ServerNames, UnknownName};
+        use crate::server::{ServerSettings, VersionMin, server_config};
+        let (mut client, _) = sides(&TLS13);
+        let names = Arc::new(ServerNames::new(NameTable::new(&[], UnknownName::Refused)));
+        let settings =
+            ServerSettings { version_min: VersionMin::Tls12, alpn: &[], names, tickets: None, clients: None };
+        let config = server_config(settings).expect("a server");
+        let mut server = Side::new(ServerConnection::new(config).expect("a server"));
+        server.receive(&client.send()).expect_err("no certificate");
+        let alert = server.send();
+        assert_eq!(alert, [21, 3, 3, 0, 2, 2, 112]);
+        assert_eq!(
+            client.receive(&alert),
+            Err(Error::AlertReceived(rustls::AlertDescription::UnrecognisedName))
+        );
     }
 
     #[test]
