@@ -29,8 +29,9 @@ pub(crate) fn check(config: &Config, report: &Report<'_>) {
 fn check_addresses(config: &Config, report: &Report<'_>) {
     let admin_key = Key::of(["admin", "bind"]);
     let admin = Some((admin_key.clone(), config.admin.bind)).filter(|_| config.admin.enabled);
-    let listeners = config.listener.iter();
-    let listeners = listeners.map(|(name, listener)| (Key::of(["listener", name, "bind"]), listener.bind));
+    let listeners = config.listener.iter().filter_map(|(name, listener)| {
+        listener.bind.tcp().map(|address| (Key::of(["listener", name, "bind"]), address))
+    });
     // Admin first: it is bound even when nobody wrote it, and a listener's line is there to point at.
     let bound = admin.into_iter().chain(listeners);
     let mut by_port: HashMap<u16, Vec<(Key, SocketAddr)>> = HashMap::new();
@@ -93,10 +94,10 @@ fn check_connections(config: &Config, report: &Report<'_>) {
 /// What is for this process alone must not be there for others.
 fn check_internal(config: &Config, report: &Report<'_>) {
     let internal = config.listener.iter().filter(|(_, listener)| listener.internal);
-    for (name, listener) in internal.filter(|(_, listener)| !is_loopback(listener.bind)) {
-        let cause = format!("an internal listener is bound to loopback, and {} is not", listener.bind.ip());
-        let suggestion =
-            Some(format!("bind it to \"127.0.0.1:{}\", or leave internal out", listener.bind.port()));
+    let reachable = internal.filter_map(|(name, listener)| Some((name, listener.bind.tcp()?)));
+    for (name, bind) in reachable.filter(|(_, bind)| !is_loopback(*bind)) {
+        let cause = format!("an internal listener is bound to loopback, and {} is not", bind.ip());
+        let suggestion = Some(format!("bind it to \"127.0.0.1:{}\", or leave internal out", bind.port()));
         report.error(&Key::of(["listener", name, "bind"]), cause, suggestion);
     }
 }
@@ -115,16 +116,24 @@ fn check_served(config: &Config, report: &Report<'_>) {
 
 /// Which channel takes which listener's requests, as far as the catch-all channels decide it.
 fn check_reach(config: &Config, report: &Report<'_>) {
+    let relays = config.listener.iter().filter(|(_, listener)| !listener.protocol.is_http());
+    let relays: HashSet<&str> = relays.map(|(name, _)| name).collect();
+    let is_http = |name: &str| !relays.contains(name);
     // Listeners some channel reads from, and those whose every request one channel has already taken.
     let mut served: HashSet<&str> = HashSet::new();
     let mut taken: HashMap<&str, &str> = HashMap::new();
     for (name, channel) in channels_in_order(config) {
         let matching = &channel.matching;
         let listeners: Vec<&str> = if matching.listener.is_empty() {
-            config.listener.iter().map(|(name, _)| name).collect()
+            config.listener.iter().map(|(name, _)| name).filter(|name| is_http(name)).collect()
         } else {
-            matching.listener.iter().map(String::as_str).collect()
+            matching.listener.iter().map(String::as_str).filter(|name| is_http(name)).collect()
         };
+        if listeners.is_empty() {
+            let cause = "never reached: no listener that it names, or none at all, takes requests";
+            report.warn(&Key::of(["channel", name]), cause, None);
+            continue;
+        }
         let takers: Option<Vec<&str>> =
             listeners.iter().map(|listener| taken.get(listener).copied()).collect();
         if let Some(Some(taker)) = takers.map(|takers| takers.first().copied()) {
@@ -142,7 +151,7 @@ fn check_reach(config: &Config, report: &Report<'_>) {
             taken.entry(listener).or_insert(name);
         }
     }
-    for (name, _) in config.listener.iter().filter(|(name, _)| !served.contains(name)) {
+    for (name, _) in config.listener.iter().filter(|(name, _)| is_http(name) && !served.contains(name)) {
         let cause = "no channel takes its requests: all of them are answered 404";
         report.warn(&Key::of(["listener", name]), cause, None);
     }
@@ -158,11 +167,17 @@ fn channels_in_order(config: &Config) -> Vec<(&str, &Channel)> {
 
 fn check_upstreams(config: &Config, report: &Report<'_>) {
     let channels = config.channel.iter();
-    let used: HashSet<&str> = channels.filter_map(|(_, channel)| channel.upstream.as_deref()).collect();
+    let by_channels = channels.filter_map(|(_, channel)| channel.upstream.as_deref());
+    let listeners = config.listener.iter();
+    let by_listeners = listeners.flat_map(|(_, listener)| {
+        let by_name = listener.sni.iter().flat_map(|sni| sni.iter().map(|(_, upstream)| upstream));
+        by_name.chain(listener.upstream.as_deref())
+    });
+    let used: HashSet<&str> = by_channels.chain(by_listeners).collect();
     for (name, upstream) in config.upstream.iter() {
         let key = Key::of(["upstream", name]);
         if !used.contains(name) {
-            report.warn(&key, "no channel uses it", None);
+            report.warn(&key, "neither a channel nor a listener uses it", None);
         }
         let mut times: HashMap<_, u32> = HashMap::new();
         for target in &upstream.endpoints {

@@ -4,9 +4,11 @@
 
 mod fingerprint;
 mod rules;
+mod service;
 
 use std::collections::{HashMap, HashSet};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::time::Duration;
 
 use crate::document::key::Key;
@@ -16,10 +18,12 @@ use crate::schema::text::{Target, Via};
 use crate::schema::{self, Config};
 use crate::snapshot::{
     Action, Admin, Balance, Channel, Endpoint, EndpointAddress, EndpointId, ErrorPages, Forwarding,
-    HeadLimits, Listener, ListenerId, ListenerLimits, ListenerTimeouts, ProcessSettings, Protocol, Snapshot,
-    StaticResponse, TrailerLimits, Upstream, UpstreamId, UpstreamLimits, UpstreamTimeouts,
+    HeadLimits, Listener, ListenerId, ListenerLimits, ListenerTimeouts, ProcessSettings, ProxyProtocolIn,
+    ProxyVersion, Snapshot, StaticResponse, TrailerLimits, Upgrades, Upstream, UpstreamId, UpstreamLimits,
+    UpstreamTimeouts,
 };
 use crate::suggest;
+use crate::value::duration::Timespan;
 use crate::value::size::ByteSize;
 
 /// Builds the snapshot. `None` means that the report names at least one reference that could not be resolved.
@@ -29,15 +33,18 @@ pub(crate) fn compile(config: &Config, report: &Report<'_>) -> Option<Snapshot> 
     let channels: Vec<_> =
         config.channel.iter().map(|(name, channel)| compile_channel(name, channel, &names)).collect();
     let table = rules::compile(config, &names);
+    let listeners: Vec<_> =
+        config.listener.iter().map(|(name, listener)| compile_listener(name, listener, &names)).collect();
+    let upstreams = compile_upstreams(config, &names);
     let enabled = config.channel.iter().zip(channels).filter(|((_, channel), _)| channel.enabled);
     Some(Snapshot {
         node: config.node.id.clone(),
         fingerprint: fingerprint::fingerprint(config),
         process: compile_process(&config.process),
-        listeners: config.listener.iter().map(|(name, listener)| compile_listener(name, listener)).collect(),
+        listeners: listeners.into_iter().collect::<Option<_>>()?,
         channels: enabled.map(|(_, channel)| channel).collect::<Option<_>>()?,
         channel_table: table?,
-        upstreams: compile_upstreams(config)?,
+        upstreams: upstreams?,
         endpoints: endpoints?,
         admin: config.admin.enabled.then_some(Admin { bind: config.admin.bind }),
     })
@@ -82,6 +89,11 @@ impl<'c> Names<'c> {
         self.resolve("upstream", &self.upstreams, name, key).map(UpstreamId)
     }
 
+    /// Where a file is. The reader refused those that are nowhere.
+    fn file(&self, path: &str) -> Option<Box<Path>> {
+        self.report.resolve(path).map(Into::into)
+    }
+
     fn resolve(&self, kind: &str, ids: &HashMap<&str, u16>, name: &str, key: &Key) -> Option<u16> {
         let id = ids.get(name).copied();
         // A table that was written but could not be read has its own message already.
@@ -106,15 +118,17 @@ fn compile_process(process: &schema::Process) -> ProcessSettings {
     }
 }
 
-fn compile_listener(name: &str, listener: &schema::Listener) -> Listener {
+fn compile_listener(name: &str, listener: &schema::Listener, names: &Names<'_>) -> Option<Listener> {
     let forwarding = &listener.forwarding;
     let timeouts = &listener.timeouts;
-    Listener {
+    Some(Listener {
         name: name.to_owned(),
-        bind: listener.bind,
-        protocol: match listener.protocol {
-            schema::Protocol::Http => Protocol::Http,
-        },
+        bind: service::compile_bind(listener),
+        protocol: service::compile_protocol(name, listener, names)?,
+        proxy_protocol: listener
+            .proxy_protocol
+            .as_ref()
+            .map(|proxy_protocol| ProxyProtocolIn { from: proxy_protocol.from.iter().copied().collect() }),
         internal: listener.internal,
         backlog: u32::from(listener.backlog),
         retry_after_seconds: seconds(listener.retry_after.duration()),
@@ -124,6 +138,9 @@ fn compile_listener(name: &str, listener: &schema::Listener) -> Listener {
             idle: timeouts.idle.duration(),
             body: timeouts.body.duration(),
             send: timeouts.send.duration(),
+            handshake: timeouts.handshake.duration(),
+            tunnel: timeouts.tunnel.duration(),
+            lifetime: timeouts.lifetime.map(Timespan::duration),
         },
         forwarding: Forwarding {
             x_forwarded_for: forwarding.x_forwarded_for,
@@ -135,10 +152,11 @@ fn compile_listener(name: &str, listener: &schema::Listener) -> Listener {
                 Via::Name(name) => Some(name.as_str().into()),
             },
             request_id: forwarding.request_id,
+            client_certificate: forwarding.client_certificate,
             trusted: forwarding.trusted.iter().copied().collect(),
         },
         error_pages: compile_pages(&listener.error_page),
-    }
+    })
 }
 
 fn compile_channel(name: &str, channel: &schema::Channel, names: &Names<'_>) -> Option<Channel> {
@@ -153,19 +171,26 @@ fn compile_channel(name: &str, channel: &schema::Channel, names: &Names<'_>) -> 
         }),
         (None, None) => return None,
     };
-    let total_timeout = channel.timeouts.total.map(|total| total.duration());
+    let upgrade = if channel.upgrade.iter().any(|protocol| protocol == "*") {
+        Upgrades::Any
+    } else {
+        Upgrades::Only(channel.upgrade.iter().map(|protocol| protocol.as_str().into()).collect())
+    };
     let internal = names.are_internal(&channel.matching.listener);
     Some(Channel {
         name: name.to_owned(),
         action,
         body_bytes_max: channel.limits.body_bytes.map(ByteSize::bytes),
-        total_timeout,
+        total_timeout: channel.timeouts.total.map(Timespan::duration),
+        tunnel_timeout: channel.timeouts.tunnel.map(Timespan::duration),
+        upgrade,
+        connect: channel.connect,
         error_pages: compile_pages(&channel.error_page),
         internal,
     })
 }
 
-fn compile_upstreams(config: &Config) -> Option<Box<[Upstream]>> {
+fn compile_upstreams(config: &Config, names: &Names<'_>) -> Option<Box<[Upstream]>> {
     let mut first = 0_u16;
     let upstreams = config.upstream.iter().map(|(name, upstream)| {
         let count = u16::try_from(upstream.endpoints.len()).ok()?;
@@ -188,6 +213,14 @@ fn compile_upstreams(config: &Config) -> Option<Box<[Upstream]>> {
             idle_connections_max: upstream.idle_connections,
             idle_timeout: upstream.idle_timeout.duration(),
             limits: compile_upstream_limits(&upstream.limits),
+            tls: match &upstream.tls {
+                Some(tls) => Some(service::compile_upstream_tls(tls, names)?),
+                None => None,
+            },
+            proxy_protocol: upstream.proxy_protocol.map(|version| match version {
+                schema::ProxyVersion::V1 => ProxyVersion::V1,
+                schema::ProxyVersion::V2 => ProxyVersion::V2,
+            }),
         })
     });
     upstreams.collect()
@@ -203,6 +236,7 @@ fn compile_endpoints(config: &Config, names: &Names<'_>) -> Option<Box<[Endpoint
                 Target::Localhost(port) => {
                     Some(EndpointAddress::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, *port))))
                 }
+                Target::Unix(path) => Some(EndpointAddress::Unix(Path::new(path).into())),
                 Target::Listener(listener) => {
                     let key = names.report.item_key(&key, &target.to_string());
                     names.listener(listener, &key).map(EndpointAddress::Listener)

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use thiserror::Error;
 
-use crate::snapshot::Snapshot;
+use crate::snapshot::{BindAddress, Listener, Snapshot};
 
 /// A moved port would not be one.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -20,25 +20,28 @@ pub struct PortOffsetError {
     pub offset: u16,
 }
 
-/// Moves the port of every listener and of admin up by `offset`. Port 0 stays: the kernel chooses it anyway.
+/// Moves the port of every listener and of admin up by `offset`. Port 0 stays: the kernel chooses it anyway. So does a
+/// Unix socket, which has none.
 ///
 /// # Errors
 /// When a port would be above 65535; nothing is moved then.
 pub fn apply_port_offset(snapshot: &mut Snapshot, offset: u16) -> Result<(), PortOffsetError> {
-    let moved = |bind: SocketAddr, owner: &str| match bind.port() {
+    let move_up = |bind: SocketAddr, owner: &str| match bind.port() {
         0 => Ok(bind),
         port => match port.checked_add(offset) {
             Some(port) => Ok(SocketAddr::new(bind.ip(), port)),
             None => Err(PortOffsetError { owner: owner.to_owned(), port, offset }),
         },
     };
-    let listeners: Vec<SocketAddr> = snapshot
-        .listeners
-        .iter()
-        .map(|listener| moved(listener.bind, &format!("listener.{}.bind", listener.name)))
-        .collect::<Result<_, _>>()?;
+    let moved = |listener: &Listener| match &listener.bind {
+        BindAddress::Tcp(bind) => {
+            move_up(*bind, &format!("listener.{}.bind", listener.name)).map(BindAddress::Tcp)
+        }
+        unix @ BindAddress::Unix { .. } => Ok(unix.clone()),
+    };
+    let listeners: Vec<_> = snapshot.listeners.iter().map(moved).collect::<Result<_, _>>()?;
     if let Some(admin) = &mut snapshot.admin {
-        admin.bind = moved(admin.bind, "admin.bind")?;
+        admin.bind = move_up(admin.bind, "admin.bind")?;
     }
     for (listener, bind) in snapshot.listeners.iter_mut().zip(listeners) {
         listener.bind = bind;
@@ -58,12 +61,15 @@ mod tests {
 
     fn ports(snapshot: &Snapshot) -> Vec<u16> {
         let admin = snapshot.admin.iter().map(|admin| admin.bind);
-        snapshot.listeners.iter().map(|listener| listener.bind).chain(admin).map(|bind| bind.port()).collect()
+        let listeners = snapshot.listeners.iter().filter_map(|listener| listener.bind.tcp());
+        listeners.chain(admin).map(|bind| bind.port()).collect()
     }
 
     #[test]
     fn moves_every_port_but_zero() {
-        let mut snapshot = snapshot("listener.a.bind = '0.0.0.0:8000'\nlistener.b.bind = '[::1]:0'");
+        let mut snapshot = snapshot(
+            "listener.a.bind = '0.0.0.0:8000'\nlistener.b.bind = '[::1]:0'\nlistener.u.bind = 'unix:/run/u'",
+        );
         let fingerprint = snapshot.fingerprint;
         assert_eq!(apply_port_offset(&mut snapshot, 10_000), Ok(()));
         assert_eq!(ports(&snapshot), [18_000, 0, 19_000]);

@@ -8,6 +8,7 @@ mod limits;
 mod listener;
 mod page;
 mod process;
+mod tls;
 mod upstream;
 
 use self::fields::Fields;

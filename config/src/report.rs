@@ -6,6 +6,7 @@ use std::cell::RefCell;
 use std::fmt::Display;
 use std::io::Read as _;
 use std::ops::Range;
+use std::path::PathBuf;
 
 use crate::document::Document;
 use crate::document::key::Key;
@@ -67,6 +68,24 @@ impl<'d> Report<'d> {
             return Err(format!("{path:?} has more than {bytes_max} bytes"));
         }
         String::from_utf8(bytes).map_err(|_| format!("{path:?} is not UTF-8 text"))
+    }
+
+    /// Whether a file can be named like this here; whether it can be read is not asked.
+    pub(crate) fn check_path(&self, key: &Key, path: &str) {
+        if path.is_empty() {
+            self.error(key, "the name of a file is missing", None);
+        } else if self.resolve(path).is_none() {
+            let cause = "a relative path can be given in a configuration file only";
+            self.error(key, cause, Some("write one that begins with a slash".to_owned()));
+        }
+    }
+
+    /// Where a file is that the document names; relative paths begin at its own directory.
+    pub(crate) fn resolve(&self, path: &str) -> Option<PathBuf> {
+        match &self.document.directory {
+            Some(directory) => Some(directory.join(path)),
+            None => Some(PathBuf::from(path)).filter(|path| path.is_absolute()),
+        }
     }
 
     /// Whether this key was written, whatever it holds.

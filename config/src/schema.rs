@@ -6,6 +6,8 @@ pub mod limits;
 pub mod page;
 pub mod table;
 pub mod text;
+pub mod tls;
+mod written;
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -15,7 +17,8 @@ use serde::Serialize;
 use self::limits::{ChannelLimits, ListenerLimits, UpstreamLimits};
 use self::page::ErrorPages;
 use self::table::Table;
-use self::text::{Target, Via};
+use self::text::{Bind, ServerNames, Target, UnixMode, Via};
+use self::tls::{ListenerTls, UpstreamTls};
 use crate::snapshot::Network;
 use crate::value::duration::Timespan;
 use crate::value::size::ByteSize;
@@ -75,15 +78,34 @@ pub struct Process {
 }
 
 /// An address that accepts traffic.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Listener {
-    /// Address to listen on, `IP:PORT` or `localhost:PORT`; port 0 lets the kernel choose.
-    #[schemars(with = "String", example = &"0.0.0.0:8080")]
-    pub bind: SocketAddr,
-    /// What is spoken here.
+    /// Address to listen on, `IP:PORT` or `localhost:PORT`, where port 0 lets the kernel choose, or `unix:/PATH`.
+    #[schemars(example = &"0.0.0.0:8080")]
+    pub bind: Bind,
+    /// Permissions of a Unix socket in octal, `"0660"` if left out: who may write to it may connect.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(default, with = "UnixMode", example = &"0666")]
+    pub unix_mode: Option<UnixMode>,
+    /// What is spoken here: `http`; `https`, which needs a `tls` table; `tcp`, bytes to an `upstream`; `tls`, relayed
+    /// undecrypted to the upstream that `sni` says.
     #[schemars(default, example = &"http")]
     pub protocol: Protocol,
+    /// Name of the upstream that takes the bytes of `tcp`, or those of `tls` with a name that is not in `sni`, which are
+    /// refused otherwise. Requests find theirs by their channel.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(default, with = "String", example = &"db")]
+    pub upstream: Option<String>,
+    /// What is counted and timed as one message of `tcp`: nothing, each line, or each block of HL7's MLLP. The bytes pass
+    /// unchanged, whatever they are.
+    #[schemars(default, example = &"mllp")]
+    pub framing: Framing,
+    /// Upstreams of `tls` by the server name that the client asks for; `"*.example"` takes every name below `example`, the
+    /// longest such first, and names themselves before any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(default, with = "ServerNames", extend("examples" = [{ "a.example": "a", "*.b.example": "b" }]))]
+    pub sni: Option<ServerNames>,
     /// Whether it is for this process's own upstreams alone: bound to loopback, and left out of totals.
     #[schemars(default, example = true)]
     pub internal: bool,
@@ -106,6 +128,14 @@ pub struct Listener {
     #[serde(skip_serializing_if = "ErrorPages::is_empty")]
     #[schemars(default)]
     pub error_page: ErrorPages,
+    /// Whose connections begin with the address of the client they carry.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(default, with = "ProxyProtocol")]
+    pub proxy_protocol: Option<ProxyProtocol>,
+    /// TLS towards clients, for `protocol = "https"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(default, with = "ListenerTls")]
+    pub tls: Option<ListenerTls>,
 }
 
 /// What a listener speaks.
@@ -115,6 +145,35 @@ pub enum Protocol {
     /// HTTP/1.0 and HTTP/1.1 in the clear.
     #[default]
     Http,
+    /// HTTP/1.0 and HTTP/1.1 over TLS.
+    Https,
+    /// Bytes, relayed to an upstream.
+    Tcp,
+    /// TLS, relayed undecrypted.
+    Tls,
+}
+
+/// What is counted and timed as one message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Framing {
+    /// Nothing.
+    #[default]
+    Raw,
+    /// Each line.
+    Line,
+    /// Each block of HL7's Minimal Lower Layer Protocol.
+    Mllp,
+}
+
+/// Whose connections begin with the address of the client they carry.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct ProxyProtocol {
+    /// Networks of the load balancers in front, at least one. Their connections must begin with a PROXY header, version 1 or
+    /// 2; others are taken as they are.
+    #[schemars(length(min = 1), extend("examples" = [["10.0.0.0/8", "fd00::/8"]]))]
+    pub from: Vec<Network>,
 }
 
 /// Deadlines towards the client, 1ms to 24h each.
@@ -137,6 +196,18 @@ pub struct ListenerTimeouts {
     /// buffer is free, so that a slow reader has to read that much in time.
     #[schemars(example = &"10s")]
     pub send: Timespan,
+    /// From accept to the end of what comes before the first byte of an application: the TLS handshake, a PROXY header, or
+    /// as much of a `ClientHello` as names the server; then closed. As long as a request head may take.
+    #[schemars(example = &"5s")]
+    pub handshake: Timespan,
+    /// Between two bytes of a relayed connection, `tcp`, `tls` or upgraded, whichever way they go; then closed. Clients of
+    /// databases and WebSockets rest for long.
+    #[schemars(example = &"10m")]
+    pub tunnel: Timespan,
+    /// Of a relayed connection as a whole; then closed. Unbounded by default, as what it carries is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Timespan", example = &"12h")]
+    pub lifetime: Option<Timespan>,
 }
 
 /// Fields added to forwarded messages.
@@ -161,6 +232,10 @@ pub struct Forwarding {
     /// Give each request an `X-Request-ID` unless a trusted peer sent one.
     #[schemars(example = false)]
     pub request_id: bool,
+    /// Say who the client is, where its certificate was checked, in `X-Client-Cert-…`; what it sent under these names itself
+    /// is dropped wherever certificates are asked for.
+    #[schemars(example = false)]
+    pub client_certificate: bool,
     /// Networks whose forwarding fields are believed and extended; others' are replaced.
     #[schemars(extend("examples" = [["10.0.0.0/8", "fd00::/8"]]))]
     pub trusted: Vec<Network>,
@@ -185,6 +260,13 @@ pub struct Channel {
     #[serde(rename = "match", skip_serializing_if = "Matching::is_empty")]
     #[schemars(default)]
     pub matching: Matching,
+    /// Protocols that a request may change to (RFC 9110 §7.8), `"*"` for any; from then on its connection is a tunnel to the
+    /// endpoint. One or a list; none if it is empty.
+    #[schemars(default = "upgrade_default", schema_with = "text::one_or_many_or_none", extend("examples" = [["websocket", "mqtt"]]))]
+    pub upgrade: Vec<String>,
+    /// Whether CONNECT is answered with a tunnel to the upstream, whatever target it names; 405 otherwise.
+    #[schemars(default, example = true)]
+    pub connect: bool,
     /// A fixed answer. Exactly one of `upstream` and `respond`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(default, with = "Respond")]
@@ -257,6 +339,11 @@ pub struct ChannelTimeouts {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Timespan", example = &"1m")]
     pub total: Option<Timespan>,
+    /// Between two bytes of a connection that was upgraded, whichever way they go; then closed. Without it, the listener's.
+    /// 1ms to 24h.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Timespan", example = &"10m")]
+    pub tunnel: Option<Timespan>,
 }
 
 /// A group of endpoints that answer alike.
@@ -266,7 +353,8 @@ pub struct Upstream {
     /// How an endpoint is chosen.
     #[schemars(default, example = &"round_robin")]
     pub balance: Balance,
-    /// The servers, at least one: `"IP:PORT"`, `"localhost:PORT"` or, for a listener of our own, `"listener:NAME"`.
+    /// The servers, at least one: `"IP:PORT"`, `"localhost:PORT"`, `"unix:/PATH"` or, for a listener of our own,
+    /// `"listener:NAME"`.
     #[schemars(length(min = 1), extend("examples" = [["10.0.0.1:8000", "10.0.0.2:8000"]]))]
     pub endpoints: Vec<Target>,
     /// Idle connections kept for reuse, per core and endpoint. 0 to 65535.
@@ -281,6 +369,24 @@ pub struct Upstream {
     /// Bounds of what an endpoint may answer.
     #[schemars(default)]
     pub limits: UpstreamLimits,
+    /// The PROXY header that connections to its endpoints begin with, so that they learn the client's address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(default, with = "ProxyVersion", example = &"v2")]
+    pub proxy_protocol: Option<ProxyVersion>,
+    /// TLS towards its endpoints; `{}` verifies them by the authorities that this host trusts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(default, with = "UpstreamTls")]
+    pub tls: Option<UpstreamTls>,
+}
+
+/// Versions of the PROXY protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ProxyVersion {
+    /// One line of text.
+    V1,
+    /// Binary, with TLVs.
+    V2,
 }
 
 /// How an endpoint is chosen.
@@ -348,6 +454,9 @@ impl Default for ListenerTimeouts {
             idle: Timespan::from_secs(60),
             body: Timespan::from_secs(30),
             send: Timespan::from_secs(30),
+            handshake: Timespan::from_secs(10),
+            tunnel: Timespan::from_secs(3600),
+            lifetime: None,
         }
     }
 }
@@ -361,6 +470,7 @@ impl Default for Forwarding {
             forwarded: false,
             via: Via::default(),
             request_id: true,
+            client_certificate: true,
             trusted: Vec::new(),
         }
     }
@@ -401,7 +511,17 @@ impl ChannelTimeouts {
     /// Whether no deadline is set.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.total.is_none()
+        *self == Self::default()
+    }
+}
+
+impl Protocol {
+    /// Whether requests are read here, rather than bytes relayed.
+    pub(crate) fn is_http(self) -> bool {
+        match self {
+            Self::Http | Self::Https => true,
+            Self::Tcp | Self::Tls => false,
+        }
     }
 }
 
@@ -411,6 +531,10 @@ pub(crate) fn backlog_default() -> u16 {
 
 fn enabled_default() -> bool {
     true
+}
+
+pub(crate) fn upgrade_default() -> Vec<String> {
+    vec!["websocket".to_owned()]
 }
 
 pub(crate) fn retry_after_default() -> Timespan {

@@ -3,7 +3,9 @@
 //! Nothing here can represent a user's mistake; nothing here is parsed, looked up by name or mutated after
 //! [`crate::load_file`] has built it. A snapshot is swapped whole.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::time::Duration;
 
 use proto::matching::ChannelTable;
@@ -67,10 +69,12 @@ pub struct ProcessSettings {
 pub struct Listener {
     /// Name in the configuration, `[listener.NAME]`.
     pub name: String,
-    /// Address to bind; port 0 lets the kernel choose.
-    pub bind: SocketAddr,
+    /// Where it listens.
+    pub bind: BindAddress,
     /// What is spoken here.
     pub protocol: Protocol,
+    /// Whose connections begin with the address of the client they carry.
+    pub proxy_protocol: Option<ProxyProtocolIn>,
     /// For this process's own upstreams alone; its requests are left out of totals.
     pub internal: bool,
     /// Length of the kernel's accept queue per core.
@@ -87,11 +91,204 @@ pub struct Listener {
     pub error_pages: ErrorPages,
 }
 
+/// Where a listener listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BindAddress {
+    /// A TCP address; port 0 lets the kernel choose.
+    Tcp(SocketAddr),
+    /// A Unix socket.
+    Unix {
+        /// Where its file is, 1 to 107 bytes (`sun_path` with its final zero, unix(7)).
+        path: Box<Path>,
+        /// Permissions of the file: who may write to it may connect.
+        mode: u32,
+    },
+}
+
+impl BindAddress {
+    /// The TCP address, if it is one.
+    #[must_use]
+    pub fn tcp(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(address) => Some(*address),
+            Self::Unix { .. } => None,
+        }
+    }
+}
+
+/// As it is written.
+impl fmt::Display for BindAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix { path, .. } => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
 /// What a listener speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// HTTP/1.0 and HTTP/1.1 in the clear.
     Http,
+    /// HTTP/1.0 and HTTP/1.1 over TLS.
+    Https(Box<ListenerTls>),
+    /// Bytes, relayed to an upstream.
+    Tcp(TcpService),
+    /// TLS, relayed undecrypted to the upstream of the server name that the client asks for.
+    Tls(Box<SniRoutes>),
+}
+
+impl Protocol {
+    /// Whether requests are read here and find their channel, rather than bytes their upstream.
+    #[must_use]
+    pub fn is_http(&self) -> bool {
+        match self {
+            Self::Http | Self::Https(_) => true,
+            Self::Tcp(_) | Self::Tls(_) => false,
+        }
+    }
+}
+
+/// Where the bytes of a listener go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TcpService {
+    /// Whose endpoints they go to.
+    pub upstream: UpstreamId,
+    /// What is counted and timed as a message.
+    pub framing: Framing,
+}
+
+/// Where one message ends and the next begins; the bytes pass unchanged, whatever they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// There are no messages.
+    Raw,
+    /// Each ends with a line feed.
+    Line,
+    /// Each stands between VT and FS CR: the Minimal Lower Layer Protocol of HL7.
+    Mllp,
+}
+
+/// Which upstream serves which server name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SniRoutes {
+    /// Sorted by pattern, no pattern twice.
+    pub routes: Box<[(ServerNamePattern, UpstreamId)]>,
+    /// For names that no pattern takes, and clients that send none; `None` refuses them.
+    pub default: Option<UpstreamId>,
+}
+
+/// A server name, or those below one. In lower case, without a final dot.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ServerNamePattern {
+    /// This name.
+    Exact(Box<str>),
+    /// Any name that ends with a dot and this, at any depth.
+    Below(Box<str>),
+}
+
+impl SniRoutes {
+    /// The upstream of a server name in lower case: the name's own before the longest wildcard's.
+    #[must_use]
+    pub fn find(&self, name: Option<&str>) -> Option<UpstreamId> {
+        name.and_then(|name| self.find_pattern(name)).or(self.default)
+    }
+
+    fn find_pattern(&self, name: &str) -> Option<UpstreamId> {
+        let exacts =
+            self.routes.partition_point(|(pattern, _)| matches!(pattern, ServerNamePattern::Exact(_)));
+        let (exact, below) = self.routes.split_at(exacts);
+        let find = |routes: &[(ServerNamePattern, UpstreamId)], wanted: &str| {
+            let found = routes.binary_search_by(|(pattern, _)| pattern.name().cmp(wanted));
+            found.ok().map(|index| routes[index].1)
+        };
+        let parents = std::iter::successors(name.split_once('.'), |(_, parent)| parent.split_once('.'));
+        find(exact, name).or_else(|| parents.map(|(_, parent)| parent).find_map(|parent| find(below, parent)))
+    }
+}
+
+impl ServerNamePattern {
+    fn name(&self) -> &str {
+        match self {
+            Self::Exact(name) | Self::Below(name) => name,
+        }
+    }
+}
+
+/// What a listener needs to speak TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerTls {
+    /// At least one; a name is given the one that holds it.
+    pub certificates: Box<[CertificateFiles]>,
+    /// What is done with a client that asks for a name none of them holds.
+    pub unknown_name: UnknownName,
+    /// What clients have to show, if anything.
+    pub client_auth: Option<ClientAuth>,
+    /// The oldest version spoken.
+    pub version_min: TlsVersion,
+    /// Whether a client that comes back may leave most of the handshake out.
+    pub resumption: bool,
+    /// Handshakes in progress at a time on one core; further clients wait.
+    pub handshakes_max: u32,
+}
+
+/// A certificate chain and its key, both in PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The chain, the end's own certificate first.
+    pub certificate: Box<Path>,
+    /// The private key.
+    pub key: Box<Path>,
+}
+
+/// What is done with a client that asks for a name no certificate holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnknownName {
+    /// It is given the first certificate.
+    Default,
+    /// The handshake is refused: `unrecognized_name` (RFC 6066 §3).
+    Refuse,
+}
+
+/// Versions of TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TlsVersion {
+    /// RFC 5246.
+    Tls12,
+    /// RFC 8446.
+    Tls13,
+}
+
+/// Mutual TLS: what clients have to show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientAuth {
+    /// Whether one without a certificate is let in.
+    pub mode: ClientAuthMode,
+    /// PEM file of the authorities whose certificates are believed.
+    pub authorities: Box<Path>,
+    /// PEM files of what they have revoked.
+    pub revocation: Box<[Box<Path>]>,
+    /// SHA-256 of the certificates let in, each in DER; empty for all that an authority vouches for.
+    pub fingerprints: Box<[[u8; 32]]>,
+    /// Whether a client that comes back may do so without its certificate.
+    pub resumption: bool,
+}
+
+/// Whether a client without a certificate is let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientAuthMode {
+    /// It is not.
+    Require,
+    /// It is, without an identity.
+    Request,
+}
+
+/// Whose connections begin with the address of the client they carry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProxyProtocolIn {
+    /// Connections from these networks must begin with a PROXY header, version 1 or 2; others are taken as they are.
+    pub from: Box<[Network]>,
 }
 
 /// Bounds of what a client may send, ask for and hold.
@@ -168,6 +365,13 @@ pub struct ListenerTimeouts {
     pub body: Duration,
     /// Between two writes to a client that does not read: connection closed.
     pub send: Duration,
+    /// From accept to the end of what comes before the first byte of an application: TLS handshake, PROXY header, or as
+    /// much of a `ClientHello` as names the server. Closed silently.
+    pub handshake: Duration,
+    /// Between two bytes of a relayed connection, TCP, TLS or upgraded, whichever way they go: closed silently.
+    pub tunnel: Duration,
+    /// Of a relayed connection as a whole.
+    pub lifetime: Option<Duration>,
 }
 
 /// Fields added when forwarding.
@@ -185,6 +389,8 @@ pub struct Forwarding {
     pub via: Option<Box<str>>,
     /// Give each request an `X-Request-ID` unless a trusted peer sent one.
     pub request_id: bool,
+    /// Say who the client is by its certificate; what it sent under these names is dropped wherever one is asked for.
+    pub client_certificate: bool,
     /// Networks whose incoming forwarding fields are believed and extended; others' are replaced.
     pub trusted: Box<[Network]>,
 }
@@ -227,10 +433,38 @@ pub struct Channel {
     pub body_bytes_max: Option<u64>,
     /// From the complete request head to the last byte of the answer: 504 if nothing was sent yet.
     pub total_timeout: Option<Duration>,
+    /// [`ListenerTimeouts::tunnel`] of connections that this channel's requests turn into tunnels.
+    pub tunnel_timeout: Option<Duration>,
+    /// Protocols that a request may change to.
+    pub upgrade: Upgrades,
+    /// Whether CONNECT is answered with a tunnel to the upstream, whatever target it names.
+    pub connect: bool,
     /// Bodies of our own error answers, in place of the listener's.
     pub error_pages: ErrorPages,
     /// Only internal listeners can reach it; its exchanges are left out of totals.
     pub internal: bool,
+}
+
+/// Protocols that a request may change to (RFC 9110 §7.8).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Upgrades {
+    /// Whatever the endpoint agrees to.
+    Any,
+    /// These, in lower case; none of them if empty.
+    Only(Box<[Box<str>]>),
+}
+
+impl Upgrades {
+    /// Whether a request for this protocol is passed on as one. RFC 9110 §7.8 compares them without regard to case.
+    #[must_use]
+    pub fn allows(&self, protocol: &[u8]) -> bool {
+        match self {
+            // What follows would be requests again, past every rule that holds for them here.
+            _ if protocol.eq_ignore_ascii_case(b"h2c") => false,
+            Self::Any => true,
+            Self::Only(known) => known.iter().any(|known| known.as_bytes().eq_ignore_ascii_case(protocol)),
+        }
+    }
 }
 
 /// What a channel does with a request.
@@ -272,6 +506,43 @@ pub struct Upstream {
     pub idle_timeout: Duration,
     /// Bounds of what an endpoint may answer.
     pub limits: UpstreamLimits,
+    /// How its endpoints are spoken to over TLS, if they are.
+    pub tls: Option<UpstreamTls>,
+    /// The PROXY header that connections to its endpoints begin with, if they do.
+    pub proxy_protocol: Option<ProxyVersion>,
+}
+
+/// Versions of the PROXY protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyVersion {
+    /// One line of text.
+    V1,
+    /// Binary, with TLVs.
+    V2,
+}
+
+/// How endpoints are spoken to over TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamTls {
+    /// Whose word for an endpoint's identity is taken.
+    pub verify: Verify,
+    /// Who the endpoints are: asked for, and looked for in their certificates. `None` takes each one's address.
+    pub server_name: Option<Box<str>>,
+    /// What is shown to endpoints that ask who we are.
+    pub client: Option<CertificateFiles>,
+    /// The oldest version spoken.
+    pub version_min: TlsVersion,
+}
+
+/// Whose word for an endpoint's identity is taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verify {
+    /// The authorities that this host trusts.
+    Platform,
+    /// Those of a PEM file.
+    Authorities(Box<Path>),
+    /// Nobody's: any certificate is taken.
+    Nothing,
 }
 
 /// Scheduler of an upstream.
@@ -306,10 +577,12 @@ pub struct Endpoint {
 }
 
 /// Where an endpoint listens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EndpointAddress {
     /// A TCP address.
     Tcp(SocketAddr),
+    /// A Unix socket.
+    Unix(Box<Path>),
     /// One of this process's own listeners, at whatever port it was bound.
     Listener(ListenerId),
 }
@@ -319,4 +592,45 @@ pub enum EndpointAddress {
 pub struct Admin {
     /// Address to bind.
     pub bind: SocketAddr,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_name_finds_its_own_route_before_the_longest_wildcard() {
+        let pattern = |text: &str| match text.strip_prefix("*.") {
+            Some(name) => ServerNamePattern::Below(name.into()),
+            None => ServerNamePattern::Exact(text.into()),
+        };
+        let patterns = ["b.example", "*.b.example", "*.example", "a.b.example", "zz"];
+        let mut routes: Vec<_> = patterns.into_iter().map(pattern).zip((0..).map(UpstreamId)).collect();
+        routes.sort_by(|(a, _), (b, _)| a.cmp(b));
+        let mut routes = SniRoutes { routes: routes.into(), default: None };
+        let check = |routes: &SniRoutes, name: Option<&str>, expected: Option<u16>| {
+            assert_eq!(routes.find(name), expected.map(UpstreamId), "{name:?}");
+        };
+        check(&routes, Some("b.example"), Some(0));
+        check(&routes, Some("x.b.example"), Some(1));
+        check(&routes, Some("y.x.b.example"), Some(1));
+        check(&routes, Some("x.example"), Some(2));
+        check(&routes, Some("a.b.example"), Some(3));
+        check(&routes, Some("xb.example"), Some(2));
+        check(&routes, Some("zz"), Some(4));
+        for unknown in [Some("example"), Some(""), Some("."), Some("zzz"), None] {
+            check(&routes, unknown, None);
+        }
+        routes.default = Some(UpstreamId(9));
+        check(&routes, Some("example"), Some(9));
+        check(&routes, None, Some(9));
+    }
+
+    #[test]
+    fn an_upgrade_is_passed_on_only_where_it_is_allowed() {
+        let only = Upgrades::Only(["websocket".into()].into());
+        assert!(only.allows(b"WebSocket") && !only.allows(b"spdy"));
+        assert!(Upgrades::Any.allows(b"spdy") && !Upgrades::Any.allows(b"H2C"));
+        assert!(!Upgrades::Only([].into()).allows(b"websocket"));
+    }
 }

@@ -7,9 +7,12 @@ mod quantity;
 pub(crate) mod address;
 pub(crate) mod duration;
 pub(crate) mod field;
+pub(crate) mod fingerprint;
 pub(crate) mod name;
 pub(crate) mod network;
+pub(crate) mod server_name;
 pub(crate) mod size;
+pub(crate) mod unix;
 
 /// Why a value was refused, and what the operator may have meant.
 pub(crate) trait Refusal: std::fmt::Display {

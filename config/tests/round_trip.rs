@@ -180,7 +180,7 @@ fn strings_take_values_from_the_environment() {
     let loaded = load_str("test.toml", text, Format::Toml, &environment).unwrap();
     assert_eq!(loaded.schema.process.drain_timeout.to_string(), "5s");
     assert!(!loaded.snapshot.process.accept_handoff);
-    assert_eq!(loaded.snapshot.listeners[0].bind.port(), 8888);
+    assert_eq!(loaded.snapshot.listeners[0].bind.to_string(), "127.0.0.1:8888");
     assert_eq!(loaded.snapshot.listeners[0].backlog, 77);
     assert!(matches!(&loaded.snapshot.channels[0].action, Action::Respond(r) if *r.body == *b"${PORT}"));
 }
@@ -264,7 +264,8 @@ fn the_schema_names_every_key_of_a_dump() {
         object.unwrap_or_else(|| panic!("{pointer} in {schema:#}")).keys().cloned().collect()
     };
     assert_eq!(names("/properties"), ["admin", "channel", "listener", "node", "process", "upstream"]);
-    let listener = "backlog bind error_page forwarding internal limits protocol retry_after timeouts";
+    let listener = "backlog bind error_page forwarding framing internal limits protocol proxy_protocol \
+                    retry_after sni timeouts tls unix_mode upstream";
     assert_eq!(names("/$defs/Listener/properties").join(" "), listener);
     let matching = ["host", "listener", "methods", "path", "path_exact", "path_prefix"];
     assert_eq!(names("/$defs/Matching/properties"), matching);

@@ -57,8 +57,9 @@ pub(crate) fn bind(snapshot: &Snapshot, cores: usize) -> Result<Bound, BindError
     let mut addresses = Vec::new();
     for (id, listener) in (0..).map(ListenerId).zip(&snapshot.listeners) {
         let owner = format!("listener.{}.bind", listener.name);
-        let failed = |error| BindError { address: listener.bind, owner: owner.clone(), error };
-        let sockets = bind_per_core(listener.bind, listener.backlog, cores).map_err(failed)?;
+        let address = listener.bind.tcp().expect("Unix sockets are not served yet");
+        let failed = |error| BindError { address, owner: owner.clone(), error };
+        let sockets = bind_per_core(address, listener.backlog, cores).map_err(failed)?;
         addresses.push(sockets[0].local_addr().map_err(failed)?);
         for (core, socket) in per_core.iter_mut().zip(sockets) {
             core.push((id, socket.into()));
@@ -79,6 +80,7 @@ fn bind_admin(address: SocketAddr) -> Result<(TcpListener, SocketAddr), BindErro
 pub(crate) fn endpoint_addresses(snapshot: &Snapshot, listeners: &[SocketAddr]) -> Arc<[SocketAddr]> {
     let address = |endpoint: &config::snapshot::Endpoint| match endpoint.address {
         EndpointAddress::Tcp(address) => address,
+        EndpointAddress::Unix(_) => unreachable!("Unix sockets are not connected to yet"),
         EndpointAddress::Listener(id) => reachable(listeners[usize::from(id.0)]),
     };
     snapshot.endpoints.iter().map(address).collect()

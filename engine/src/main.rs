@@ -9,6 +9,7 @@ mod announce;
 mod bind;
 mod settings;
 mod start;
+mod unavailable;
 
 mod client;
 mod report;

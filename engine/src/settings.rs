@@ -12,7 +12,7 @@ use config::{Format, Loaded, Problems, Severity};
 
 use crate::cli::RunArgs;
 use crate::logging::{self, stderr_has_color};
-use crate::{print, say};
+use crate::{print, say, unavailable};
 
 /// Where a configuration comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +73,7 @@ pub(crate) fn load(args: &RunArgs) -> anyhow::Result<Snapshot> {
     if let Some(bind) = args.admin {
         snapshot.admin = Some(Admin { bind });
     }
+    unavailable::refuse(&snapshot)?;
     config::apply_port_offset(&mut snapshot, args.port_offset)
         .map_err(|error| anyhow!("--port-offset: {error}"))?;
     Ok(snapshot)
@@ -87,7 +88,9 @@ pub(crate) fn check(args: &RunArgs) -> anyhow::Result<ExitCode> {
 /// `engine check`: whether a file can be used.
 pub(crate) fn check_file(path: &Path) -> anyhow::Result<ExitCode> {
     let source = Source::File(path);
-    print(&fine(&source.name(), &source.load()?.snapshot))
+    let snapshot = source.load()?.snapshot;
+    unavailable::refuse(&snapshot)?;
+    print(&fine(&source.name(), &snapshot))
 }
 
 /// `engine config dump`: a configuration with every default filled in.

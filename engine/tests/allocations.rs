@@ -109,7 +109,7 @@ impl Gateway {
         let (mail, mailbox) = mailbox(&config.remote, MAILBOX_CAPACITY);
         let stats = Arc::new(CoreStats::new(&snapshot, Arc::clone(&config.counters)));
         let listener = &snapshot.listeners[0];
-        let sockets = bind_per_core(listener.bind, listener.backlog, 1).expect("a port");
+        let sockets = bind_per_core(listener.bind.tcp().expect("TCP"), listener.backlog, 1).expect("a port");
         let address = sockets[0].local_addr().expect("bound");
         let setup = CoreSetup {
             config,
@@ -136,7 +136,7 @@ impl Gateway {
 fn endpoint_addresses(snapshot: &Snapshot) -> Arc<[SocketAddr]> {
     let address = |endpoint: &config::snapshot::Endpoint| match endpoint.address {
         EndpointAddress::Tcp(address) => address,
-        EndpointAddress::Listener(_) => unreachable!("none is configured"),
+        EndpointAddress::Unix(_) | EndpointAddress::Listener(_) => unreachable!("none is configured"),
     };
     snapshot.endpoints.iter().map(address).collect()
 }

@@ -76,7 +76,8 @@ impl Cores {
 
 fn listen(snapshot: &Snapshot, setup: &mut CoreSetup) -> SocketAddr {
     let listener = &snapshot.listeners[0];
-    let socket = bind_per_core(listener.bind, listener.backlog, 1).expect("a port").remove(0);
+    let socket =
+        bind_per_core(listener.bind.tcp().expect("TCP"), listener.backlog, 1).expect("a port").remove(0);
     let address = socket.local_addr().expect("bound");
     setup.listeners.push((ListenerId(0), socket.into()));
     address

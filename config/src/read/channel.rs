@@ -8,7 +8,7 @@ use super::fields::{Fields, Item};
 use super::limits::read_channel;
 use super::page::{read_body, read_pages};
 use super::{TIMEOUT_MAX, TIMEOUT_MIN};
-use crate::schema::{Channel, ChannelTimeouts, Matching, Respond};
+use crate::schema::{Channel, ChannelTimeouts, Matching, Respond, upgrade_default};
 use crate::value::field;
 
 pub(super) fn read(fields: &mut Fields<'_>) -> Option<Channel> {
@@ -27,12 +27,23 @@ pub(super) fn read(fields: &mut Fields<'_>) -> Option<Channel> {
         enabled: fields.boolean("enabled", true),
         priority: fields.is_given("priority").then(|| fields.integer("priority", 1..=u16::MAX, 1)),
         upstream: fields.text("upstream").map(str::to_owned),
+        upgrade: read_upgrade(fields),
+        connect: fields.boolean("connect", false),
         matching: fields.table("match", read_matching).unwrap_or_default(),
         respond: fields.table("respond", read_respond),
         limits: fields.table("limits", read_channel).unwrap_or_default(),
         timeouts: fields.table("timeouts", read_timeouts).unwrap_or_default(),
         error_page: read_pages(fields),
     })
+}
+
+fn read_upgrade(fields: &mut Fields<'_>) -> Vec<String> {
+    if !fields.is_given("upgrade") {
+        return upgrade_default();
+    }
+    let items = fields.one_or_many_or_none("upgrade");
+    let protocol = |text: &str| field::check_upgrade(text).map(|()| text.to_ascii_lowercase());
+    items.iter().filter_map(|item| item.parsed(protocol)).collect()
 }
 
 fn read_matching(fields: &mut Fields<'_>) -> Matching {
@@ -83,7 +94,7 @@ fn read_respond(fields: &mut Fields<'_>) -> Respond {
 }
 
 fn read_timeouts(fields: &mut Fields<'_>) -> ChannelTimeouts {
-    let total =
-        fields.is_given("total").then(|| fields.duration("total", TIMEOUT_MIN..=TIMEOUT_MAX, TIMEOUT_MAX));
-    ChannelTimeouts { total }
+    let mut timeout =
+        |name| fields.is_given(name).then(|| fields.duration(name, TIMEOUT_MIN..=TIMEOUT_MAX, TIMEOUT_MAX));
+    ChannelTimeouts { total: timeout("total"), tunnel: timeout("tunnel") }
 }

@@ -156,6 +156,25 @@ impl<'r> Fields<'r> {
         }
     }
 
+    /// One of these words, or what it stands for.
+    pub(super) fn word<T: Copy + Default>(&mut self, name: &'static str, known: &[(&str, T)]) -> T {
+        let Some(text) = self.text(name) else { return T::default() };
+        let meant = known.iter().find(|(word, _)| *word == text).map(|(_, meaning)| *meaning);
+        meant.unwrap_or_else(|| {
+            let words = known.iter().map(|(word, _)| *word);
+            let suggestion = suggest::did_you_mean(text, words.clone()).or_else(|| suggest::one_of(words));
+            self.error(name, format!("unknown {name} {text:?}"), suggestion);
+            T::default()
+        })
+    }
+
+    /// The name of a file, which is read when the process starts.
+    pub(super) fn path(&mut self, name: &'static str) -> Option<String> {
+        let path = self.text(name)?;
+        self.report.check_path(&self.key.child(name), path);
+        Some(path.to_owned())
+    }
+
     /// The node itself, where more than one type is allowed.
     pub(super) fn node(&mut self, name: &'static str) -> Option<&'r Node> {
         self.ask(name)
@@ -191,12 +210,17 @@ impl<'r> Fields<'r> {
 
     /// Each item of such a list, or the one value that stands for a list of one.
     pub(super) fn one_or_many(&mut self, name: &'static str) -> Vec<Item<'r>> {
-        match self.ask(name) {
-            Some(node) if matches!(node.value, Value::Text { .. }) => {
-                vec![Item { report: self.report, key: self.key.child(name), node }]
-            }
-            _ => self.items_some(name),
-        }
+        self.one(name).map_or_else(|| self.items_some(name), |item| vec![item])
+    }
+
+    /// Each item of a list that may be empty, or the one value that stands for a list of one.
+    pub(super) fn one_or_many_or_none(&mut self, name: &'static str) -> Vec<Item<'r>> {
+        self.one(name).map_or_else(|| self.items(name), |item| vec![item])
+    }
+
+    fn one(&mut self, name: &'static str) -> Option<Item<'r>> {
+        let node = self.ask(name).filter(|node| matches!(node.value, Value::Text { .. }))?;
+        Some(Item { report: self.report, key: self.key.child(name), node })
     }
 
     /// A table with known keys.
@@ -217,6 +241,40 @@ impl<'r> Fields<'r> {
         let path = self.text(name)?;
         let read = self.report.read_file(path, bytes_max);
         read.map_err(|cause| self.error(name, cause, None)).ok()
+    }
+
+    /// A table of strings, each with its own rule for names and values; in the order written.
+    pub(super) fn texts<N, R: Refusal>(
+        &mut self,
+        name: &'static str,
+        parse: impl Fn(&str) -> Result<N, R>,
+    ) -> Option<Vec<(N, Key, String)>> {
+        let node = self.ask(name)?;
+        let key = self.key.child(name);
+        let outer = Fields::open(self.report, key.clone(), node)?;
+        if outer.entries.len() > ITEMS_MAX {
+            let cause = format!("at most {ITEMS_MAX} of these are possible, found {}", outer.entries.len());
+            self.report.error(&key, cause, None);
+        }
+        let mut texts = Vec::new();
+        for entry in outer.entries.iter().take(ITEMS_MAX) {
+            let key = key.child(&entry.name);
+            let item = Item { report: self.report, key: key.clone(), node: &entry.node };
+            let text = item.text();
+            match parse(&entry.name) {
+                Ok(name) => texts.extend(text.map(|text| (name, key, text.to_owned()))),
+                Err(refusal) => {
+                    let suggestion = refusal.suggestion();
+                    self.report.error_at(entry.name_span.clone(), &key, &refusal, suggestion);
+                }
+            }
+        }
+        Some(texts)
+    }
+
+    /// Something is wrong with this key, wherever it is.
+    pub(super) fn error_of(&self, key: &Key, cause: impl Display, suggestion: Option<String>) {
+        self.report.error(key, cause, suggestion);
     }
 
     /// A table of tables whose names `parse` takes, in the order written.
@@ -361,5 +419,22 @@ impl<'r> Item<'r> {
     /// A string with rules of its own.
     pub(super) fn parsed<T, R: Refusal>(&self, parse: impl FnOnce(&str) -> Result<T, R>) -> Option<T> {
         parse(self.text()?).map_err(|refusal| self.report.refuse(&self.key, &refusal)).ok()
+    }
+}
+
+impl Item<'_> {
+    /// The name of a file, which is read when the process starts.
+    pub(super) fn path(&self) -> Option<String> {
+        let path = self.text()?;
+        self.report.check_path(&self.key, path);
+        Some(path.to_owned())
+    }
+
+    /// A table with known keys.
+    pub(super) fn table<T>(&self, read: impl FnOnce(&mut Fields<'_>) -> T) -> Option<T> {
+        let mut fields = Fields::open(self.report, self.key.clone(), self.node)?;
+        let value = read(&mut fields);
+        fields.finish();
+        Some(value)
     }
 }

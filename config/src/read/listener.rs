@@ -5,16 +5,23 @@
 use super::fields::Fields;
 use super::limits::{listener_default, read_listener};
 use super::page::read_pages;
+use super::tls::read_listener_tls;
 use super::{TIMEOUT_MAX, TIMEOUT_MIN};
 use crate::document::Value;
-use crate::schema::text::Via;
+use crate::schema::text::{ServerNames, Via};
 use crate::schema::{
-    Admin, Forwarding, Listener, ListenerTimeouts, Protocol, backlog_default, retry_after_default,
+    Admin, Forwarding, Framing, Listener, ListenerTimeouts, Protocol, ProxyProtocol, backlog_default,
+    retry_after_default,
 };
-use crate::suggest;
 use crate::value::duration::Timespan;
 use crate::value::size::ByteSize;
-use crate::value::{address, field, network};
+use crate::value::{address, field, network, server_name, unix};
+
+const PROTOCOLS: [(&str, Protocol); 4] =
+    [("http", Protocol::Http), ("https", Protocol::Https), ("tcp", Protocol::Tcp), ("tls", Protocol::Tls)];
+
+const FRAMINGS: [(&str, Framing); 3] =
+    [("raw", Framing::Raw), ("line", Framing::Line), ("mllp", Framing::Mllp)];
 
 /// RFC 9110 §10.2.3 counts in seconds.
 const RETRY_AFTER_MIN: Timespan = Timespan::from_secs(1);
@@ -23,7 +30,11 @@ const RETRY_AFTER_MAX: Timespan = Timespan::from_secs(3600);
 pub(super) fn read(fields: &mut Fields<'_>, buffer_size: ByteSize) -> Option<Listener> {
     fields.require("bind", "\"0.0.0.0:8080\"");
     let bind = fields.parsed("bind", address::parse_bind);
-    let protocol = read_protocol(fields);
+    let unix_mode = fields.parsed("unix_mode", unix::parse_mode);
+    let protocol = fields.word("protocol", &PROTOCOLS);
+    let upstream = fields.text("upstream").map(str::to_owned);
+    let framing = fields.word("framing", &FRAMINGS);
+    let sni = read_sni(fields);
     let internal = fields.boolean("internal", false);
     let backlog = fields.integer("backlog", 1..=u16::MAX, backlog_default());
     let retry_after =
@@ -32,10 +43,17 @@ pub(super) fn read(fields: &mut Fields<'_>, buffer_size: ByteSize) -> Option<Lis
     let timeouts = fields.table("timeouts", read_timeouts).unwrap_or_default();
     let forwarding = fields.table("forwarding", read_forwarding).unwrap_or_default();
     let error_page = read_pages(fields);
+    let proxy_protocol = fields.table("proxy_protocol", read_proxy_protocol);
+    let tls = fields.table("tls", read_listener_tls);
+    check_needs(fields, protocol);
     let limits = limits.unwrap_or_else(|| listener_default(buffer_size));
     Some(Listener {
         bind: bind?,
+        unix_mode,
         protocol,
+        upstream,
+        framing,
+        sni,
         internal,
         backlog,
         retry_after,
@@ -43,6 +61,8 @@ pub(super) fn read(fields: &mut Fields<'_>, buffer_size: ByteSize) -> Option<Lis
         timeouts,
         forwarding,
         error_page,
+        proxy_protocol,
+        tls,
     })
 }
 
@@ -50,23 +70,43 @@ pub(super) fn read_admin(fields: &mut Fields<'_>) -> Admin {
     let default = Admin::default();
     Admin {
         enabled: fields.boolean("enabled", default.enabled),
-        bind: fields.parsed("bind", address::parse_bind).unwrap_or(default.bind),
+        bind: fields.parsed("bind", address::parse_tcp).unwrap_or(default.bind),
     }
 }
 
-fn read_protocol(fields: &mut Fields<'_>) -> Protocol {
-    match fields.text("protocol") {
-        None | Some("http") => {}
-        Some(later @ ("https" | "tcp" | "tls")) => {
-            let suggestion = Some("\"http\" is".to_owned());
-            fields.error("protocol", format!("{later:?} is not available in this version"), suggestion);
+/// What a listener of this protocol cannot do without.
+fn check_needs(fields: &Fields<'_>, protocol: Protocol) {
+    match protocol {
+        Protocol::Http => {}
+        Protocol::Https => {
+            fields.require("tls", "{ certificates = [{ certificate = \"web.pem\", key = \"web.key\" }] }");
         }
-        Some(unknown) => {
-            let suggestion = suggest::did_you_mean(unknown, ["http"]).or_else(|| suggest::one_of(["http"]));
-            fields.error("protocol", format!("unknown protocol {unknown:?}"), suggestion);
-        }
+        Protocol::Tcp => fields.require("upstream", "\"NAME\""),
+        Protocol::Tls if fields.has("sni") || fields.has("upstream") => {}
+        Protocol::Tls => fields.require("sni", "{ \"a.example\" = \"NAME\" }"),
     }
-    Protocol::Http
+}
+
+fn read_proxy_protocol(fields: &mut Fields<'_>) -> ProxyProtocol {
+    fields.require("from", "[\"10.0.0.0/8\"]");
+    ProxyProtocol {
+        from: fields.items_some("from").iter().filter_map(|item| item.parsed(network::parse)).collect(),
+    }
+}
+
+/// Sorted by name, each once.
+fn read_sni(fields: &mut Fields<'_>) -> Option<ServerNames> {
+    let mut names = fields.texts("sni", server_name::parse_pattern)?;
+    // Stable, so of two names that differ in case alone the first written stays.
+    names.sort_by(|(a, ..), (b, ..)| a.cmp(b));
+    names.dedup_by(|(name, key, _), (kept, ..)| {
+        let is_same = name == kept;
+        if is_same {
+            fields.error_of(key, format!("the same name as another one, {kept:?}"), None);
+        }
+        is_same
+    });
+    Some(ServerNames(names.into_iter().map(|(name, _, upstream)| (name, upstream)).collect()))
 }
 
 fn read_timeouts(fields: &mut Fields<'_>) -> ListenerTimeouts {
@@ -76,6 +116,11 @@ fn read_timeouts(fields: &mut Fields<'_>) -> ListenerTimeouts {
         idle: fields.duration("idle", TIMEOUT_MIN..=TIMEOUT_MAX, default.idle),
         body: fields.duration("body", TIMEOUT_MIN..=TIMEOUT_MAX, default.body),
         send: fields.duration("send", TIMEOUT_MIN..=TIMEOUT_MAX, default.send),
+        handshake: fields.duration("handshake", TIMEOUT_MIN..=TIMEOUT_MAX, default.handshake),
+        tunnel: fields.duration("tunnel", TIMEOUT_MIN..=TIMEOUT_MAX, default.tunnel),
+        lifetime: fields
+            .is_given("lifetime")
+            .then(|| fields.duration("lifetime", TIMEOUT_MIN..=TIMEOUT_MAX, TIMEOUT_MAX)),
     }
 }
 
@@ -88,6 +133,7 @@ fn read_forwarding(fields: &mut Fields<'_>) -> Forwarding {
         forwarded: fields.boolean("forwarded", default.forwarded),
         via: read_via(fields),
         request_id: fields.boolean("request_id", default.request_id),
+        client_certificate: fields.boolean("client_certificate", default.client_certificate),
         trusted: fields.items("trusted").iter().filter_map(|item| item.parsed(network::parse)).collect(),
     }
 }

@@ -4,11 +4,13 @@
 
 use super::fields::{Fields, Item};
 use super::limits::{read_upstream, upstream_default};
+use super::tls::read_upstream_tls;
 use super::{TIMEOUT_MAX, TIMEOUT_MIN};
 use crate::document::Value;
 use crate::schema::text::Target;
-use crate::schema::{Balance, Upstream, UpstreamTimeouts, idle_connections_default, idle_timeout_default};
-use crate::suggest;
+use crate::schema::{
+    Balance, ProxyVersion, Upstream, UpstreamTimeouts, idle_connections_default, idle_timeout_default,
+};
 use crate::value::address;
 use crate::value::size::ByteSize;
 
@@ -16,37 +18,29 @@ pub(super) fn read(fields: &mut Fields<'_>, buffer_size: ByteSize) -> Option<Ups
     fields.require("endpoints", "[\"10.0.0.1:8000\"]");
     let limits = fields.table("limits", |fields| read_upstream(fields, buffer_size));
     Some(Upstream {
-        balance: read_balance(fields),
+        balance: fields.word("balance", &[("round_robin", Balance::RoundRobin)]),
         endpoints: fields.items_some("endpoints").iter().filter_map(read_endpoint).collect(),
         idle_connections: fields.integer("idle_connections", 0..=u16::MAX, idle_connections_default()),
         idle_timeout: fields.duration("idle_timeout", TIMEOUT_MIN..=TIMEOUT_MAX, idle_timeout_default()),
         timeouts: fields.table("timeouts", read_timeouts).unwrap_or_default(),
         limits: limits.unwrap_or_else(|| upstream_default(buffer_size)),
+        proxy_protocol: read_proxy_protocol(fields),
+        tls: fields.table("tls", read_upstream_tls),
     })
 }
 
-fn read_balance(fields: &mut Fields<'_>) -> Balance {
-    match fields.text("balance") {
-        None | Some("round_robin") => {}
-        Some(unknown) => {
-            let known = ["round_robin"];
-            let suggestion = suggest::did_you_mean(unknown, known).or_else(|| suggest::one_of(known));
-            fields.error("balance", format!("unknown balance {unknown:?}"), suggestion);
-        }
-    }
-    Balance::RoundRobin
+fn read_proxy_protocol(fields: &mut Fields<'_>) -> Option<ProxyVersion> {
+    let known = [("v1", Some(ProxyVersion::V1)), ("v2", Some(ProxyVersion::V2))];
+    fields.word("proxy_protocol", &known)
 }
 
 /// An address, or a table that holds one.
 fn read_endpoint(item: &Item<'_>) -> Option<Target> {
     match item.node.value {
-        Value::Table(_) => {
-            let mut fields = Fields::open(item.report, item.key.clone(), item.node)?;
+        Value::Table(_) => item.table(|fields| {
             fields.require("address", "\"10.0.0.1:8000\"");
-            let target = fields.parsed("address", address::parse_endpoint);
-            fields.finish();
-            target
-        }
+            fields.parsed("address", address::parse_endpoint)
+        })?,
         _ => item.parsed(address::parse_endpoint),
     }
 }

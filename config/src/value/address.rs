@@ -7,10 +7,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use thiserror::Error;
 
 use super::Refusal;
-use crate::schema::text::Target;
+use super::unix::{UnixPathError, check_path};
+use crate::schema::text::{Bind, Target};
 
 /// What stands before the name of one of the process's own listeners.
 pub(crate) const LISTENER_PREFIX: &str = "listener:";
+
+/// What stands before the path of a Unix socket.
+pub(crate) const UNIX_PREFIX: &str = "unix:";
 
 /// Why an address was refused.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -39,6 +43,10 @@ pub(crate) enum AddressError {
     NoListener,
     #[error("a listener cannot be bound to another one")]
     ListenerHere,
+    #[error("admin listens on a TCP address only")]
+    UnixHere,
+    #[error(transparent)]
+    UnixPath(#[from] UnixPathError),
 }
 
 impl Refusal for AddressError {
@@ -54,7 +62,8 @@ impl Refusal for AddressError {
             Self::NoHost { port } => {
                 Some(format!("write \"127.0.0.1:{port}\", or \"0.0.0.0:{port}\" for every address"))
             }
-            Self::BadPort { .. } | Self::PortZero | Self::ListenerHere => None,
+            Self::BadPort { .. } | Self::PortZero | Self::ListenerHere | Self::UnixHere => None,
+            Self::UnixPath(refusal) => refusal.suggestion(),
             Self::NoBrackets { text } => Some(format!("for example \"[{text}]:8080\"")),
             Self::Star { port } => Some(format!("write \"0.0.0.0:{port}\"")),
             Self::HostName { .. } => Some("write an IP address or \"localhost\"".to_owned()),
@@ -68,11 +77,20 @@ impl Refusal for AddressError {
     }
 }
 
+/// Reads a TCP address to listen on; port 0 lets the kernel choose.
+pub(crate) fn parse_tcp(text: &str) -> Result<SocketAddr, AddressError> {
+    match parse_bind(text)? {
+        Bind::Tcp(address) => Ok(address),
+        Bind::Unix(_) => Err(AddressError::UnixHere),
+    }
+}
+
 /// Reads an address to listen on; port 0 lets the kernel choose.
-pub(crate) fn parse_bind(text: &str) -> Result<SocketAddr, AddressError> {
+pub(crate) fn parse_bind(text: &str) -> Result<Bind, AddressError> {
     match parse_target(text)? {
-        Target::Tcp(address) => Ok(address),
-        Target::Localhost(port) => Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
+        Target::Tcp(address) => Ok(Bind::Tcp(address)),
+        Target::Localhost(port) => Ok(Bind::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))),
+        Target::Unix(path) => Ok(Bind::Unix(path)),
         Target::Listener(_) => Err(AddressError::ListenerHere),
     }
 }
@@ -84,7 +102,7 @@ pub(crate) fn parse_endpoint(text: &str) -> Result<Target, AddressError> {
         Target::Tcp(address) if address.port() == 0 => Err(AddressError::PortZero),
         Target::Localhost(0) => Err(AddressError::PortZero),
         Target::Tcp(address) if address.ip().is_unspecified() => Err(AddressError::Unspecified { address }),
-        Target::Tcp(_) | Target::Localhost(_) | Target::Listener(_) => Ok(target),
+        Target::Tcp(_) | Target::Localhost(_) | Target::Unix(_) | Target::Listener(_) => Ok(target),
     }
 }
 
@@ -95,6 +113,10 @@ fn parse_target(text: &str) -> Result<Target, AddressError> {
         } else {
             Ok(Target::Listener(name.to_owned()))
         };
+    }
+    if let Some(path) = text.strip_prefix(UNIX_PREFIX) {
+        check_path(path)?;
+        return Ok(Target::Unix(path.to_owned()));
     }
     if let Ok(address) = text.parse() {
         return Ok(Target::Tcp(address));
@@ -171,7 +193,7 @@ mod tests {
             let error = found.unwrap_err();
             assert_eq!((error.to_string().as_str(), error.suggestion().as_deref()), (cause, suggestion));
         };
-        let bind = |text: &str| parse_bind(text).map(Target::Tcp);
+        let bind = |text: &str| parse_tcp(text).map(Target::Tcp);
         let example = Some("for example \"127.0.0.1:8080\"");
         check(bind(""), "an address is written IP:PORT, found an empty string", example);
         let every = Some("write \"127.0.0.1:80\", or \"0.0.0.0:80\" for every address");

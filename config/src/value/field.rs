@@ -25,6 +25,8 @@ pub(crate) enum FieldError {
     OuterSpace,
     #[error("at most {limit} bytes, found {found}")]
     TooLong { limit: usize, found: usize },
+    #[error("an upgrade to HTTP/2 would carry requests past every rule here")]
+    ClearHttp2,
     #[error("a content type is written type/subtype, found {found:?}")]
     NoMediaType { found: String },
 }
@@ -34,7 +36,11 @@ impl Refusal for FieldError {
         match self {
             Self::MethodCase { meant, .. } => Some(format!("did you mean {meant:?}?")),
             Self::NoMediaType { .. } => Some("for example \"text/plain; charset=utf-8\"".to_owned()),
-            Self::NoToken { .. } | Self::Control { .. } | Self::OuterSpace | Self::TooLong { .. } => None,
+            Self::NoToken { .. }
+            | Self::Control { .. }
+            | Self::OuterSpace
+            | Self::TooLong { .. }
+            | Self::ClearHttp2 => None,
         }
     }
 }
@@ -59,6 +65,17 @@ pub(crate) fn check_method(text: &str) -> Result<(), FieldError> {
     match METHODS.into_iter().find(|known| known.eq_ignore_ascii_case(text)) {
         Some(meant) if meant != text => Err(FieldError::MethodCase { found: text.to_owned(), meant }),
         Some(_) | None => Ok(()),
+    }
+}
+
+/// A protocol in `Upgrade` (RFC 9110 §7.8), without its version or with it, or `*` for any.
+pub(crate) fn check_upgrade(text: &str) -> Result<(), FieldError> {
+    if text.eq_ignore_ascii_case("h2c") {
+        return Err(FieldError::ClearHttp2);
+    }
+    match text.split_once('/') {
+        None => check_token(text),
+        Some((name, version)) => check_token(name).and_then(|()| check_token(version)),
     }
 }
 
@@ -93,6 +110,19 @@ mod tests {
         assert_eq!(check_method("get"), Err(refused));
         assert_eq!(check_method("G T"), Err(FieldError::NoToken { found: "G T".to_owned() }));
         assert_eq!(check_method(""), Err(FieldError::NoToken { found: String::new() }));
+    }
+
+    #[test]
+    fn an_upgrade_is_to_a_protocol_other_than_http2() {
+        for text in ["websocket", "*", "IRC/6.9"] {
+            assert_eq!(check_upgrade(text), Ok(()), "{text}");
+        }
+        assert_eq!(check_upgrade("H2C"), Err(FieldError::ClearHttp2));
+        for (text, found) in
+            [("", ""), ("web socket", "web socket"), ("irc/", ""), ("/1", ""), ("a/b/c", "b/c")]
+        {
+            assert_eq!(check_upgrade(text), Err(FieldError::NoToken { found: found.to_owned() }), "{text}");
+        }
     }
 
     #[test]

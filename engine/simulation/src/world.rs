@@ -288,13 +288,14 @@ fn start_engine(
         .iter()
         .map(|endpoint| match endpoint.address {
             EndpointAddress::Tcp(address) => address,
-            EndpointAddress::Listener(_) => unreachable!("no scenario has one"),
+            EndpointAddress::Unix(_) | EndpointAddress::Listener(_) => unreachable!("no scenario has one"),
         })
         .collect();
     let admission = Admission::new(snapshot);
     for (remote, counters, mailbox, fellow) in parts {
         let listen = |listener: &config::snapshot::Listener| {
-            simulation.world().listen(host, listener.bind, listener.backlog).expect("a free port")
+            let bind = listener.bind.tcp().expect("every scenario has TCP listeners");
+            simulation.world().listen(host, bind, listener.backlog).expect("a free port")
         };
         let listeners: Vec<(ListenerId, Handle)> =
             (0..).map(ListenerId).zip(snapshot.listeners.iter().map(listen)).collect();

@@ -144,7 +144,7 @@ pub(super) fn summary(query: &LatencyQuery, channels: &[Channel], merged: &Merge
 
 #[cfg(test)]
 mod tests {
-    use config::snapshot::{Action, ErrorPages, StaticResponse};
+    use config::snapshot::{Action, ErrorPages, StaticResponse, Upgrades};
     use proto::histogram::merged_histogram;
 
     use super::*;
@@ -156,6 +156,9 @@ mod tests {
             action: Action::Respond(respond.clone()),
             body_bytes_max: None,
             total_timeout: None,
+            tunnel_timeout: None,
+            upgrade: Upgrades::Any,
+            connect: false,
             error_pages: ErrorPages::default(),
             internal: name == "own",
         };

@@ -1,0 +1,48 @@
+//! What can be written down that this version does not do? A list, from which each line goes when it does.
+//!
+//! Never lets one of them pass in silence: who asked for it would believe it was there.
+
+use anyhow::bail;
+use config::snapshot::{BindAddress, EndpointAddress, Listener, Protocol, Snapshot};
+
+/// Refuses a configuration that asks for something that is not there.
+pub(crate) fn refuse(snapshot: &Snapshot) -> anyhow::Result<()> {
+    for listener in &snapshot.listeners {
+        if let Some(what) = of_listener(listener) {
+            bail!("{what} is not available yet (listener.{})", listener.name);
+        }
+    }
+    for upstream in &snapshot.upstreams {
+        let what = match upstream {
+            upstream if upstream.tls.is_some() => "TLS to endpoints",
+            upstream if upstream.proxy_protocol.is_some() => "the PROXY protocol to endpoints",
+            _ => continue,
+        };
+        bail!("{what} is not available yet (upstream.{})", upstream.name);
+    }
+    for endpoint in &snapshot.endpoints {
+        if let EndpointAddress::Unix(_) = endpoint.address {
+            bail!("connecting to a Unix socket is not available yet ({})", endpoint.name);
+        }
+    }
+    // Refused until requests may change their protocol; websocket alone is the default and says nothing.
+    for channel in &snapshot.channels {
+        if channel.connect {
+            bail!("CONNECT is not available yet (channel.{})", channel.name);
+        }
+    }
+    Ok(())
+}
+
+fn of_listener(listener: &Listener) -> Option<&'static str> {
+    match listener.protocol {
+        Protocol::Http => {}
+        Protocol::Https(_) => return Some("protocol \"https\""),
+        Protocol::Tcp(_) => return Some("protocol \"tcp\""),
+        Protocol::Tls(_) => return Some("protocol \"tls\""),
+    }
+    if let BindAddress::Unix { .. } = listener.bind {
+        return Some("listening on a Unix socket");
+    }
+    listener.proxy_protocol.is_some().then_some("the PROXY protocol from clients")
+}
