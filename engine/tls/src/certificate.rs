@@ -98,7 +98,7 @@ pub fn fingerprint(der: &CertificateDer<'_>) -> [u8; 32] {
 }
 
 /// Moments before 1970 are taken for its beginning: what was valid then is long over.
-fn moment(time: ASN1Time) -> SystemTime {
+pub(crate) fn moment(time: ASN1Time) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(time.timestamp()).unwrap_or(0))
 }
 
