@@ -1,3 +1,5 @@
+//! Is the name of a hello found, or the rule that it breaks, however it is cut and whatever records it comes in?
+
 use std::sync::Arc;
 
 use rustls::client::ClientConnection;

@@ -1,3 +1,5 @@
+//! Is a header read to the letter, however it is cut, and written so that it can be read again?
+
 use super::*;
 
 /// `Ok(None)`, or how far the header reaches, whom it names and its fields, the same for every cut.
