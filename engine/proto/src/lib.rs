@@ -13,4 +13,3 @@ pub mod histogram;
 pub mod matching;
 pub mod messages;
 pub mod proxy_protocol;
-pub mod server_names;
