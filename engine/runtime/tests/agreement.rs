@@ -33,6 +33,8 @@ impl Stage {
         let (accepted, peer) = self.listener.accept().await.expect("accept");
         assert_eq!(accepted.peer_address().expect("a peer"), peer);
         assert_eq!(asking.peer_address().expect("a peer"), self.address);
+        assert_eq!(accepted.local_address().expect("an address"), self.address);
+        assert_eq!(asking.local_address().expect("an address"), peer);
         for stream in [&asking, &accepted] {
             stream.set_deadline(self.core.now() + Duration::from_secs(5));
         }

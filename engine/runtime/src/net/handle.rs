@@ -199,6 +199,16 @@ impl Handle {
         }
     }
 
+    pub(crate) fn local_address(&self) -> Result<SocketAddr, Errno> {
+        match &self.0 {
+            Carrier::Kernel(fd) => {
+                SocketAddr::try_from(rustix::net::getsockname(fd)?).map_err(|_| Errno::OPNOTSUPP)
+            }
+            #[cfg(feature = "simulation")]
+            Carrier::Simulated(endpoint) => endpoint.local_address(),
+        }
+    }
+
     pub(crate) fn set_nonblocking(&self) -> Result<(), Errno> {
         match &self.0 {
             Carrier::Kernel(fd) => rustix::io::ioctl_fionbio(fd, true),

@@ -211,6 +211,14 @@ impl Stream {
         Ok(self.core.io().fd(self.index).peer_address()?)
     }
 
+    /// The address that the peer knows this end by.
+    ///
+    /// # Errors
+    /// As [`Self::peer_address`].
+    pub fn local_address(&self) -> io::Result<SocketAddr> {
+        Ok(self.core.io().fd(self.index).local_address()?)
+    }
+
     /// Lets the connection wait for bytes or its deadline without a task, at the cost of its slot alone. What
     /// happens to it goes, with `tag`, to the handler given to [`Core::on_parked`].
     pub fn park(self, tag: u32) -> Parked {

@@ -273,6 +273,10 @@ impl Connection {
         }
     }
 
+    pub(super) fn local_address(&self, side: Side) -> SocketAddr {
+        self.end(side).address
+    }
+
     /// Its owner lets go of a side. With bytes unread that is a reset, otherwise what was sent still arrives.
     pub(super) fn close(&mut self, side: Side, medium: &mut Medium) {
         medium.note(TraceKind::Close, self.number, side, 0);

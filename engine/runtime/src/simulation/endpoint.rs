@@ -58,6 +58,10 @@ impl Endpoint {
     pub(crate) fn peer_address(&self) -> Result<SocketAddr, Errno> {
         self.world.network().peer_address(self.key)
     }
+
+    pub(crate) fn local_address(&self) -> Result<SocketAddr, Errno> {
+        self.world.network().local_address(self.key)
+    }
 }
 
 impl Drop for Endpoint {

@@ -244,6 +244,10 @@ impl Network {
         self.on_end(key, |connection, side, _| connection.peer_address(side))
     }
 
+    pub(super) fn local_address(&mut self, key: Key) -> Result<SocketAddr, Errno> {
+        self.on_end(key, |connection, side, _| Ok(connection.local_address(side)))
+    }
+
     fn on_end<T>(
         &mut self,
         key: Key,
