@@ -89,24 +89,20 @@ impl Admission {
         listener: ListenerId,
         address: IpAddr,
     ) -> Result<Option<Permit>, Refused> {
+        let mut permit = self.admit_unnamed(listener)?;
+        permit.as_mut().map_or(Ok(()), |permit| permit.name(address))?;
+        Ok(permit)
+    }
+
+    /// [`Self::admit`] for a connection that has yet to say whose it is: [`Permit::name`] asks again then.
+    pub(crate) fn admit_unnamed(self: &Arc<Self>, listener: ListenerId) -> Result<Option<Permit>, Refused> {
         let bounded = &self.listeners[usize::from(listener.0)];
         if bounded.is_unbounded() {
             return Ok(None);
         }
         let before = bounded.open.fetch_add(1, Ordering::Relaxed);
-        let mut permit = Permit { admission: Arc::clone(self), listener, places: None };
-        if before >= bounded.connections_max {
-            return Err(Refused::Listener);
-        }
-        if bounded.counts_addresses() {
-            let places = self.places(listener, address);
-            let before = self.counts(places).map(|count| count.fetch_add(1, Ordering::Relaxed)).min();
-            permit.places = Some(places);
-            if before.is_some_and(|before| before >= bounded.per_address_max) {
-                return Err(Refused::Address);
-            }
-        }
-        Ok(Some(permit))
+        let permit = Permit { admission: Arc::clone(self), listener, places: None };
+        if before >= bounded.connections_max { Err(Refused::Listener) } else { Ok(Some(permit)) }
     }
 
     /// Where an address is counted, a column for each row.
@@ -123,6 +119,24 @@ impl Admission {
 
     fn counts(&self, places: [u16; ROWS]) -> impl Iterator<Item = &AtomicU32> {
         places.into_iter().enumerate().map(|(row, place)| &self.addresses[row * COLUMNS + usize::from(place)])
+    }
+}
+
+impl Permit {
+    /// Says whose connection it is, once; an error if its address has as many as it may have.
+    pub(crate) fn name(&mut self, address: IpAddr) -> Result<(), Refused> {
+        let bounded = &self.admission.listeners[usize::from(self.listener.0)];
+        debug_assert!(self.places.is_none(), "named twice");
+        if !bounded.counts_addresses() {
+            return Ok(());
+        }
+        let places = self.admission.places(self.listener, address);
+        let before = self.admission.counts(places).map(|count| count.fetch_add(1, Ordering::Relaxed)).min();
+        self.places = Some(places);
+        if before.is_some_and(|before| before >= bounded.per_address_max) {
+            return Err(Refused::Address);
+        }
+        Ok(())
     }
 }
 
@@ -179,6 +193,22 @@ mod tests {
         }
         assert!(admit(&admission, "10.0.0.2").is_ok());
         drop(kept);
+        assert!(admit(&admission, "10.0.0.1").is_ok());
+        let is_zero = |count: &AtomicU32| count.load(Ordering::Relaxed) == 0;
+        assert!(admission.addresses.iter().all(is_zero) && is_zero(&admission.listeners[0].open));
+    }
+
+    #[test]
+    fn a_connection_may_say_later_whose_it_is() {
+        let admission = admission("connections = 3, connections_per_address = 1");
+        let unnamed = || admission.admit_unnamed(ListenerId(0)).expect("room").expect("a bound");
+        let (mut first, mut second) = (unnamed(), unnamed());
+        let address = "10.0.0.1".parse().expect("an address");
+        assert_eq!(first.name(address), Ok(()));
+        assert_eq!(second.name(address), Err(Refused::Address));
+        drop(second);
+        assert_eq!(admit(&admission, "10.0.0.1").err(), Some(Refused::Address));
+        drop(first);
         assert!(admit(&admission, "10.0.0.1").is_ok());
         let is_zero = |count: &AtomicU32| count.load(Ordering::Relaxed) == 0;
         assert!(admission.addresses.iter().all(is_zero) && is_zero(&admission.listeners[0].open));
