@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
-use config::snapshot::Snapshot;
+use config::snapshot::{Protocol, Snapshot};
 use runtime::driver::Chosen;
 
 use crate::bind::reachable;
@@ -41,7 +41,8 @@ impl Serving<'_> {
         let mut text = String::new();
         for (listener, address) in self.snapshot.listeners.iter().zip(self.listeners) {
             let internal = if listener.internal { ", internal" } else { "" };
-            let line = format!("listener {:width$} http://{address} ({cores}{internal})", listener.name);
+            let scheme = scheme(&listener.protocol);
+            let line = format!("listener {:width$} {scheme}://{address} ({cores}{internal})", listener.name);
             push_line(&mut text, &line);
         }
         if let Some(address) = self.admin {
@@ -70,7 +71,7 @@ impl Serving<'_> {
 
     fn log(&self) {
         for (listener, address) in self.snapshot.listeners.iter().zip(self.listeners) {
-            let url = format_args!("http://{address}");
+            let url = format_args!("{}://{address}", scheme(&listener.protocol));
             let internal = listener.internal;
             tracing::info!(listener = listener.name, %url, cores = self.cores, internal, "listening");
         }
@@ -89,6 +90,16 @@ fn driver(chosen: &Chosen) -> String {
         let _ = write!(text, " (io_uring refused: {error})");
     }
     text
+}
+
+/// How a client calls what is spoken there.
+fn scheme(protocol: &Protocol) -> &'static str {
+    match protocol {
+        Protocol::Http => "http",
+        Protocol::Https(_) => "https",
+        Protocol::Tcp(_) => "tcp",
+        Protocol::Tls(_) => "tls",
+    }
 }
 
 fn push_line(text: &mut String, line: &str) {

@@ -36,9 +36,8 @@ pub(crate) fn refuse(snapshot: &Snapshot) -> anyhow::Result<()> {
 
 fn of_listener(listener: &Listener) -> Option<&'static str> {
     match listener.protocol {
-        Protocol::Http => {}
+        Protocol::Http | Protocol::Tcp(_) => {}
         Protocol::Https(_) => return Some("protocol \"https\""),
-        Protocol::Tcp(_) => return Some("protocol \"tcp\""),
         Protocol::Tls(_) => return Some("protocol \"tls\""),
     }
     if let BindAddress::Unix { .. } = listener.bind {

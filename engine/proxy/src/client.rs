@@ -48,7 +48,7 @@ pub(crate) struct Client {
 }
 
 /// Counts an open connection of a listener, however it ends.
-struct Open {
+pub(crate) struct Open {
     stats: Arc<CoreStats>,
     listener: ListenerId,
     /// Held as long as the connection is open.
@@ -56,13 +56,17 @@ struct Open {
 }
 
 impl Open {
-    fn new(stats: &Arc<CoreStats>, listener: ListenerId, permit: Option<Permit>) -> Self {
+    pub(crate) fn new(stats: &Arc<CoreStats>, listener: ListenerId, permit: Option<Permit>) -> Self {
         let open = Self { stats: Arc::clone(stats), listener, _permit: permit };
         open.counters().connections_open.add(1);
         open
     }
 
-    fn counters(&self) -> &ListenerCounters {
+    pub(crate) fn listener(&self) -> ListenerId {
+        self.listener
+    }
+
+    pub(crate) fn counters(&self) -> &ListenerCounters {
         &self.stats.listeners[usize::from(self.listener.0)]
     }
 }

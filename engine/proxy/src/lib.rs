@@ -3,7 +3,8 @@
 //! Never parses configuration, opens a file or talks to a store; never waits for control.
 //!
 //! Suggested reading order: `exchange` (one request, top to bottom), `request` and `response` (its two sides),
-//! `client` (the connection around it), `upstream` (the pool), `wire` and [`private`], `relay` and `body`, `answer`, `error_answer`
+//! `client` (the connection around it), `upstream` (the pool), `wire` and [`private`], `relay` and `body`, `tcp` and
+//! `tunnel`, `answer`, `error_answer`
 //! and `date`, [`outcome`], [`stats`], `listener` and [`admission`], [`core_main`].
 
 mod answer;
@@ -16,6 +17,8 @@ mod listener;
 mod relay;
 mod request;
 mod response;
+mod tcp;
+mod tunnel;
 mod upstream;
 mod wire;
 mod workspace;

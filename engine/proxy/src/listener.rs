@@ -10,16 +10,17 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use config::snapshot::ListenerId;
+use config::snapshot::{ListenerId, Protocol};
 use proto::handoff::{Choice, choose_core};
 use runtime::buffer::Lane;
 use runtime::{Handle, Listener};
 
 use crate::admission::{Permit, Refused};
-use crate::client::Client;
+use crate::client::{Client, Open};
 use crate::core_main::CoreState;
 use crate::message::CoreMessage;
 use crate::stats::CoreStats;
+use crate::tcp;
 use crate::wire::Wire;
 
 /// Connections accepted in a row before other tasks get their turn.
@@ -104,7 +105,7 @@ fn admit(state: &CoreState, listener: ListenerId, peer: SocketAddr) -> Option<Op
     None
 }
 
-/// Makes a connection this core's; it waits for its first request.
+/// Makes a connection this core's: one for requests waits for its first, any other is relayed at once.
 pub(crate) fn adopt(
     state: &Rc<CoreState>,
     fd: Handle,
@@ -112,10 +113,15 @@ pub(crate) fn adopt(
     listener: ListenerId,
     permit: Option<Permit>,
 ) {
-    match state.core.adopt(fd, Lane::Accepted) {
-        Ok(stream) => Client::new(Wire::Plain(stream), peer, listener, permit, &state.stats).park(state),
-        Err(_) => state.stats.listeners[usize::from(listener.0)].accept_errors.add(1),
+    let Ok(stream) = state.core.adopt(fd, Lane::Accepted) else {
+        return state.stats.listeners[usize::from(listener.0)].accept_errors.add(1);
+    };
+    let stream = Wire::Plain(stream);
+    if let Protocol::Tcp(service) = state.listener(listener).protocol {
+        let open = Open::new(&state.stats, listener, permit);
+        return state.core.spawn(tcp::serve(Rc::clone(state), stream, open, service));
     }
+    Client::new(stream, peer, listener, permit, &state.stats).park(state);
 }
 
 /// Offers the connection to one other core chosen at random, if that has clearly fewer. Gives it back to stay.

@@ -71,6 +71,14 @@ pub enum Fault {
     InterimAnswersTooMany,
     /// The channel's total time was over: 504, or an incomplete answer.
     TotalTimeout,
+    /// No byte came through a tunnel for too long; both sides are reset.
+    TunnelIdle,
+    /// A tunnel's lifetime was over; both sides are reset.
+    TunnelLifetime,
+    /// The client broke a tunnel; the endpoint's side is reset.
+    TunnelClientGone,
+    /// The endpoint broke a tunnel; the client's side is reset.
+    TunnelUpstreamGone,
 }
 
 impl Fault {
@@ -78,7 +86,7 @@ impl Fault {
     pub const COUNT: usize = Self::NAMES.len();
 
     /// Names of all kinds by [`Self::index`], as exported.
-    pub const NAMES: [&'static str; 25] = [
+    pub const NAMES: [&'static str; 29] = [
         "request_rejected",
         "request_body_rejected",
         "head_timeout",
@@ -104,6 +112,10 @@ impl Fault {
         "resources_exhausted",
         "interim_answers_too_many",
         "upstream_tls_failed",
+        "tunnel_idle",
+        "tunnel_lifetime",
+        "tunnel_client_gone",
+        "tunnel_upstream_gone",
     ];
 
     /// Index of this kind among [`Self::NAMES`].
@@ -135,6 +147,10 @@ impl Fault {
             Self::ResourcesExhausted => 22,
             Self::InterimAnswersTooMany => 23,
             Self::UpstreamTlsFailed => 24,
+            Self::TunnelIdle => 25,
+            Self::TunnelLifetime => 26,
+            Self::TunnelClientGone => 27,
+            Self::TunnelUpstreamGone => 28,
         }
     }
 
@@ -165,8 +181,13 @@ impl Fault {
             | Self::ClientGone
             | Self::ClientGoneInResponse
             | Self::ClientSendTimeout
+            | Self::TunnelClientGone
             | Self::TunnelRefused => Side::Downstream,
-            Self::NoChannel | Self::ResourcesExhausted | Self::TotalTimeout => Side::Internal,
+            Self::NoChannel
+            | Self::ResourcesExhausted
+            | Self::TotalTimeout
+            | Self::TunnelIdle
+            | Self::TunnelLifetime => Side::Internal,
             Self::ConnectFailed
             | Self::ConnectTimeout
             | Self::UpstreamTlsFailed
@@ -178,6 +199,7 @@ impl Fault {
             | Self::ResponseTimeout
             | Self::ResponseTruncated
             | Self::UnaskedUpgrade
+            | Self::TunnelUpstreamGone
             | Self::InterimAnswersTooMany => Side::Upstream,
         }
     }
@@ -190,7 +212,13 @@ impl Fault {
             Self::RequestBodyRejected(_) => Some(400),
             Self::HeadTimeout | Self::RequestBodyTimeout | Self::RequestBodySlow => Some(408),
             Self::RequestBodyTooLarge => Some(413),
-            Self::ClientGone | Self::ClientGoneInResponse | Self::ClientSendTimeout => None,
+            Self::ClientGone
+            | Self::ClientGoneInResponse
+            | Self::ClientSendTimeout
+            | Self::TunnelIdle
+            | Self::TunnelLifetime
+            | Self::TunnelClientGone
+            | Self::TunnelUpstreamGone => None,
             Self::TunnelRefused => Some(501),
             Self::NoChannel => Some(404),
             Self::ConnectFailed

@@ -62,8 +62,15 @@ pub(crate) enum Broken {
 #[derive(Debug, Default)]
 pub(crate) struct SetAside(Cell<usize>);
 
+impl SetAside {
+    /// A copy of bytes whose receiver does not take them, unless there are too many already.
+    pub(crate) fn copy(&self, bytes: &[u8]) -> Option<Aside<'_>> {
+        (self.0.get() < SET_ASIDE_BYTES_MAX).then(|| Aside::new(bytes.to_vec(), self))
+    }
+}
+
 /// A part of a message that its receiver does not take, in memory of its own.
-struct Aside<'a> {
+pub(crate) struct Aside<'a> {
     bytes: Vec<u8>,
     account: &'a SetAside,
 }
@@ -72,6 +79,10 @@ impl<'a> Aside<'a> {
     fn new(bytes: Vec<u8>, account: &'a SetAside) -> Self {
         account.0.set(account.0.get() + bytes.len());
         Self { bytes, account }
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
 }
 

@@ -124,6 +124,11 @@ impl Upstreams {
         Err(endpoint)
     }
 
+    /// Makes a new connection to the endpoint whose turn it is, or if that fails to others.
+    pub(crate) async fn open(&self, id: UpstreamId, total: Instant) -> Result<Connection, Fault> {
+        self.connect(id, self.pick(id), total).await
+    }
+
     /// Makes a new connection to `first`, or if that fails to others whose turn comes next.
     pub(crate) async fn connect(
         &self,

@@ -60,12 +60,15 @@ impl Wire {
         }
     }
 
-    pub(crate) async fn writable(&self) -> io::Result<()> {
-        poll_fn(|context| match self {
+    pub(crate) fn poll_writable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
             Self::Plain(stream) => stream.poll_writable(context),
             Self::Private(stream) => stream.poll_writable(context),
-        })
-        .await
+        }
+    }
+
+    pub(crate) async fn writable(&self) -> io::Result<()> {
+        poll_fn(|context| self.poll_writable(context)).await
     }
 
     /// Sends all of `bytes`, waiting as often as it takes.
@@ -91,9 +94,14 @@ impl Wire {
 
     /// Says that nothing more will be sent, and goes on receiving.
     pub(crate) async fn shutdown_write(&self) -> io::Result<()> {
+        poll_fn(|context| self.poll_shutdown_write(context)).await
+    }
+
+    /// [`Self::shutdown_write`] for callers that wait for several things; to be asked until it is ready.
+    pub(crate) fn poll_shutdown_write(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Self::Plain(stream) => stream.shutdown_write(),
-            Self::Private(stream) => stream.shutdown_write().await,
+            Self::Plain(stream) => Poll::Ready(stream.shutdown_write()),
+            Self::Private(stream) => stream.poll_shutdown_write(context),
         }
     }
 
@@ -119,6 +127,12 @@ impl Wire {
             Self::Plain(stream) => stream.set_send_deadline(deadline),
             Self::Private(stream) => stream.set_send_deadline(deadline),
         }
+    }
+
+    /// Lets waits for reading and for writing end at `deadline`.
+    pub(crate) fn set_deadline(&self, deadline: Instant) {
+        self.set_recv_deadline(deadline);
+        self.set_send_deadline(deadline);
     }
 
     #[inline]

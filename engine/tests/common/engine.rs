@@ -354,7 +354,7 @@ impl Log {
 }
 
 fn parse_url(url: &str) -> SocketAddr {
-    let address = url.trim().strip_prefix("http://").expect("an http URL");
+    let (_, address) = url.trim().split_once("://").expect("a URL");
     let end = address.find(['/', ' ']).unwrap_or(address.len());
     address[..end].parse().expect("an address")
 }

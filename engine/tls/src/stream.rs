@@ -319,9 +319,16 @@ impl TlsStream {
     /// # Errors
     /// As [`Self::writable`].
     pub async fn shutdown_write(&self) -> io::Result<()> {
+        poll_fn(|context| self.poll_shutdown_write(context)).await
+    }
+
+    /// [`Self::shutdown_write`] for callers that wait for several things; to be asked until it is ready.
+    ///
+    /// # Errors
+    /// As [`Self::shutdown_write`].
+    pub fn poll_shutdown_write(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.inner.borrow_mut().session.close();
-        self.writable().await?;
-        self.stream.shutdown_write()
+        self.poll_writable(context)?.map(|()| self.stream.shutdown_write())
     }
 
     /// Says that nothing more will be sent, as far as that goes without waiting. For a connection that is closed next.
