@@ -5,10 +5,12 @@
 use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{anyhow, bail};
 use config::snapshot::{Admin, Snapshot};
 use config::{Format, Loaded, Problems, Severity};
+use control::{Certificates, Note};
 
 use crate::cli::RunArgs;
 use crate::logging::{self, stderr_has_color};
@@ -68,7 +70,7 @@ impl<'a> Source<'a> {
 }
 
 /// The snapshot to run: as configured, then moved as the flags say.
-pub(crate) fn load(args: &RunArgs) -> anyhow::Result<Snapshot> {
+pub(crate) fn load(args: &RunArgs) -> anyhow::Result<Arc<Snapshot>> {
     let mut snapshot = Source::of(args).load()?.snapshot;
     if let Some(bind) = args.admin {
         snapshot.admin = Some(Admin { bind });
@@ -76,20 +78,33 @@ pub(crate) fn load(args: &RunArgs) -> anyhow::Result<Snapshot> {
     unavailable::refuse(&snapshot)?;
     config::apply_port_offset(&mut snapshot, args.port_offset)
         .map_err(|error| anyhow!("--port-offset: {error}"))?;
-    Ok(snapshot)
+    Ok(Arc::new(snapshot))
+}
+
+/// What the files of certificates hold, once every mistake in them is shown.
+pub(crate) fn certificates(snapshot: &Arc<Snapshot>) -> anyhow::Result<Certificates> {
+    let (certificates, notes) = match Certificates::load(snapshot) {
+        Ok((certificates, notes)) => (Ok(certificates), notes),
+        Err(notes) => (Err(count(notes.problems.len(), "error")), notes),
+    };
+    notes.problems.iter().for_each(|note| show_note(Severity::Error, note));
+    notes.warnings.iter().for_each(|note| show_note(Severity::Warning, note));
+    certificates.map_err(|errors| anyhow!("certificates cannot be used: {errors}"))
 }
 
 /// `engine -t`: whether what would be started can be.
 pub(crate) fn check(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let snapshot = load(args)?;
+    certificates(&snapshot)?;
     print(&fine(&Source::of(args).name(), &snapshot))
 }
 
 /// `engine check`: whether a file can be used.
 pub(crate) fn check_file(path: &Path) -> anyhow::Result<ExitCode> {
     let source = Source::File(path);
-    let snapshot = source.load()?.snapshot;
+    let snapshot = Arc::new(source.load()?.snapshot);
     unavailable::refuse(&snapshot)?;
+    certificates(&snapshot)?;
     print(&fine(&source.name(), &snapshot))
 }
 
@@ -125,6 +140,15 @@ fn show(problems: &Problems) {
         say(&format!("{}\n\n", problems.render(stderr_has_color())));
     } else {
         say(&format!("{problems}\n"));
+    }
+}
+
+fn show_note(severity: Severity, note: &Note) {
+    match severity {
+        Severity::Error if logging::is_json() => tracing::error!("{note}"),
+        Severity::Warning if logging::is_json() => tracing::warn!("{note}"),
+        Severity::Error => say(&format!("{note}\n")),
+        Severity::Warning => say(&format!("warning: {note}\n")),
     }
 }
 

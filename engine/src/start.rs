@@ -14,6 +14,7 @@ use control::{Control, ControlSetup, CoreInfo, CoreWatch, ProcessInfo};
 use proxy::admission::Admission;
 use proxy::core_main::{CoreSetup, Fellow, serve};
 use proxy::message::MAILBOX_CAPACITY;
+use proxy::private::Private;
 use proxy::stats::CoreStats;
 use runtime::cores::CoreId;
 use runtime::mailbox::mailbox;
@@ -33,7 +34,8 @@ const CORES_START_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let started = (Instant::now(), SystemTime::now());
     logging::begin(args.log_format, args.log_level);
-    let snapshot = Arc::new(settings::load(args)?);
+    let snapshot = settings::load(args)?;
+    let certificates = Arc::new(settings::certificates(&snapshot)?);
     let placement = args.cores.placement();
     raise_descriptor_limit();
     let bound = bind::bind(&snapshot, placement.len())?;
@@ -50,7 +52,8 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         uring_error: driver.uring_error.as_ref().map(ToString::to_string),
         cores: placement.iter().map(|cpu| CoreInfo { cpu: cpu.id, thread_id: OnceLock::new() }).collect(),
     });
-    let cores = prepare(&snapshot, &placement, driver.kind, per_core, &endpoint_addresses)?;
+    let private = Arc::new(certificates.private());
+    let cores = prepare(&snapshot, &placement, driver.kind, per_core, &endpoint_addresses, &private)?;
     let fellows = Arc::clone(&cores[0].fellows);
     let (control, watches) = control::spawn(ControlSetup {
         process: Arc::clone(&process),
@@ -58,6 +61,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         fellows: Arc::clone(&fellows),
         listener_addresses: addresses.clone(),
         endpoint_addresses,
+        certificates,
         admin,
     })
     .context("cannot start the control thread")?;
@@ -82,6 +86,7 @@ fn prepare(
     driver: DriverKind,
     per_core: Vec<Vec<(config::snapshot::ListenerId, runtime::Handle)>>,
     endpoint_addresses: &Arc<[SocketAddr]>,
+    private: &Arc<Private>,
 ) -> anyhow::Result<Vec<CoreSetup>> {
     let mut configs = Vec::new();
     let mut mailboxes = Vec::new();
@@ -117,7 +122,7 @@ fn prepare(
         mailbox,
         fellows: Arc::clone(&fellows),
         admission: Arc::clone(&admission),
-        private: Arc::default(),
+        private: Arc::clone(private),
     });
     Ok(setups.collect())
 }

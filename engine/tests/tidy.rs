@@ -12,7 +12,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("engine/tls", &["runtime"]),
     ("config", &["proto"]),
     ("engine/proxy", &["config", "proto", "runtime", "tls"]),
-    ("engine/control", &["config", "proto", "proxy"]),
+    ("engine/control", &["config", "proto", "proxy", "tls"]),
     ("engine/simulation", &["config", "proxy", "runtime"]),
     ("engine", &["config", "control", "proto", "proxy", "runtime"]),
     ("loadgen", &["proto", "runtime", "tls"]),

@@ -1,6 +1,6 @@
-//! What can be asked of a running process? Health, statistics, latency, metrics.
+//! What can be asked of a running process? Health, statistics, latency, metrics, and to read its certificates again.
 //!
-//! Never changes anything yet: every route is a read.
+//! Never changes anything else: every other route is a read.
 
 mod latency_query;
 
@@ -10,7 +10,7 @@ use std::time::Instant;
 use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use proto::histogram::write_hgrm;
 use serde_json::json;
@@ -34,6 +34,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/stats", get(stats))
         .route("/stats/latency", get(latency))
         .route("/metrics", get(metrics))
+        .route("/certificates/reload", post(reload_certificates).fallback(post_only))
         .fallback(async || Refusal::new(StatusCode::NOT_FOUND, "there is nothing under this path"))
         .method_not_allowed_fallback(async || {
             Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "this path can only be read: use GET")
@@ -98,6 +99,21 @@ async fn metrics(State(shared): AppState) -> Result<Response, Refusal> {
     aggregator.collect().await;
     let text = metrics::exposition(&shared, aggregator.latency()).map_err(|_| cannot_write())?;
     Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())
+}
+
+async fn post_only() -> Refusal {
+    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "this path changes something: use POST")
+}
+
+/// What SIGHUP does, with an answer: 200, or 422 when something in the files is of no use.
+async fn reload_certificates(State(shared): AppState) -> Result<Response, Refusal> {
+    let certificates = Arc::clone(&shared.certificates);
+    // By a thread of its own: a file may be slow to come.
+    let outcome = tokio::task::spawn_blocking(move || certificates.reload()).await.map_err(|_| {
+        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the certificates could not be looked at")
+    })?;
+    let status = if outcome.refused.is_empty() { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY };
+    Ok((status, Json(outcome)).into_response())
 }
 
 fn cannot_write() -> Refusal {

@@ -2,11 +2,13 @@
 //!
 //! Never on the request path: no request waits for anything in here, however comfortable it makes itself.
 //!
-//! Suggested reading order: [`ControlSetup`] and [`spawn`], `lifecycle` (signals, drain, the end), `aggregate` and
+//! Suggested reading order: [`ControlSetup`] and [`spawn`], `lifecycle` (signals, drain, the end), `certificates`, `aggregate` and
 //! `latency`, `scarcity`, `admin`, `catalogue` (every counter by name),
 //! `shards` (where they are), `stats` and `metrics` (two renderings).
 
 mod lifecycle;
+
+mod certificates;
 
 mod aggregate;
 mod latency;
@@ -34,6 +36,7 @@ use config::snapshot::Snapshot;
 use proxy::core_main::Fellow;
 
 use crate::aggregate::Aggregator;
+pub use crate::certificates::{Certificates, Note, Notes, Reloaded};
 pub use crate::lifecycle::{CoreWatch, Exit};
 
 /// What is known of this process when it starts.
@@ -75,6 +78,8 @@ pub struct ControlSetup {
     pub listener_addresses: Box<[SocketAddr]>,
     /// Where each endpoint is, by [`config::snapshot::EndpointId`].
     pub endpoint_addresses: Arc<[SocketAddr]>,
+    /// What private connections take from files.
+    pub certificates: Arc<Certificates>,
     /// The admin listener; `None` leaves signals as the only way in.
     pub admin: Option<TcpListener>,
 }
@@ -87,6 +92,7 @@ pub(crate) struct Shared {
     pub(crate) fellows: Arc<[Fellow]>,
     pub(crate) listener_addresses: Box<[SocketAddr]>,
     pub(crate) endpoint_addresses: Arc<[SocketAddr]>,
+    pub(crate) certificates: Arc<Certificates>,
     /// Held across a round, so that two queries do not ask the cores at once.
     pub(crate) aggregator: tokio::sync::Mutex<Aggregator>,
     draining: AtomicBool,
@@ -149,6 +155,7 @@ pub fn spawn(setup: ControlSetup) -> io::Result<(Control, Vec<CoreWatch>)> {
         fellows: setup.fellows,
         listener_addresses: setup.listener_addresses,
         endpoint_addresses: setup.endpoint_addresses,
+        certificates: setup.certificates,
         draining: AtomicBool::new(false),
     });
     let drain = Arc::new(tokio::sync::Notify::new());
@@ -159,6 +166,7 @@ pub fn spawn(setup: ControlSetup) -> io::Result<(Control, Vec<CoreWatch>)> {
                 tokio::spawn(connections::serve(listener, admin::router(Arc::clone(&shared))));
             }
             tokio::spawn(aggregate::rounds(Arc::clone(&shared)));
+            tokio::spawn(Arc::clone(&shared.certificates).rounds());
             lifecycle::run(&shared, signals, ends, &asked).await
         })
     })?;

@@ -3,6 +3,7 @@
 //! Never ends the process itself: that is for `main` to do.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use proxy::core_main::Fellow;
@@ -11,6 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
 
 use crate::Shared;
+use crate::certificates::Certificates;
 
 /// What cores get on top of the drain timeout to close what is left.
 const CORE_END_GRACE: Duration = Duration::from_secs(2);
@@ -127,17 +129,34 @@ impl Signals {
     }
 
     /// Waits for a signal that asks for the end, and answers the others.
-    async fn end(&mut self) -> EndSignal {
+    async fn end(&mut self, certificates: &Arc<Certificates>) -> EndSignal {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return EndSignal::Terminate,
                 _ = self.interrupt.recv() => return EndSignal::Interrupt,
-                _ = self.hang_up.recv() => {
-                    tracing::warn!("SIGHUP: this version cannot reload its configuration; it keeps the one it runs");
-                }
+                _ = self.hang_up.recv() => hang_up(certificates),
             }
         }
     }
+}
+
+/// Certificates are read again, by a thread of their own: a file may be slow to come.
+fn hang_up(certificates: &Arc<Certificates>) {
+    if certificates.is_empty() {
+        tracing::warn!("SIGHUP: this version cannot reload its configuration; it keeps the one it runs");
+        return;
+    }
+    tracing::info!("SIGHUP: reading certificates again; the configuration itself cannot be reloaded");
+    let certificates = Arc::clone(certificates);
+    tokio::task::spawn_blocking(move || {
+        let outcome = certificates.reload();
+        tracing::info!(
+            "certificates: {} reloaded, {} refused, {} unchanged",
+            outcome.reloaded.len(),
+            outcome.refused.len(),
+            outcome.unchanged
+        );
+    });
 }
 
 /// Runs until the process is to end.
@@ -148,13 +167,13 @@ pub(crate) async fn run(
     drain_asked: &Notify,
 ) -> Exit {
     tokio::select! {
-        signal = signals.end() => tracing::info!("{}: draining", signal.name()),
+        signal = signals.end(&shared.certificates) => tracing::info!("{}: draining", signal.name()),
         () = drain_asked.notified() => tracing::info!("draining"),
         end = ends.recv() => return Exit::failure(unexpected(end)),
     }
     tokio::select! {
         exit = drain(shared, &mut ends) => exit,
-        signal = signals.end() => {
+        signal = signals.end(&shared.certificates) => {
             tracing::warn!("{} while draining: ending at once", signal.name());
             Exit { code: SIGNAL_BASE + signal.number(), error: None }
         }

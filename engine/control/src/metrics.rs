@@ -1,8 +1,9 @@
 //! What does `/metrics` say? The same counters and the merged latencies, as OpenMetrics text.
 //!
 //! Never keeps a number of its own: the shards are read while the text is written. Labels are names of the
-//! configuration, cores and rules, so the number of series is known when the process starts.
+//! configuration, cores, rules and configured certificates, so the number of series is known when the process starts.
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
@@ -58,6 +59,7 @@ impl Collector for Scrape {
         self.encode_process(&mut families)?;
         self.encode_shards(&mut families)?;
         self.encode_faults(&mut families)?;
+        self.encode_certificates(&mut families)?;
         let histogram = MetricType::Histogram;
         let help = "Duration of exchanges by channel and phase";
         let mut metric = families.begin("exchange_duration", help, Some(&Unit::Seconds), histogram)?;
@@ -141,6 +143,33 @@ impl Scrape {
         let help = "Responses refused, by the rule their head or body broke";
         let rejected = self.shared.responses_rejected().filter(happened);
         families.counters("responses_rejected", help, rejected.map(labelled("rule")))
+    }
+}
+
+impl Scrape {
+    fn encode_certificates(&self, families: &mut Families<'_>) -> fmt::Result {
+        let certificates = &self.shared.certificates;
+        if certificates.is_empty() {
+            return Ok(());
+        }
+        let help = "Listeners and upstreams whose certificates were replaced, or not because the new ones were of no use";
+        let reloads =
+            certificates.reloads().map(|(outcome, count)| (vec![("outcome", outcome.to_owned())], count));
+        families.counters("certificate_reloads", help, reloads.into_iter())?;
+        let help = "When the certificate is valid for the last time, since the Unix epoch";
+        let kind = MetricType::Gauge;
+        let mut metric = families.begin("certificate_expiry_timestamp", help, Some(&Unit::Seconds), kind)?;
+        // Of several for one name, as with two algorithms, the one that ends first.
+        let mut earliest: BTreeMap<Labels, u64> = BTreeMap::new();
+        for held in certificates.held() {
+            let labels = vec![(held.owner_kind, held.owner), ("name", held.name)];
+            let expires = earliest.entry(labels).or_insert(held.expires);
+            *expires = held.expires.min(*expires);
+        }
+        for (labels, expires) in earliest {
+            metric.encode_family(&labels)?.encode_gauge(&expires)?;
+        }
+        Ok(())
     }
 }
 

@@ -10,6 +10,7 @@ use proxy::stats::{ChannelCounters, CoreStats, EndpointCounters, ListenerCounter
 use serde::Serialize;
 
 use crate::catalogue::{self, ByCore, Sums, sum};
+use crate::certificates::Held;
 use crate::shards::responses;
 use crate::{CoreInfo, Shared};
 
@@ -27,6 +28,19 @@ pub(crate) struct Stats<'s> {
     /// Only rules that were broken: there are dozens.
     requests_rejected: BTreeMap<&'static str, u64>,
     responses_rejected: BTreeMap<&'static str, u64>,
+    /// Only where something is private.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certificates: Option<CertificatesStatus>,
+}
+
+/// Certificates in use, and how they came to be.
+#[derive(Serialize)]
+struct CertificatesStatus {
+    listeners: Vec<Held>,
+    upstreams: Vec<Held>,
+    reloads: BTreeMap<&'static str, u64>,
+    /// What was wrong when files were last looked at: others than those in use.
+    problems: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -124,7 +138,22 @@ impl<'s> Stats<'s> {
             faults: shared.faults().collect(),
             requests_rejected: shared.requests_rejected().filter(|(_, count)| *count > 0).collect(),
             responses_rejected: shared.responses_rejected().filter(|(_, count)| *count > 0).collect(),
+            certificates: CertificatesStatus::of(shared),
         }
+    }
+}
+
+impl CertificatesStatus {
+    fn of(shared: &Shared) -> Option<Self> {
+        let certificates = &shared.certificates;
+        let (listeners, upstreams) =
+            certificates.held().into_iter().partition(|held| held.owner_kind == "listener");
+        (!certificates.is_empty()).then(|| Self {
+            listeners,
+            upstreams,
+            reloads: certificates.reloads().into_iter().collect(),
+            problems: certificates.problems(),
+        })
     }
 }
 

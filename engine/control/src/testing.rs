@@ -14,7 +14,7 @@ use runtime::mailbox::{Receiver, mailbox};
 use runtime::{CoreConfig, DriverKind};
 
 use crate::aggregate::Aggregator;
-use crate::{CoreInfo, ProcessInfo, Shared};
+use crate::{Certificates, CoreInfo, ProcessInfo, Shared};
 
 /// The inside of a core that is not running: its executor's set-up and its mailbox.
 pub(crate) struct IdleCore {
@@ -65,6 +65,7 @@ pub(crate) fn shared(cores: usize) -> (Arc<Shared>, Vec<IdleCore>) {
         listener_addresses: vec![address; snapshot.listeners.len()].into(),
         endpoint_addresses: vec![address; snapshot.endpoints.len()].into(),
         aggregator: tokio::sync::Mutex::new(Aggregator::new(Arc::clone(&fellows), snapshot.channels.len())),
+        certificates: Arc::new(Certificates::load(&snapshot).expect("no certificates").0),
         draining: AtomicBool::new(false),
         snapshot,
         fellows,

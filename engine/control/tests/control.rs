@@ -9,7 +9,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use control::{Control, ControlSetup, CoreInfo, CoreWatch, Exit, ProcessInfo};
+use control::{Certificates, Control, ControlSetup, CoreInfo, CoreWatch, Exit, ProcessInfo};
 use proxy::core_main::Fellow;
 use proxy::message::CoreMessage;
 use proxy::stats::{Collected, CoreStats};
@@ -48,6 +48,7 @@ fn bench(cores: usize) -> Bench {
         }),
         listener_addresses: vec![admin; snapshot.listeners.len()].into(),
         endpoint_addresses: vec![admin; snapshot.endpoints.len()].into(),
+        certificates: Arc::new(Certificates::load(&snapshot).expect("no certificates").0),
         snapshot,
         fellows: fellows.into(),
         admin: Some(listener),

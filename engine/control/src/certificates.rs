@@ -1,0 +1,475 @@
+//! Which certificates, keys and authorities are in use? Those of the files, as they were when last read and found good.
+//!
+//! Never puts what cannot be used in the place of what can: a listener or an upstream is replaced whole or stays as it is.
+
+mod files;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use config::snapshot::{
+    Action, BindAddress, ClientAuthMode, EndpointAddress, ListenerTls, Protocol, Snapshot, TlsVersion,
+    UnknownName, Upstream, UpstreamId, UpstreamTls,
+};
+use proxy::private::{Private, PrivateUpstream};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ServerConfig};
+use serde::Serialize;
+use tls::client::ClientSettings;
+use tls::client_auth::{ClientAuth, ClientMode};
+use tls::identity::Identity;
+use tls::names::{NameTable, ServerNames};
+use tls::server::{ServerSettings, VersionMin, server_config};
+use tls::tickets::{Scope, TicketKeys, Tickets};
+
+pub use self::files::Note;
+use self::files::{ListenerParts, Reading, UpstreamParts, date};
+
+/// What is spoken inside TLS (RFC 7301 §6).
+const HTTP: &[&[u8]] = &[b"http/1.1"];
+
+/// How often keys of tickets are looked after; they live for hours.
+const TICKETS_ROUND: Duration = Duration::from_secs(60);
+
+/// Everything that private connections of this process take from files.
+#[derive(Debug)]
+pub struct Certificates {
+    snapshot: Arc<Snapshot>,
+    keys: Arc<TicketKeys>,
+    listeners: Box<[Option<LiveListener>]>,
+    upstreams: Box<[Option<LiveUpstream>]>,
+    /// Held while files are read: two reloads at once could put the older reading in place of the newer.
+    reloading: Mutex<()>,
+    reloaded: AtomicU64,
+    refused: AtomicU64,
+}
+
+/// What became of a look at the files.
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Reloaded {
+    /// Listeners and upstreams that have something new.
+    pub reloaded: Vec<String>,
+    /// Mistakes; whom they concern keeps what it had.
+    pub refused: Vec<String>,
+    /// Listeners and upstreams whose files hold what they held.
+    pub unchanged: usize,
+}
+
+/// One certificate in use.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Held {
+    /// `listener` or `upstream`.
+    #[serde(skip)]
+    pub(crate) owner_kind: &'static str,
+    /// Its name in the configuration.
+    pub(crate) owner: String,
+    /// The first of its DNS names, or its subject.
+    pub(crate) name: String,
+    /// All of them.
+    pub(crate) names: Vec<String>,
+    pub(crate) algorithm: String,
+    pub(crate) issuer: String,
+    pub(crate) fingerprint: String,
+    /// Seconds since 1970.
+    pub(crate) expires: u64,
+    pub(crate) expires_at: String,
+}
+
+#[derive(Debug)]
+struct LiveListener {
+    names: Arc<ServerNames>,
+    auth: Option<Arc<ClientAuth>>,
+    tickets: Option<Arc<Tickets>>,
+    config: Arc<ServerConfig>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct LiveUpstream {
+    inner: tls::client::Upstream,
+    config: Arc<ClientConfig>,
+    names: Box<[ServerName<'static>]>,
+    state: Mutex<State>,
+}
+
+/// What is known of the files behind an owner.
+#[derive(Debug)]
+struct State {
+    /// Of what is in use.
+    hash: u64,
+    held: Vec<Held>,
+    /// What was wrong with the files when last looked at.
+    problems: Vec<String>,
+}
+
+impl State {
+    fn new(reading: &Reading, held: Vec<Held>) -> Mutex<Self> {
+        Mutex::new(Self { hash: reading.hash(), held, problems: Vec::new() })
+    }
+}
+
+/// Certificates that cannot be used, and what else there is to say.
+#[derive(Debug, Default)]
+pub struct Notes {
+    /// Every mistake.
+    pub problems: Vec<Note>,
+    /// What an operator may want to know.
+    pub warnings: Vec<Note>,
+}
+
+impl Certificates {
+    /// Reads every file that `snapshot` names.
+    ///
+    /// # Errors
+    /// Every mistake in all of them.
+    pub fn load(snapshot: &Arc<Snapshot>) -> Result<(Self, Notes), Notes> {
+        let now = SystemTime::now();
+        let mut notes = Notes::default();
+        let keys = match TicketKeys::new(now) {
+            Ok(keys) => Arc::new(keys),
+            Err(error) => return Err(notes.with("process", &error)),
+        };
+        let listeners: Vec<_> = (snapshot.listeners.iter())
+            .map(|listener| match &listener.protocol {
+                Protocol::Https(settings) => {
+                    let mut reading = Reading::new(now);
+                    let parts = reading.listener(&listener.name, settings);
+                    let live = parts.and_then(|parts| {
+                        LiveListener::new(&listener.name, settings, parts, &keys, &reading)
+                            .map_err(|error| notes.push(&format!("listener.{}.tls", listener.name), &error))
+                            .ok()
+                    });
+                    notes.take(reading);
+                    live
+                }
+                Protocol::Http | Protocol::Tcp(_) | Protocol::Tls(_) => None,
+            })
+            .collect();
+        let upstreams: Vec<_> = (0..)
+            .map(UpstreamId)
+            .zip(&snapshot.upstreams)
+            .map(|(id, upstream)| {
+                let settings = upstream.tls.as_ref()?;
+                let mut reading = Reading::new(now);
+                let parts = reading.upstream(&upstream.name, settings);
+                let live = parts.and_then(|parts| {
+                    LiveUpstream::new(snapshot, id, settings, parts, &reading)
+                        .map_err(|error| notes.push(&format!("upstream.{}.tls", upstream.name), &error))
+                        .ok()
+                });
+                notes.take(reading);
+                live
+            })
+            .collect();
+        if !notes.problems.is_empty() {
+            return Err(notes);
+        }
+        let certificates = Self {
+            snapshot: Arc::clone(snapshot),
+            keys,
+            listeners: listeners.into(),
+            upstreams: upstreams.into(),
+            reloading: Mutex::new(()),
+            reloaded: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+        };
+        Ok((certificates, notes))
+    }
+
+    /// What the cores need of it; what is reloaded changes inside.
+    #[must_use]
+    pub fn private(&self) -> Private {
+        let listener = |live: &LiveListener| Arc::clone(&live.config);
+        let upstream = |live: &LiveUpstream| PrivateUpstream {
+            config: Arc::clone(&live.config),
+            names: live.names.clone(),
+        };
+        Private {
+            listeners: self.listeners.iter().map(|live| live.as_ref().map(listener)).collect(),
+            upstreams: self.upstreams.iter().map(|live| live.as_ref().map(upstream)).collect(),
+        }
+    }
+
+    /// Whether there is anything to reload.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.listeners.iter().all(Option::is_none) && self.upstreams.iter().all(Option::is_none)
+    }
+
+    /// Reads the files again and takes what is new and good; logs what changed and what was wrong. Reads files and computes,
+    /// so it does not belong on a thread that serves.
+    pub fn reload(&self) -> Reloaded {
+        let _alone = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = SystemTime::now();
+        let mut outcome = Reloaded::default();
+        for (listener, live) in self.snapshot.listeners.iter().zip(&self.listeners) {
+            if let (Some(live), Protocol::Https(settings)) = (live, &listener.protocol) {
+                let mut reading = Reading::new(now);
+                let parts = reading.listener(&listener.name, settings);
+                let owner = format!("listener.{}", listener.name);
+                let taken = parts.map(|parts| move || live.replace(&listener.name, settings, parts));
+                self.settle(&owner, &live.state, &reading, taken, &mut outcome);
+            }
+        }
+        for (upstream, live) in self.snapshot.upstreams.iter().zip(&self.upstreams) {
+            if let (Some(live), Some(settings)) = (live, &upstream.tls) {
+                let mut reading = Reading::new(now);
+                let parts = reading.upstream(&upstream.name, settings);
+                let owner = format!("upstream.{}", upstream.name);
+                let taken = parts.map(|parts| move || live.replace(&upstream.name, &parts));
+                self.settle(&owner, &live.state, &reading, taken, &mut outcome);
+            }
+        }
+        outcome
+    }
+
+    /// Takes what was read of an owner's files, if it is good and new, and tells.
+    fn settle(
+        &self,
+        owner: &str,
+        state: &Mutex<State>,
+        reading: &Reading,
+        take: Option<impl FnOnce() -> Result<Vec<Held>, String>>,
+        outcome: &mut Reloaded,
+    ) {
+        let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+        let hash = reading.hash();
+        let taken = match take {
+            Some(_) if hash == state.hash => {
+                state.problems.clear();
+                outcome.unchanged += 1;
+                return;
+            }
+            Some(take) => take().map_err(|error| vec![format!("{owner}.tls: {error}")]),
+            None => Err(reading.problems.iter().map(ToString::to_string).collect()),
+        };
+        match taken {
+            Ok(held) => {
+                self.reloaded.fetch_add(1, Ordering::Relaxed);
+                for warning in &reading.warnings {
+                    tracing::warn!("{warning}");
+                }
+                for held in &held {
+                    tracing::info!("{owner}: new certificate of {}, until {}", held.name, held.expires_at);
+                }
+                tracing::info!("{owner}: certificates reloaded");
+                *state = State { hash, held, problems: Vec::new() };
+                outcome.reloaded.push(owner.to_owned());
+            }
+            Err(problems) => {
+                self.refused.fetch_add(1, Ordering::Relaxed);
+                for problem in &problems {
+                    tracing::error!("certificates not reloaded, {owner} keeps those it has: {problem}");
+                }
+                outcome.refused.extend(problems.iter().cloned());
+                state.problems = problems;
+            }
+        }
+    }
+
+    /// Every certificate in use.
+    pub(crate) fn held(&self) -> Vec<Held> {
+        self.states()
+            .flat_map(|state| state.lock().unwrap_or_else(PoisonError::into_inner).held.clone())
+            .collect()
+    }
+
+    /// What was wrong with files when they were last looked at.
+    pub(crate) fn problems(&self) -> Vec<String> {
+        self.states()
+            .flat_map(|state| state.lock().unwrap_or_else(PoisonError::into_inner).problems.clone())
+            .collect()
+    }
+
+    /// How often an owner's certificates were replaced, and how often they were not because new ones were of no use.
+    pub(crate) fn reloads(&self) -> [(&'static str, u64); 2] {
+        [
+            ("reloaded", self.reloaded.load(Ordering::Relaxed)),
+            ("refused", self.refused.load(Ordering::Relaxed)),
+        ]
+    }
+
+    fn states(&self) -> impl Iterator<Item = &Mutex<State>> {
+        let listeners = self.listeners.iter().flatten().map(|live| &live.state);
+        listeners.chain(self.upstreams.iter().flatten().map(|live| &live.state))
+    }
+
+    /// Looks after the keys of tickets for as long as the process lives.
+    pub(crate) async fn rounds(self: Arc<Self>) {
+        let mut interval = tokio::time::interval(TICKETS_ROUND);
+        loop {
+            interval.tick().await;
+            if let Err(error) = self.keys.rotate(SystemTime::now()) {
+                tracing::error!("the keys of TLS tickets stay as they are: {error}");
+            }
+        }
+    }
+}
+
+impl Notes {
+    fn with(mut self, key: &str, error: &impl ToString) -> Self {
+        self.push(key, error);
+        self
+    }
+
+    fn push(&mut self, key: &str, error: &impl ToString) {
+        self.problems.push(Note { key: key.to_owned(), path: String::new(), what: error.to_string() });
+    }
+
+    fn take(&mut self, reading: Reading) {
+        self.problems.extend(reading.problems);
+        self.warnings.extend(reading.warnings);
+    }
+}
+
+impl LiveListener {
+    fn new(
+        name: &str,
+        settings: &ListenerTls,
+        parts: ListenerParts,
+        keys: &Arc<TicketKeys>,
+        reading: &Reading,
+    ) -> Result<Self, rustls::Error> {
+        let held = held("listener", name, &parts.identities);
+        let names = Arc::new(ServerNames::new(table(settings, &parts.identities)));
+        let auth = settings.client_auth.as_ref().zip(parts.demands).map(|(auth, demands)| {
+            let mode = match auth.mode {
+                ClientAuthMode::Require => ClientMode::Require,
+                ClientAuthMode::Request => ClientMode::Request,
+            };
+            Arc::new(ClientAuth::new(mode, demands))
+        });
+        let may_resume = settings.client_auth.as_ref().is_none_or(|auth| auth.resumption);
+        let tickets = (settings.resumption && may_resume)
+            .then(|| Arc::new(Tickets::new(Arc::clone(keys), scope(name, auth.as_deref()))));
+        let config = server_config(ServerSettings {
+            version_min: version_min(settings.version_min),
+            alpn: HTTP,
+            names: Arc::clone(&names),
+            tickets: tickets.clone().map(|tickets| tickets as _),
+            clients: auth.clone().map(|auth| auth as _),
+        })?;
+        Ok(Self { names, auth, tickets, config, state: State::new(reading, held) })
+    }
+
+    fn replace(&self, name: &str, settings: &ListenerTls, parts: ListenerParts) -> Result<Vec<Held>, String> {
+        self.names.replace(table(settings, &parts.identities));
+        if let (Some(auth), Some(demands)) = (&self.auth, parts.demands) {
+            auth.replace(demands);
+        }
+        if let Some(tickets) = &self.tickets {
+            tickets.set_scope(scope(name, self.auth.as_deref()));
+        }
+        Ok(held("listener", name, &parts.identities))
+    }
+}
+
+impl LiveUpstream {
+    fn new(
+        snapshot: &Snapshot,
+        id: UpstreamId,
+        settings: &UpstreamTls,
+        parts: UpstreamParts,
+        reading: &Reading,
+    ) -> Result<Self, String> {
+        let upstream = &snapshot.upstreams[usize::from(id.0)];
+        let held = held("upstream", &upstream.name, parts.identity.as_slice());
+        let names = endpoint_names(snapshot, upstream, settings)?;
+        let is_http = |channel: &config::snapshot::Channel| matches!(channel.action, Action::Forward(forwarded) if forwarded == id);
+        let inner = tls::client::Upstream::new(ClientSettings {
+            trust: parts.trust,
+            identity: parts.identity,
+            version_min: version_min(settings.version_min),
+            // Bytes of a TCP listener may be of any protocol.
+            alpn: if snapshot.channels.iter().any(is_http) { HTTP } else { &[] },
+        })
+        .map_err(|error| error.to_string())?;
+        let config = inner.config().map_err(|error| error.to_string())?;
+        Ok(Self { inner, config, names, state: State::new(reading, held) })
+    }
+
+    fn replace(&self, name: &str, parts: &UpstreamParts) -> Result<Vec<Held>, String> {
+        let replaced = self.inner.replace(&parts.trust, parts.identity.as_ref());
+        replaced.map_err(|error| error.to_string())?;
+        Ok(held("upstream", name, parts.identity.as_slice()))
+    }
+}
+
+fn table(settings: &ListenerTls, identities: &[Identity]) -> NameTable {
+    let unknown = match settings.unknown_name {
+        UnknownName::Default => tls::names::UnknownName::First,
+        UnknownName::Refuse => tls::names::UnknownName::Refused,
+    };
+    NameTable::new(identities, unknown)
+}
+
+fn scope(listener: &str, auth: Option<&ClientAuth>) -> Scope {
+    Scope::new(listener, auth.map(ClientAuth::digest).as_ref())
+}
+
+fn version_min(version: TlsVersion) -> VersionMin {
+    match version {
+        TlsVersion::Tls12 => VersionMin::Tls12,
+        TlsVersion::Tls13 => VersionMin::Tls13,
+    }
+}
+
+/// Who each endpoint must prove to be.
+fn endpoint_names(
+    snapshot: &Snapshot,
+    upstream: &Upstream,
+    settings: &UpstreamTls,
+) -> Result<Box<[ServerName<'static>]>, String> {
+    let first = usize::from(upstream.endpoints_first.0);
+    let endpoints = &snapshot.endpoints[first..first + usize::from(upstream.endpoints_count)];
+    if let Some(name) = &settings.server_name {
+        let name = ServerName::try_from(name.to_string()).map_err(|_| {
+            format!("server_name: '{name}' is no name or address that a certificate can be for")
+        })?;
+        return Ok(vec![name; endpoints.len()].into());
+    }
+    let address = |endpoint: &config::snapshot::Endpoint| match &endpoint.address {
+        EndpointAddress::Tcp(address) => Some(address.ip()),
+        EndpointAddress::Unix(_) => None,
+        EndpointAddress::Listener(id) => match &snapshot.listeners[usize::from(id.0)].bind {
+            // As this process reaches it.
+            BindAddress::Tcp(bind) => Some(match bind.ip() {
+                IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+                IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+                ip => ip,
+            }),
+            BindAddress::Unix { .. } => None,
+        },
+    };
+    endpoints
+        .iter()
+        .map(|endpoint| match address(endpoint) {
+            Some(ip) => Ok(ServerName::IpAddress(ip.into())),
+            None => Err(format!(
+                "server_name: is missing: {} is a Unix socket, whose address no certificate can be for",
+                endpoint.name
+            )),
+        })
+        .collect()
+}
+
+fn held(owner_kind: &'static str, owner: &str, identities: &[Identity]) -> Vec<Held> {
+    let held = |identity: &Identity| {
+        let certificate = identity.certificate();
+        let names: Vec<String> = certificate.dns_names.iter().map(ToString::to_string).collect();
+        let expires = certificate.not_after.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Held {
+            owner_kind,
+            owner: owner.to_owned(),
+            name: names.first().cloned().unwrap_or_else(|| certificate.subject.to_string()),
+            names,
+            algorithm: format!("{:?}", identity.algorithm()),
+            issuer: certificate.issuer.to_string(),
+            fingerprint: certificate.fingerprint.iter().map(|byte| format!("{byte:02x}")).collect(),
+            expires: expires.as_secs(),
+            expires_at: date(certificate.not_after),
+        }
+    };
+    identities.iter().map(held).collect()
+}
