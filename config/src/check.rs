@@ -2,6 +2,8 @@
 //!
 //! Never looks a reference up: a name that stands for nothing is `compile`'s to report, and ignored here.
 
+mod service;
+
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 
@@ -19,6 +21,9 @@ pub(crate) fn check(config: &Config, report: &Report<'_>) {
     check_admin(config, report);
     check_internal(config, report);
     check_connections(config, report);
+    service::check_paths(config, report);
+    service::check_relays(config, report);
+    service::check_endpoints(config, report);
     if complete {
         check_served(config, report);
         check_reach(config, report);
@@ -130,7 +135,7 @@ fn check_reach(config: &Config, report: &Report<'_>) {
             matching.listener.iter().map(String::as_str).filter(|name| is_http(name)).collect()
         };
         if listeners.is_empty() {
-            let cause = "never reached: no listener that it names, or none at all, takes requests";
+            let cause = "never reached: no listener that it takes requests from reads any";
             report.warn(&Key::of(["channel", name]), cause, None);
             continue;
         }

@@ -8,6 +8,7 @@ mod limits;
 mod listener;
 mod page;
 mod process;
+mod protocol;
 mod tls;
 mod upstream;
 

@@ -70,13 +70,22 @@ impl<'d> Report<'d> {
         String::from_utf8(bytes).map_err(|_| format!("{path:?} is not UTF-8 text"))
     }
 
-    /// Whether a file can be named like this here; whether it can be read is not asked.
+    /// Whether a file can be named like this here, and opened if the document is one itself. What is in it is not looked at.
     pub(crate) fn check_path(&self, key: &Key, path: &str) {
-        if path.is_empty() {
-            self.error(key, "the name of a file is missing", None);
-        } else if self.resolve(path).is_none() {
-            let cause = "a relative path can be given in a configuration file only";
-            self.error(key, cause, Some("write one that begins with a slash".to_owned()));
+        let is_file = self.document.directory.is_some();
+        match self.resolve(path) {
+            _ if path.is_empty() => self.error(key, "the name of a file is missing", None),
+            None => {
+                let cause = "a relative path can be given in a configuration file only";
+                self.error(key, cause, Some("write one that begins with a slash".to_owned()));
+            }
+            // A text that is no file stands for itself, wherever it is read.
+            Some(path) if is_file => {
+                if let Err(error) = std::fs::File::open(&path) {
+                    self.error(key, format!("cannot read {path:?}: {error}"), None);
+                }
+            }
+            Some(_) => {}
         }
     }
 

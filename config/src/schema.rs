@@ -523,6 +523,16 @@ impl Protocol {
             Self::Tcp | Self::Tls => false,
         }
     }
+
+    /// As it is written.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
+        }
+    }
 }
 
 pub(crate) fn backlog_default() -> u16 {

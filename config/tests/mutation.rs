@@ -57,6 +57,12 @@ const FRAGMENTS: &[&str] = &[
     "origin",
     "listener:",
     "listener:web",
+    "unix:",
+    "unix:/run/x.sock",
+    "*.example",
+    "sha256:",
+    "protocol = \"tcp\"\n",
+    "sni = {}\n",
     "10.0.0.1:80",
     "[::1]:0",
     "/33",
@@ -168,8 +174,19 @@ fn the_channels_example_survives_any_edit() {
 }
 
 #[test]
+fn the_tcp_example_survives_any_edit() {
+    survives(include_str!("../examples/tcp.toml"), Format::Toml);
+}
+
+#[test]
+fn the_https_example_survives_any_edit() {
+    survives(include_str!("../examples/https.toml"), Format::Toml);
+}
+
+#[test]
 fn json_survives_any_edit() {
     survives(&as_json(include_str!("../examples/channels.toml")), Format::Json);
+    survives(&as_json(include_str!("../examples/tcp.toml")), Format::Json);
 }
 
 #[test]

@@ -28,7 +28,8 @@ const INTRODUCTION: &str = "\
 A configuration is TOML, or JSON with the same tables and keys when the file's name ends in `.json`. `engine check --config FILE`
 names every problem in one, with line, column and key; `engine config dump --config FILE` shows it with every default filled in;
 `engine config schema` prints a JSON schema for editors. To begin with: [quickstart.toml](../config/examples/quickstart.toml),
-[channels.toml](../config/examples/channels.toml).
+[channels.toml](../config/examples/channels.toml), [tcp.toml](../config/examples/tcp.toml),
+[https.toml](../config/examples/https.toml).
 
 - A **duration** is a whole number with `us`, `ms`, `s`, `m` or `h`; a **size** one with `B`, `KB`, `KiB`, `MB`, `MiB`, `GB` or
   `GiB`.
@@ -129,8 +130,14 @@ fn push_tables(
     }
 }
 
+/// Whether it has keys of its own to describe, or tables in it; one of strings is a value.
 fn is_table(schema: &Value) -> bool {
-    schema["properties"].is_object() || schema["additionalProperties"].is_object()
+    schema["properties"].is_object()
+        || (schema["additionalProperties"].is_object() && !is_table_of_strings(schema))
+}
+
+fn is_table_of_strings(schema: &Value) -> bool {
+    schema["additionalProperties"]["type"] == "string"
 }
 
 fn example_name(table: &str) -> &'static str {
@@ -171,6 +178,7 @@ fn kind(root: &Value, schema: &Value) -> String {
         (Some("#/$defs/Timespan"), _, _) => "duration",
         (Some("#/$defs/ByteSize"), _, _) => "size",
         (_, Some("array"), _) => "list",
+        _ if is_table_of_strings(resolved) => "table",
         (_, Some(kind @ ("integer" | "boolean" | "string")), _) => kind,
         (_, _, Some("array")) => "string or list",
         (_, _, Some("boolean")) => "string or boolean",
@@ -257,12 +265,42 @@ fn with(key: &Key, value: Option<&Value>) -> Result<Value, String> {
         let (page, _) = key.pointer.rsplit_once('/').expect("below a table");
         *place_of(&mut config, page) = json!({ "body": "" });
     }
+    for (pointer, value) in surroundings(key, value.is_some()) {
+        *place_of(&mut config, pointer) = value;
+    }
     if let Some(value) = value {
         *place_of(&mut config, &key.pointer) = value.clone();
     }
     let loaded = load_str("f", &config.to_string(), Format::Json, &|_| None);
     let loaded = loaded.map_err(|problems| problems.to_string())?;
     Ok(serde_json::to_value(&loaded.schema).expect("every configuration has a JSON form"))
+}
+
+/// What has to be there besides for a key to mean something.
+fn surroundings(key: &Key, is_given: bool) -> Vec<(&'static str, Value)> {
+    let protocol = |name: &str| ("/listener/web/protocol", json!(name));
+    let endpoints = || json!({ "endpoints": ["10.0.0.2:8000"] });
+    let (table, name) = key.pointer.rsplit_once('/').expect("a place");
+    match (table, name) {
+        ("/listener/web", "unix_mode") => vec![("/listener/web/bind", json!("unix:/run/web.sock"))],
+        ("/listener/web", "framing") => vec![protocol("tcp"), ("/listener/web/upstream", json!("fhir"))],
+        ("/listener/web", "upstream") if is_given => vec![protocol("tcp"), ("/upstream/db", endpoints())],
+        ("/listener/web", "sni") if is_given => {
+            vec![protocol("tls"), ("/upstream/a", endpoints()), ("/upstream/b", endpoints())]
+        }
+        ("/listener/web/tls" | "/listener/web/tls/client_auth", _) => {
+            let certificates = json!([{ "certificate": "/web.pem", "key": "/web.key" }]);
+            let mut tls = vec![protocol("https"), ("/listener/web/tls/certificates", certificates)];
+            if table.ends_with("client_auth") {
+                tls.push(("/listener/web/tls/client_auth/ca", json!("/ca.pem")));
+            }
+            tls
+        }
+        ("/upstream/fhir/tls", "certificate") if is_given => vec![("/upstream/fhir/tls/key", json!("/key"))],
+        ("/upstream/fhir/tls", "key") if is_given => vec![("/upstream/fhir/tls/certificate", json!("/pem"))],
+        ("/upstream/fhir/tls", _) => vec![("/upstream/fhir/tls", json!({}))],
+        _ => Vec::new(),
+    }
 }
 
 /// Where a key stands, made if it was not there.

@@ -5,6 +5,11 @@ use config::{Format, Loaded, Problems, default_config, dump, load_file, load_str
 
 const QUICKSTART: &str = include_str!("../examples/quickstart.toml");
 const CHANNELS: &str = include_str!("../examples/channels.toml");
+const TCP: &str = include_str!("../examples/tcp.toml");
+const HTTPS: &str = include_str!("../examples/https.toml");
+
+/// Every text that comes with the program.
+const TEXTS: [&str; 5] = [include_str!("../src/default.toml"), QUICKSTART, CHANNELS, TCP, HTTPS];
 
 fn no_environment(_: &str) -> Option<String> {
     None
@@ -20,7 +25,7 @@ fn channel_names(snapshot: &Snapshot) -> Vec<&str> {
 
 #[test]
 fn default_and_examples_check_clean() {
-    for text in [default_config(), QUICKSTART, CHANNELS] {
+    for text in TEXTS {
         let loaded = load(text);
         assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
     }
@@ -28,7 +33,7 @@ fn default_and_examples_check_clean() {
 
 #[test]
 fn a_dump_loads_back_to_the_same() {
-    for text in [default_config(), QUICKSTART, CHANNELS] {
+    for text in TEXTS {
         let loaded = load(text);
         let dumped = dump(&loaded.schema);
         let again = load(&dumped);
@@ -49,7 +54,7 @@ fn a_dump_does_not_refer_to_the_environment() {
 
 #[test]
 fn json_means_the_same_as_toml() {
-    for text in [default_config(), QUICKSTART, CHANNELS] {
+    for text in TEXTS {
         let loaded = load(text);
         let json = serde_json::to_string_pretty(&loaded.schema).unwrap();
         let from_json = load_str("test.json", &json, Format::Json, &no_environment)

@@ -204,8 +204,8 @@ backlog = 10"#,
         &[r#"1:21: listener.web.bind: a port is a number from 0 to 65535, found "70000""#],
     );
     wrong_below_web(
-        r#"listener.web.protocol = "https""#,
-        &[r#"2:25: listener.web.protocol: "https" is not available in this version ("http" is)"#],
+        r#"listener.web.protocol = "udp""#,
+        &[r#"2:25: listener.web.protocol: unknown protocol "udp" (known: http, https, tcp, tls)"#],
     );
     wrong_below_web(
         r#"listener.web.protocol = "htpp""#,
@@ -573,7 +573,7 @@ channel.c = { respond = {}, priority = "${P:-7}", bogus = 1 }"#,
         &[
             r#"1:26: listener.web.bind: the environment variable NO_SUCH_BIND is not set (set it, or give a default: "${NO_SUCH_BIND:-…}")"#,
             "1:54: listener.web.backlog: must be 1 to 65535, found 0",
-            "2:51: channel.c.bogus: unknown key (known: enabled, priority, upstream, match, respond, limits, timeouts, error_page)",
+            "2:51: channel.c.bogus: unknown key (known: upgrade, connect, enabled, priority, upstream, match, respond, limits, timeouts, error_page)",
         ],
     );
     wrong_json(
@@ -620,7 +620,7 @@ fn warns_of_what_hardly_does_what_was_meant() {
     warned(
         r#"channel.c.respond = {}
 upstream.u.endpoints = ["10.0.0.1:80"]"#,
-        &["3:10: warning: upstream.u: no channel uses it"],
+        &["3:10: warning: upstream.u: neither a channel nor a listener uses it"],
     );
     warned(
         r#"channel.c.upstream = "u"

@@ -23,18 +23,36 @@ pub(super) fn read(fields: &mut Fields<'_>) -> Option<Channel> {
         }
         (true, false) | (false, true) => {}
     }
+    let (upgrade, connect) = (read_upgrade(fields), fields.boolean("connect", false));
+    if fields.has("respond") {
+        check_tunnel(fields, &upgrade, connect);
+    }
     Some(Channel {
         enabled: fields.boolean("enabled", true),
         priority: fields.is_given("priority").then(|| fields.integer("priority", 1..=u16::MAX, 1)),
         upstream: fields.text("upstream").map(str::to_owned),
-        upgrade: read_upgrade(fields),
-        connect: fields.boolean("connect", false),
+        upgrade,
+        connect,
         matching: fields.table("match", read_matching).unwrap_or_default(),
         respond: fields.table("respond", read_respond),
         limits: fields.table("limits", read_channel).unwrap_or_default(),
         timeouts: fields.table("timeouts", read_timeouts).unwrap_or_default(),
         error_page: read_pages(fields),
     })
+}
+
+/// An answer held in memory is no other end of a tunnel.
+fn check_tunnel(fields: &Fields<'_>, upgrade: &[String], connect: bool) {
+    if upgrade != upgrade_default() {
+        fields.error("upgrade", "means nothing without an upstream", Some("leave it out".to_owned()));
+    }
+    if connect {
+        fields.error("connect", "a tunnel needs an upstream", Some("leave it out".to_owned()));
+    }
+    if fields.has_below(&["timeouts", "tunnel"]) {
+        let suggestion = Some("leave it out".to_owned());
+        fields.error_below(&["timeouts", "tunnel"], "means nothing without an upstream", suggestion);
+    }
 }
 
 fn read_upgrade(fields: &mut Fields<'_>) -> Vec<String> {

@@ -2,7 +2,9 @@
 //!
 //! Never knows which tables there are; a key that was not asked for is one that does not exist.
 
+use std::collections::HashSet;
 use std::fmt::Display;
+use std::hash::Hash;
 use std::ops::RangeInclusive;
 
 use super::{ITEMS_MAX, TABLES_MAX};
@@ -60,6 +62,16 @@ impl<'r> Fields<'r> {
     /// Something is wrong with the table as a whole.
     pub(super) fn error_here(&self, cause: impl Display, suggestion: Option<String>) {
         self.report.error(&self.key, cause, suggestion);
+    }
+
+    /// Something is wrong with a key of this table or one below it.
+    pub(super) fn error_below(&self, names: &[&str], cause: impl Display, suggestion: Option<String>) {
+        self.report.error(&self.below(names), cause, suggestion);
+    }
+
+    /// Whether a key of this table or one below it was written at all.
+    pub(super) fn has_below(&self, names: &[&str]) -> bool {
+        self.report.is_written(&self.below(names))
     }
 
     /// Whether the key was written at all.
@@ -244,11 +256,11 @@ impl<'r> Fields<'r> {
     }
 
     /// A table of strings, each with its own rule for names and values; in the order written.
-    pub(super) fn texts<N, R: Refusal>(
+    pub(super) fn texts<N: Clone + Eq + Hash, R: Refusal>(
         &mut self,
         name: &'static str,
         parse: impl Fn(&str) -> Result<N, R>,
-    ) -> Option<Vec<(N, Key, String)>> {
+    ) -> Option<Vec<(N, String)>> {
         let node = self.ask(name)?;
         let key = self.key.child(name);
         let outer = Fields::open(self.report, key.clone(), node)?;
@@ -256,13 +268,17 @@ impl<'r> Fields<'r> {
             let cause = format!("at most {ITEMS_MAX} of these are possible, found {}", outer.entries.len());
             self.report.error(&key, cause, None);
         }
-        let mut texts = Vec::new();
+        let (mut texts, mut seen) = (Vec::new(), HashSet::new());
         for entry in outer.entries.iter().take(ITEMS_MAX) {
             let key = key.child(&entry.name);
             let item = Item { report: self.report, key: key.clone(), node: &entry.node };
             let text = item.text();
             match parse(&entry.name) {
-                Ok(name) => texts.extend(text.map(|text| (name, key, text.to_owned()))),
+                Ok(name) if !seen.insert(name.clone()) => {
+                    let cause = "the same as one above, written in another way";
+                    self.report.error_at(entry.name_span.clone(), &key, cause, None);
+                }
+                Ok(name) => texts.extend(text.map(|text| (name, text.to_owned()))),
                 Err(refusal) => {
                     let suggestion = refusal.suggestion();
                     self.report.error_at(entry.name_span.clone(), &key, &refusal, suggestion);
@@ -270,11 +286,6 @@ impl<'r> Fields<'r> {
             }
         }
         Some(texts)
-    }
-
-    /// Something is wrong with this key, wherever it is.
-    pub(super) fn error_of(&self, key: &Key, cause: impl Display, suggestion: Option<String>) {
-        self.report.error(key, cause, suggestion);
     }
 
     /// A table of tables whose names `parse` takes, in the order written.
@@ -339,6 +350,10 @@ impl<'r> Fields<'r> {
         if !written {
             self.error(name, cause, Some(suggestion.to_owned()));
         }
+    }
+
+    fn below(&self, names: &[&str]) -> Key {
+        names.iter().fold(self.key.clone(), |key, name| key.child(name))
     }
 
     fn ask(&mut self, name: &'static str) -> Option<&'r Node> {

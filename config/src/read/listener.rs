@@ -5,23 +5,17 @@
 use super::fields::Fields;
 use super::limits::{listener_default, read_listener};
 use super::page::read_pages;
+use super::protocol::{check_keys, read_framing, read_protocol};
 use super::tls::read_listener_tls;
 use super::{TIMEOUT_MAX, TIMEOUT_MIN};
 use crate::document::Value;
-use crate::schema::text::{ServerNames, Via};
+use crate::schema::text::{Bind, ServerNames, Via};
 use crate::schema::{
-    Admin, Forwarding, Framing, Listener, ListenerTimeouts, Protocol, ProxyProtocol, backlog_default,
-    retry_after_default,
+    Admin, Forwarding, Listener, ListenerTimeouts, ProxyProtocol, backlog_default, retry_after_default,
 };
 use crate::value::duration::Timespan;
 use crate::value::size::ByteSize;
 use crate::value::{address, field, network, server_name, unix};
-
-const PROTOCOLS: [(&str, Protocol); 4] =
-    [("http", Protocol::Http), ("https", Protocol::Https), ("tcp", Protocol::Tcp), ("tls", Protocol::Tls)];
-
-const FRAMINGS: [(&str, Framing); 3] =
-    [("raw", Framing::Raw), ("line", Framing::Line), ("mllp", Framing::Mllp)];
 
 /// RFC 9110 §10.2.3 counts in seconds.
 const RETRY_AFTER_MIN: Timespan = Timespan::from_secs(1);
@@ -31,9 +25,9 @@ pub(super) fn read(fields: &mut Fields<'_>, buffer_size: ByteSize) -> Option<Lis
     fields.require("bind", "\"0.0.0.0:8080\"");
     let bind = fields.parsed("bind", address::parse_bind);
     let unix_mode = fields.parsed("unix_mode", unix::parse_mode);
-    let protocol = fields.word("protocol", &PROTOCOLS);
+    let protocol = read_protocol(fields);
     let upstream = fields.text("upstream").map(str::to_owned);
-    let framing = fields.word("framing", &FRAMINGS);
+    let framing = read_framing(fields);
     let sni = read_sni(fields);
     let internal = fields.boolean("internal", false);
     let backlog = fields.integer("backlog", 1..=u16::MAX, backlog_default());
@@ -45,12 +39,17 @@ pub(super) fn read(fields: &mut Fields<'_>, buffer_size: ByteSize) -> Option<Lis
     let error_page = read_pages(fields);
     let proxy_protocol = fields.table("proxy_protocol", read_proxy_protocol);
     let tls = fields.table("tls", read_listener_tls);
-    check_needs(fields, protocol);
+    if let Some(protocol) = protocol {
+        check_keys(fields, protocol);
+    }
+    if let Some(bind) = &bind {
+        check_unix(fields, bind);
+    }
     let limits = limits.unwrap_or_else(|| listener_default(buffer_size));
     Some(Listener {
         bind: bind?,
         unix_mode,
-        protocol,
+        protocol: protocol.unwrap_or_default(),
         upstream,
         framing,
         sni,
@@ -74,16 +73,22 @@ pub(super) fn read_admin(fields: &mut Fields<'_>) -> Admin {
     }
 }
 
-/// What a listener of this protocol cannot do without.
-fn check_needs(fields: &Fields<'_>, protocol: Protocol) {
-    match protocol {
-        Protocol::Http => {}
-        Protocol::Https => {
-            fields.require("tls", "{ certificates = [{ certificate = \"web.pem\", key = \"web.key\" }] }");
+/// What a Unix socket has and a port has not, and the other way round.
+fn check_unix(fields: &Fields<'_>, bind: &Bind) {
+    if let Bind::Tcp(_) = bind {
+        if fields.has("unix_mode") {
+            fields.error("unix_mode", "a TCP address has no permissions", Some("leave it out".to_owned()));
         }
-        Protocol::Tcp => fields.require("upstream", "\"NAME\""),
-        Protocol::Tls if fields.has("sni") || fields.has("upstream") => {}
-        Protocol::Tls => fields.require("sni", "{ \"a.example\" = \"NAME\" }"),
+        return;
+    }
+    for key in [&["proxy_protocol", "from"][..], &["limits", "connections_per_address"]] {
+        if fields.has_below(key) {
+            fields.error_below(
+                key,
+                "clients of a Unix socket have no address",
+                Some("leave it out".to_owned()),
+            );
+        }
     }
 }
 
@@ -97,16 +102,8 @@ fn read_proxy_protocol(fields: &mut Fields<'_>) -> ProxyProtocol {
 /// Sorted by name, each once.
 fn read_sni(fields: &mut Fields<'_>) -> Option<ServerNames> {
     let mut names = fields.texts("sni", server_name::parse_pattern)?;
-    // Stable, so of two names that differ in case alone the first written stays.
-    names.sort_by(|(a, ..), (b, ..)| a.cmp(b));
-    names.dedup_by(|(name, key, _), (kept, ..)| {
-        let is_same = name == kept;
-        if is_same {
-            fields.error_of(key, format!("the same name as another one, {kept:?}"), None);
-        }
-        is_same
-    });
-    Some(ServerNames(names.into_iter().map(|(name, _, upstream)| (name, upstream)).collect()))
+    names.sort();
+    Some(ServerNames(names))
 }
 
 fn read_timeouts(fields: &mut Fields<'_>) -> ListenerTimeouts {

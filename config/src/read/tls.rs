@@ -16,14 +16,20 @@ const VERSIONS: [(&str, TlsVersion); 2] = [("1.2", TlsVersion::Tls12), ("1.3", T
 pub(super) fn read_listener_tls(fields: &mut Fields<'_>) -> ListenerTls {
     fields.require("certificates", "[{ certificate = \"web.pem\", key = \"web.key\" }]");
     let certificates = fields.items_some("certificates");
+    let resumption = fields.boolean("resumption", resumption_default());
+    let client_auth = fields.table("client_auth", read_client_auth);
+    if !resumption && client_auth.as_ref().is_some_and(|client_auth| client_auth.resumption) {
+        let cause = "means nothing while the listener resumes no session (resumption)";
+        fields.error_below(&["client_auth", "resumption"], cause, Some("leave it out".to_owned()));
+    }
     let names = [("default", UnknownName::Default), ("refuse", UnknownName::Refuse)];
     ListenerTls {
         certificates: certificates.iter().filter_map(|item| item.table(read_certificate)).collect(),
         unknown_name: fields.word("unknown_name", &names),
         min_version: fields.word("min_version", &VERSIONS),
-        resumption: fields.boolean("resumption", resumption_default()),
+        resumption,
         handshakes: fields.integer("handshakes", 1..=u16::MAX, handshakes_default()),
-        client_auth: fields.table("client_auth", read_client_auth),
+        client_auth,
     }
 }
 
