@@ -374,6 +374,50 @@ fn a_drain_that_is_over_resets_what_is_left() {
     });
 }
 
+/// Messages are counted and timed wherever they are cut; the bytes pass as they are.
+#[test]
+fn framed_messages_are_counted_and_timed() {
+    const QUESTION: &[u8] = b"\x0bMSH|^~\\&|LAB\rPID|1\r\x1c\r";
+    const ANSWER: &[u8] = b"\x0bMSH|^~\\&|HIS\rMSA|AA\r\x1c\r";
+    on_both_drivers(|driver| {
+        let (engine, mut client, mut server) = relayed(driver, "framing = \"mllp\"");
+        for cut in [1, 7, QUESTION.len()] {
+            client.write_all(&QUESTION[..cut]).expect("send");
+            assert_receives(&mut server, &QUESTION[..cut]);
+            client.write_all(&QUESTION[cut..]).expect("send");
+            assert_receives(&mut server, &QUESTION[cut..]);
+            server.write_all(ANSWER).expect("send");
+            assert_receives(&mut client, ANSWER);
+        }
+        // Noise between blocks is no message, and an unfinished one is none yet.
+        client.write_all(b"\r\n\x0bhalf").expect("send");
+        assert_receives(&mut server, b"\r\n\x0bhalf");
+        engine.assert_counter("/listeners/0/messages_received", 3);
+        engine.assert_counter("/listeners/0/messages_sent", 3);
+        for phase in ["first_byte", "body", "total"] {
+            let timed = engine.latency(&format!("listener=web&phase={phase}"));
+            assert_eq!(timed["count"], 3, "{timed}");
+        }
+        assert_eq!(engine.latency("")["count"], 0, "messages are no exchanges");
+    });
+}
+
+#[test]
+fn lines_are_counted_without_a_rule_for_who_begins() {
+    on_both_drivers(|driver| {
+        let (engine, mut client, mut server) = relayed(driver, "framing = \"line\"");
+        server.write_all(b"220 ready\r\n").expect("send");
+        assert_receives(&mut client, b"220 ready\r\n");
+        client.write_all(b"NOOP\r\nQUIT\r\n").expect("send");
+        assert_receives(&mut server, b"NOOP\r\nQUIT\r\n");
+        server.write_all(b"250 ok\r\n221 bye\r\n").expect("send");
+        assert_receives(&mut client, b"250 ok\r\n221 bye\r\n");
+        engine.assert_counter("/listeners/0/messages_received", 2);
+        engine.assert_counter("/listeners/0/messages_sent", 3);
+        assert_eq!(engine.latency("listener=web")["count"], 2, "nobody asked for the first");
+    });
+}
+
 /// Silent connections hold no buffer and no pipe, and a task that is small.
 #[test]
 fn a_silent_relay_holds_little() {

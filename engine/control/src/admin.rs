@@ -76,16 +76,15 @@ async fn latency(
     State(shared): AppState,
     Query(parameters): Query<Vec<(String, String)>>,
 ) -> Result<Response, Refusal> {
-    let query = LatencyQuery::parse(&parameters, &shared.snapshot.channels)
+    let query = LatencyQuery::parse(&parameters, &shared.snapshot)
         .map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error.to_string()))?;
-    let channels = &shared.snapshot.channels;
     let mut aggregator = shared.aggregator.lock().await;
     aggregator.collect().await;
-    let is_wanted = |id| query.covers(id, channels);
+    let is_wanted = |row| query.covers(row, &shared.snapshot);
     let merged = aggregator.latency().merged(is_wanted, query.phase, query.window, Instant::now());
     drop(aggregator);
     match query.format {
-        Format::Json => Ok(Json(latency_query::summary(&query, channels, &merged)).into_response()),
+        Format::Json => Ok(Json(latency_query::summary(&query, &shared.snapshot, &merged)).into_response()),
         Format::Hgrm => {
             let mut text = String::new();
             write_hgrm(&merged, NANOS_PER_MILLISECOND, &mut text).map_err(|_| cannot_write())?;

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use config::snapshot::Snapshot;
 use crossbeam_queue::ArrayQueue;
 use proxy::core_main::Fellow;
 use proxy::message::CoreMessage;
@@ -29,14 +30,14 @@ const REPLY_POLL: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 pub(crate) struct Aggregator {
     fellows: Arc<[Fellow]>,
-    channels: usize,
+    snapshot: Arc<Snapshot>,
     replies: CollectedQueue,
     /// By core: whether it holds a request it has not answered. One at a time, so `replies` has room for all.
     awaited: Box<[bool]>,
     /// Emptied sets, to be swapped in the next time.
     #[expect(clippy::vec_box, reason = "a set travels in its box: no hand-over allocates or copies one")]
     spare: Vec<Box<HistogramSet>>,
-    /// Exchanges ended when the cores were last asked.
+    /// Exchanges and messages ended when the cores were last asked.
     requests_seen: u64,
     /// Whether the cores have been told to end and answer no more.
     retired: bool,
@@ -44,16 +45,16 @@ pub(crate) struct Aggregator {
 }
 
 impl Aggregator {
-    /// For these cores and this many channels.
-    pub(crate) fn new(fellows: Arc<[Fellow]>, channels: usize) -> Self {
+    /// For these cores and what they were given.
+    pub(crate) fn new(fellows: Arc<[Fellow]>, snapshot: Arc<Snapshot>) -> Self {
         Self {
-            channels,
+            snapshot,
             replies: Arc::new(ArrayQueue::new(fellows.len().max(1))),
             awaited: vec![false; fellows.len()].into(),
             spare: Vec::new(),
             requests_seen: 0,
             retired: false,
-            latency: Latency::new(channels),
+            latency: Latency::default(),
             fellows,
         }
     }
@@ -97,7 +98,7 @@ impl Aggregator {
             if *awaited {
                 continue;
             }
-            let empty = self.spare.pop().unwrap_or_else(|| Box::new(HistogramSet::new(self.channels)));
+            let empty = self.spare.pop().unwrap_or_else(|| Box::new(HistogramSet::new(&self.snapshot)));
             let message = CoreMessage::CollectHistograms { empty, reply: Arc::clone(&self.replies) };
             match fellow.sender.send(message) {
                 Ok(()) => *awaited = true,
@@ -122,9 +123,11 @@ impl Aggregator {
         !self.retired && self.awaited.contains(&true)
     }
 
-    /// A core counts an exchange after it has recorded it, so equal sums mean that nothing new is there.
+    /// A core counts an exchange, and a message, after it has recorded it: equal sums mean that nothing new is there.
     fn requests_ended(&self) -> u64 {
-        sum(self.fellows.iter().flat_map(|fellow| &fellow.stats.channels), |channel| channel.requests.value())
+        let cores = || self.fellows.iter().map(|fellow| &*fellow.stats);
+        let exchanges = sum(cores().flat_map(|core| &core.channels), |channel| channel.requests.value());
+        exchanges + sum(cores().flat_map(|core| &core.listeners), |listener| listener.messages_sent.value())
     }
 }
 

@@ -78,7 +78,7 @@ pub(crate) static CORE: [Entry<CoreStats>; 16] = [
 ];
 
 /// What a core counts of a listener.
-pub(crate) static LISTENER: [Entry<ListenerCounters>; 10] = [
+pub(crate) static LISTENER: [Entry<ListenerCounters>; 12] = [
     counter("accepted", "Connections accepted", |listener| listener.accepted.value()),
     counter("accept_errors", "Errors of accept, mostly for want of descriptors", |listener| {
         listener.accept_errors.value()
@@ -98,6 +98,12 @@ pub(crate) static LISTENER: [Entry<ListenerCounters>; 10] = [
     }),
     counter("requests", "Requests whose head was received, or refused by a rule of HTTP", |listener| {
         listener.requests.value()
+    }),
+    counter("messages_received", "Messages received from clients, where bytes are relayed", |listener| {
+        listener.messages_received.value()
+    }),
+    counter("messages_sent", "Messages received for clients, where bytes are relayed", |listener| {
+        listener.messages_sent.value()
     }),
     bytes("bytes_received", "received", "Bytes received from clients", |listener| {
         listener.bytes_received.value()

@@ -5,9 +5,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use config::snapshot::ChannelId;
 use proto::histogram::{LatencyHistogram, MergedHistogram, merged_histogram};
-use proxy::stats::{HistogramSet, Phase};
+use proxy::stats::{HistogramSet, Phase, Row};
 
 /// A stretch of the past, until now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,18 +48,18 @@ impl Window {
     }
 }
 
-/// A channel's phase: its index in [`Phase::ALL`].
-type Series = (ChannelId, usize);
+/// A row's phase: its index in [`Phase::ALL`].
+type Series = (Row, usize);
 
 /// Recorded values and how often each, by series. A second's worth of a histogram holds a few hundred of its
 /// 25,000 slots, so a minute of slices costs less than one histogram would.
 type Slice = BTreeMap<Series, BTreeMap<u64, u64>>;
 
 /// Everything collected so far.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Latency {
-    /// Since the beginning, by channel and phase; exists once there is something in it.
-    totals: Vec<[Option<MergedHistogram>; Phase::ALL.len()]>,
+    /// Since the beginning; exists once there is something in it.
+    totals: BTreeMap<Series, MergedHistogram>,
     /// What came in since the last seal.
     open: Slice,
     /// Earlier slices and when each was sealed, oldest first; none older than the longest window.
@@ -68,29 +67,23 @@ pub(crate) struct Latency {
 }
 
 impl Latency {
-    /// Nothing yet, for this many channels.
-    pub(crate) fn new(channels: usize) -> Self {
-        let totals = (0..channels).map(|_| [const { None }; Phase::ALL.len()]).collect();
-        Self { totals, open: Slice::new(), sealed: VecDeque::new() }
-    }
-
     /// Merges what one core recorded.
     pub(crate) fn add_set(&mut self, set: &HistogramSet) {
-        for channel in self.channels() {
-            let Some(histograms) = set.of(channel) else { continue };
+        for (row, histograms) in set.rows() {
             for phase in Phase::ALL {
-                self.add(channel, phase, histograms.of(phase));
+                self.add(row, phase, histograms.of(phase));
             }
         }
     }
 
     /// Merges one histogram.
-    pub(crate) fn add(&mut self, channel: ChannelId, phase: Phase, recorded: &LatencyHistogram) {
+    pub(crate) fn add(&mut self, row: Row, phase: Phase, recorded: &LatencyHistogram) {
         if recorded.is_empty() {
             return;
         }
-        let total = self.totals[usize::from(channel.0)][phase as usize].get_or_insert_with(merged_histogram);
-        let slice = self.open.entry((channel, phase as usize)).or_default();
+        let series = (row, phase as usize);
+        let total = self.totals.entry(series).or_insert_with(merged_histogram);
+        let slice = self.open.entry(series).or_default();
         for step in recorded.iter_recorded() {
             let (value, count) = (step.value_iterated_to(), u64::from(step.count_at_value()));
             total.saturating_record_n(value, count);
@@ -109,11 +102,11 @@ impl Latency {
         }
     }
 
-    /// One phase of the channels that are wanted, together. A window holds at least its length, and what came
+    /// One phase of the rows that are wanted, together. A window holds at least its length, and what came
     /// in since the last seal besides.
     pub(crate) fn merged(
         &self,
-        is_wanted: impl Fn(ChannelId) -> bool,
+        is_wanted: impl Fn(Row) -> bool,
         phase: Phase,
         window: Window,
         now: Instant,
@@ -139,18 +132,8 @@ impl Latency {
     }
 
     /// Every histogram since the beginning that holds something.
-    pub(crate) fn totals(&self) -> impl Iterator<Item = (ChannelId, Phase, &MergedHistogram)> {
-        self.channels().zip(&self.totals).flat_map(|(channel, phases)| {
-            Phase::ALL
-                .into_iter()
-                .zip(phases)
-                .filter_map(move |(phase, total)| Some((channel, phase, total.as_ref()?)))
-        })
-    }
-
-    fn channels(&self) -> impl Iterator<Item = ChannelId> + use<> {
-        // A snapshot numbers its channels in 16 bits.
-        (0..self.totals.len() as u16).map(ChannelId)
+    pub(crate) fn totals(&self) -> impl Iterator<Item = (Row, Phase, &MergedHistogram)> {
+        self.totals.iter().map(|((row, phase), total)| (*row, Phase::ALL[*phase], total))
     }
 }
 
@@ -163,12 +146,13 @@ fn merge(into: &mut MergedHistogram, counts: impl Iterator<Item = (u64, u64)>) {
 
 #[cfg(test)]
 mod tests {
+    use config::snapshot::ChannelId;
     use proto::histogram::latency_histogram;
 
     use super::*;
 
-    const WEB: ChannelId = ChannelId(0);
-    const API: ChannelId = ChannelId(1);
+    const WEB: Row = Row::Channel(ChannelId(0));
+    const API: Row = Row::Channel(ChannelId(1));
 
     /// Latencies from below the smallest to beyond the largest, the same ones on every run.
     fn samples(count: usize) -> impl Iterator<Item = u64> {
@@ -190,7 +174,7 @@ mod tests {
         let now = Instant::now();
         let mut all = merged_histogram();
         samples(10_000).for_each(|value| all.saturating_record(value));
-        let mut latency = Latency::new(2);
+        let mut latency = Latency::default();
         for core in 0..3 {
             let of_core =
                 samples(10_000).enumerate().filter(|(index, _)| index % 3 == core).map(|(_, value)| value);
@@ -207,7 +191,7 @@ mod tests {
 
     #[test]
     fn the_wanted_channels_are_merged() {
-        let mut latency = Latency::new(2);
+        let mut latency = Latency::default();
         latency.add(WEB, Phase::Wait, &histogram_of([5_000]));
         latency.add(API, Phase::Wait, &histogram_of([7_000_000, 9_000_000]));
         for window in Window::ALL {
@@ -221,7 +205,7 @@ mod tests {
     #[test]
     fn a_window_forgets_what_is_older_than_its_length() {
         let begin = Instant::now();
-        let mut latency = Latency::new(1);
+        let mut latency = Latency::default();
         for second in 1..=90 {
             latency.add(WEB, Phase::Total, &histogram_of([second * 1_000_000]));
             latency.seal(begin + Duration::from_secs(second));
@@ -236,7 +220,7 @@ mod tests {
 
     #[test]
     fn nothing_recorded_costs_no_slice() {
-        let mut latency = Latency::new(1);
+        let mut latency = Latency::default();
         latency.add(WEB, Phase::Total, &latency_histogram());
         latency.seal(Instant::now());
         assert!(latency.sealed.is_empty());

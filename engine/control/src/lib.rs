@@ -147,9 +147,11 @@ pub fn spawn(setup: ControlSetup) -> io::Result<(Control, Vec<CoreWatch>)> {
     drop(entered);
 
     let (watches, ends) = lifecycle::watch(setup.fellows.len());
-    let channels = setup.snapshot.channels.len();
     let shared = Arc::new(Shared {
-        aggregator: tokio::sync::Mutex::new(Aggregator::new(Arc::clone(&setup.fellows), channels)),
+        aggregator: tokio::sync::Mutex::new(Aggregator::new(
+            Arc::clone(&setup.fellows),
+            Arc::clone(&setup.snapshot),
+        )),
         process: setup.process,
         snapshot: setup.snapshot,
         fellows: setup.fellows,

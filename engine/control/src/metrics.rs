@@ -13,7 +13,7 @@ use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 use proto::histogram::MergedHistogram;
-use proxy::stats::Phase;
+use proxy::stats::Row;
 
 use crate::Shared;
 use crate::catalogue::{self, Entry, Kind, sum};
@@ -39,7 +39,16 @@ pub(crate) fn exposition(shared: &Arc<Shared>, latency: &Latency) -> Result<Stri
     let mut registry = Registry::with_prefix("corelane");
     registry.register_collector(Box::new(Scrape {
         shared: Arc::clone(shared),
-        latency: buckets(shared, latency),
+        exchanges: buckets(latency, |row| match row {
+            Row::Channel(id) => Some(("channel", shared.snapshot.channels[usize::from(id.0)].name.as_str())),
+            Row::Listener(_) => None,
+        }),
+        messages: buckets(latency, |row| match row {
+            Row::Channel(_) => None,
+            Row::Listener(id) => {
+                Some(("listener", shared.snapshot.listeners[usize::from(id.0)].name.as_str()))
+            }
+        }),
     }));
     let mut out = String::new();
     text::encode(&mut out, &registry)?;
@@ -50,7 +59,8 @@ pub(crate) fn exposition(shared: &Arc<Shared>, latency: &Latency) -> Result<Stri
 #[derive(Debug)]
 struct Scrape {
     shared: Arc<Shared>,
-    latency: Vec<(Labels, Buckets)>,
+    exchanges: Vec<(Labels, Buckets)>,
+    messages: Vec<(Labels, Buckets)>,
 }
 
 impl Collector for Scrape {
@@ -60,19 +70,10 @@ impl Collector for Scrape {
         self.encode_shards(&mut families)?;
         self.encode_faults(&mut families)?;
         self.encode_certificates(&mut families)?;
-        let histogram = MetricType::Histogram;
         let help = "Duration of exchanges by channel and phase";
-        let mut metric = families.begin("exchange_duration", help, Some(&Unit::Seconds), histogram)?;
-        for (labels, buckets) in &self.latency {
-            let mut family = metric.encode_family(labels)?;
-            family.encode_histogram::<NoLabelSet>(
-                buckets.sum_seconds,
-                buckets.count,
-                &buckets.counts,
-                None,
-            )?;
-        }
-        Ok(())
+        families.durations("exchange_duration", help, &self.exchanges)?;
+        let help = "Duration from a message to the answer to it, by listener and phase";
+        families.durations("message_duration", help, &self.messages)
     }
 }
 
@@ -187,6 +188,21 @@ impl Families<'_> {
         self.0.encode_descriptor(name, &format!("{help}."), unit, kind)
     }
 
+    /// A histogram for each row.
+    fn durations(&mut self, name: &str, help: &str, rows: &[(Labels, Buckets)]) -> fmt::Result {
+        let mut metric = self.begin(name, help, Some(&Unit::Seconds), MetricType::Histogram)?;
+        for (labels, buckets) in rows {
+            let mut family = metric.encode_family(labels)?;
+            family.encode_histogram::<NoLabelSet>(
+                buckets.sum_seconds,
+                buckets.count,
+                &buckets.counts,
+                None,
+            )?;
+        }
+        Ok(())
+    }
+
     /// A family for each entry, with a series for each object, summed over its shards.
     fn entries<S>(
         &mut self,
@@ -257,13 +273,17 @@ impl Buckets {
     }
 }
 
-fn buckets(shared: &Shared, latency: &Latency) -> Vec<(Labels, Buckets)> {
-    let labels = |channel: usize, phase: Phase| {
-        let name = shared.snapshot.channels[channel].name.clone();
-        vec![("channel", name), ("phase", phase.name().to_owned())]
-    };
-    let series = latency.totals();
-    series.map(|(id, phase, total)| (labels(usize::from(id.0), phase), Buckets::of(total))).collect()
+/// The histograms of the rows that have a label, each with its phase.
+fn buckets<'s>(
+    latency: &Latency,
+    label: impl Fn(Row) -> Option<(&'static str, &'s str)>,
+) -> Vec<(Labels, Buckets)> {
+    let labelled = latency.totals().filter_map(|(row, phase, total)| {
+        let (key, name) = label(row)?;
+        let labels = vec![(key, name.to_owned()), ("phase", phase.name().to_owned())];
+        Some((labels, Buckets::of(total)))
+    });
+    labelled.collect()
 }
 
 #[cfg(test)]
@@ -272,6 +292,7 @@ mod tests {
 
     use config::snapshot::ChannelId;
     use proto::histogram::{latency_histogram, merged_histogram};
+    use proxy::stats::Phase;
 
     use super::*;
     use crate::testing;
@@ -312,10 +333,10 @@ mod tests {
             fellow.stats.listeners[0].connections_open.set(count);
             fellow.stats.requests_rejected[0].add(1);
         }
-        let mut latency = Latency::new(2);
+        let mut latency = Latency::default();
         let mut recorded = latency_histogram();
         recorded.saturating_record(700_000);
-        latency.add(ChannelId(1), Phase::Total, &recorded);
+        latency.add(Row::Channel(ChannelId(1)), Phase::Total, &recorded);
         let samples = parse(&exposition(&shared, &latency).expect("text"));
         let check =
             |series: &str, expected: f64| assert_eq!(samples.get(series), Some(&expected), "{series}");

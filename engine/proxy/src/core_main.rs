@@ -145,7 +145,7 @@ pub async fn serve_on(core: Core, setup: CoreSetup) -> io::Result<()> {
     let upstreams = Upstreams::new(&core, &snapshot, &stats, &endpoint_addresses, &private, UPSTREAM_TAG);
     let state = Rc::new(CoreState {
         match_caches: RefCell::new(snapshot.channel_table.caches()),
-        histograms: RefCell::new(Box::new(HistogramSet::new(snapshot.channels.len()))),
+        histograms: RefCell::new(Box::new(HistogramSet::new(&snapshot))),
         clients: Clients::default(),
         host_fallbacks: endpoint_addresses.iter().map(SocketAddr::to_string).collect(),
         upstreams,

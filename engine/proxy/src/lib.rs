@@ -10,6 +10,7 @@
 mod answer;
 mod body;
 mod client;
+mod conversation;
 mod date;
 mod error_answer;
 mod exchange;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use config::snapshot::{ChannelId, Snapshot};
+use config::snapshot::{ChannelId, ListenerId, Snapshot};
 use crossbeam_queue::ArrayQueue;
 use proto::histogram::{LatencyHistogram, latency_histogram};
 use proto::http1::chunked::ChunkRejected;
@@ -66,6 +66,10 @@ pub struct ListenerCounters {
     pub idle_timeouts: Counter,
     /// Requests whose head was received, or refused by a rule of HTTP.
     pub requests: Counter,
+    /// Messages received from clients, where bytes are relayed that have messages.
+    pub messages_received: Counter,
+    /// Messages received for clients, likewise.
+    pub messages_sent: Counter,
     /// Bytes received from clients.
     pub bytes_received: Counter,
     /// Bytes sent to clients.
@@ -197,7 +201,7 @@ impl Phase {
     }
 }
 
-/// Latencies of one channel on one core, one histogram per phase, in nanoseconds.
+/// Latencies of one row on one core, one histogram per phase, in nanoseconds.
 #[derive(Clone, Debug)]
 pub struct PhaseHistograms {
     phases: [LatencyHistogram; Phase::ALL.len()],
@@ -246,27 +250,44 @@ impl PhaseHistograms {
     }
 }
 
-/// Latencies of all channels on one core; a channel's histograms exist once it has been used.
+/// Whose latencies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Row {
+    /// Of the exchanges that a channel took.
+    Channel(ChannelId),
+    /// Of the messages of a listener that relays bytes: from the end of one to the answer to it.
+    Listener(ListenerId),
+}
+
+/// All latencies on one core; the histograms of a row exist once it has been used.
 #[derive(Debug, Default)]
 pub struct HistogramSet {
     channels: Vec<Option<Box<PhaseHistograms>>>,
+    listeners: Vec<Option<Box<PhaseHistograms>>>,
 }
 
 impl HistogramSet {
-    /// An empty set for this many channels.
+    /// An empty set, shaped after `snapshot`.
     #[must_use]
-    pub fn new(channels: usize) -> Self {
-        Self { channels: (0..channels).map(|_| None).collect() }
+    pub fn new(snapshot: &Snapshot) -> Self {
+        let rows = |count| (0..count).map(|_| None).collect();
+        Self { channels: rows(snapshot.channels.len()), listeners: rows(snapshot.listeners.len()) }
     }
 
-    /// The histograms of one channel, if it was used.
-    #[must_use]
-    pub fn of(&self, channel: ChannelId) -> Option<&PhaseHistograms> {
-        self.channels.get(usize::from(channel.0))?.as_deref()
+    /// The histograms of each row that was used.
+    pub fn rows(&self) -> impl Iterator<Item = (Row, &PhaseHistograms)> {
+        let channels = (0..).map(|id| Row::Channel(ChannelId(id))).zip(&self.channels);
+        let listeners = (0..).map(|id| Row::Listener(ListenerId(id))).zip(&self.listeners);
+        channels.chain(listeners).filter_map(|(row, histograms)| Some((row, histograms.as_deref()?)))
     }
 
+    #[inline]
     pub(crate) fn channel(&mut self, channel: ChannelId) -> &mut PhaseHistograms {
         self.channels[usize::from(channel.0)].get_or_insert_default()
+    }
+
+    pub(crate) fn listener(&mut self, listener: ListenerId) -> &mut PhaseHistograms {
+        self.listeners[usize::from(listener.0)].get_or_insert_default()
     }
 
     /// Puts into the histograms what was only counted so far; before they are read.
@@ -276,7 +297,8 @@ impl HistogramSet {
 
     /// Empties all histograms and keeps their memory, for the next hand-over.
     pub fn clear(&mut self) {
-        self.channels.iter_mut().flatten().for_each(|histograms| histograms.clear());
+        let rows = self.channels.iter_mut().chain(&mut self.listeners);
+        rows.flatten().for_each(|histograms| histograms.clear());
     }
 }
 

@@ -12,6 +12,7 @@ use config::snapshot::TcpService;
 use runtime::Instant;
 
 use crate::client::Open;
+use crate::conversation::Conversation;
 use crate::core_main::CoreState;
 use crate::outcome::Fault;
 use crate::tunnel::{self, Terms};
@@ -21,7 +22,7 @@ use crate::wire::Wire;
 /// Serves a client's connection from accept to its end.
 pub(crate) async fn serve(state: Rc<CoreState>, client: Wire, open: Open, service: TcpService) {
     let relayed = match connect(&state, &client, service).await {
-        Ok(connection) => relay(&state, &client, &connection, &open).await,
+        Ok(connection) => relay(&state, &client, &connection, &open, service).await,
         Err(fault) => {
             // An end would say that the upstream had nothing to say. Where this is refused, the client is gone.
             let _ = client.reset_on_close();
@@ -46,7 +47,13 @@ async fn connect(state: &CoreState, client: &Wire, service: TcpService) -> Resul
     .await
 }
 
-async fn relay(state: &CoreState, client: &Wire, connection: &Connection, open: &Open) -> Result<(), Fault> {
+async fn relay(
+    state: &CoreState,
+    client: &Wire,
+    connection: &Connection,
+    open: &Open,
+    service: TcpService,
+) -> Result<(), Fault> {
     let timeouts = &state.listener(open.listener()).timeouts;
     let counters = open.counters();
     let terms = Terms {
@@ -55,6 +62,7 @@ async fn relay(state: &CoreState, client: &Wire, connection: &Connection, open: 
         received: &counters.bytes_received,
         sent: &counters.bytes_sent,
         set_aside: &state.set_aside,
+        conversation: Conversation::of(state, open.listener(), service.framing),
     };
     tunnel::relay(&state.core, client, &connection.stream, terms, [None, None]).await
 }

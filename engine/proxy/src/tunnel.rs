@@ -15,6 +15,7 @@ use runtime::counter::Counter;
 use runtime::net::pipe::MOVE_BYTES_MAX;
 use runtime::{Chunk, Core, Instant, Pipe};
 
+use crate::conversation::Conversation;
 use crate::outcome::Fault;
 use crate::relay::{Aside, SetAside};
 use crate::wire::Wire;
@@ -54,11 +55,13 @@ pub(crate) struct Terms<'a> {
     pub(crate) sent: &'a Counter,
     /// What the core's messages may take whose receivers do not read.
     pub(crate) set_aside: &'a SetAside,
+    /// Who is to see the bytes, if anybody.
+    pub(crate) conversation: Option<Box<Conversation<'a>>>,
 }
 
 /// Who sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Peer {
+pub(crate) enum Peer {
     Client,
     Upstream,
 }
@@ -117,7 +120,7 @@ enum Pace {
     Copying { large: u8 },
     /// They are moved; so many moves in a row were small.
     Moving { small: u8 },
-    /// They are copied whatever comes: none can be moved between such connections.
+    /// They are copied whatever comes.
     AlwaysCopying,
 }
 
@@ -193,10 +196,15 @@ pub(crate) async fn relay(
 ) -> Result<(), Fault> {
     let now = core.turn_time();
     let ends_at = Cell::new(terms.lifetime.map_or(Instant::FAR_FUTURE, |lifetime| now + lifetime));
-    let tunnel = Tunnel { core, client, upstream, terms, moved_at: Cell::new(now), ends_at };
     let [from_client, from_upstream] = early;
+    // What is encrypted here, or looked at, has to pass through this process.
     let is_plain = matches!((client, upstream), (Wire::Plain(_), Wire::Plain(_)));
-    let pace = if is_plain { Pace::Copying { large: 0 } } else { Pace::AlwaysCopying };
+    let pace = if is_plain && terms.conversation.is_none() {
+        Pace::Copying { large: 0 }
+    } else {
+        Pace::AlwaysCopying
+    };
+    let tunnel = Tunnel { core, client, upstream, terms, moved_at: Cell::new(now), ends_at };
     let mut up = Way::new(Peer::Client, from_client, pace);
     let mut down = Way::new(Peer::Upstream, from_upstream, pace);
     let mut reset = ResetBoth { streams: [client, upstream], is_whole: false };
@@ -380,6 +388,9 @@ impl<'a> Tunnel<'a> {
         match source.poll_recv(context) {
             Poll::Ready(Ok(Some(chunk))) => {
                 self.has_received(way, chunk.len());
+                if let Some(conversation) = &self.terms.conversation {
+                    conversation.hear(way.from, &chunk);
+                }
                 way.held = Held::Buffer(chunk);
                 GO_ON
             }

@@ -214,6 +214,16 @@ impl Engine {
         assert_eq!(response.status(), 200, "{response:?}");
     }
 
+    /// What `/stats/latency` answers to a query.
+    #[track_caller]
+    pub(crate) fn latency(&self, query: &str) -> Value {
+        let request =
+            format!("GET /stats/latency?{query} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n");
+        let response = Connection::open(self.admin()).ask(&request);
+        assert_eq!(response.status(), 200, "{response:?}");
+        serde_json::from_slice(&response.body).expect("latencies are JSON")
+    }
+
     /// One number of the statistics, by its JSON pointer.
     #[track_caller]
     pub(crate) fn counter(&self, pointer: &str) -> u64 {

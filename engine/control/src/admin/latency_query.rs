@@ -4,9 +4,9 @@
 
 use std::fmt;
 
-use config::snapshot::{Channel, ChannelId};
+use config::snapshot::{ChannelId, ListenerId, Snapshot};
 use proto::histogram::MergedHistogram;
-use proxy::stats::Phase;
+use proxy::stats::{Phase, Row};
 use serde_json::{Map, Value, json};
 
 use crate::latency::Window;
@@ -22,10 +22,11 @@ const PERCENTILES: [(&str, f64); 7] = [
     ("p99_99", 0.9999),
 ];
 
-/// What is asked for. Left out: all channels but internal ones, phase `total`, window `total`, format `json`.
+/// What is asked for. Left out: all channels but internal ones, phase `total`, window `total`, format `json`. The messages of
+/// a listener that relays bytes are no exchanges: they are asked for by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct LatencyQuery {
-    pub(super) channel: Option<ChannelId>,
+    pub(super) row: Option<Row>,
     pub(super) phase: Phase,
     pub(super) window: Window,
     pub(super) format: Format,
@@ -56,6 +57,8 @@ pub(super) enum QueryError {
     Unknown(String),
     /// A parameter given twice.
     Repeated(&'static str),
+    /// A channel and a listener.
+    Both,
     /// A value that is none of those allowed.
     Value { parameter: &'static str, value: String, allowed: Vec<String> },
 }
@@ -64,9 +67,10 @@ impl fmt::Display for QueryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unknown(name) => {
-                write!(f, "there is no parameter \"{name}\": use channel, phase, window or format")
+                write!(f, "there is no parameter \"{name}\": use channel, listener, phase, window or format")
             }
             Self::Repeated(name) => write!(f, "{name} is given more than once"),
+            Self::Both => f.write_str("channel and listener are given: use one of them"),
             Self::Value { parameter, value, allowed } => {
                 write!(f, "{parameter} cannot be \"{value}\": use one of {}", allowed.join(", "))
             }
@@ -75,8 +79,8 @@ impl fmt::Display for QueryError {
 }
 
 impl LatencyQuery {
-    pub(super) fn parse(parameters: &[(String, String)], channels: &[Channel]) -> Result<Self, QueryError> {
-        const KNOWN: [&str; 4] = ["channel", "phase", "window", "format"];
+    pub(super) fn parse(parameters: &[(String, String)], snapshot: &Snapshot) -> Result<Self, QueryError> {
+        const KNOWN: [&str; 5] = ["channel", "listener", "phase", "window", "format"];
         let mut values: [Option<&str>; KNOWN.len()] = [None; KNOWN.len()];
         for (name, value) in parameters {
             let Some(at) = KNOWN.iter().position(|known| known == name) else {
@@ -86,11 +90,19 @@ impl LatencyQuery {
                 return Err(QueryError::Repeated(KNOWN[at]));
             }
         }
-        let [channel, phase, window, format] = values;
-        let ids = (0..).map(ChannelId);
-        let channels: Vec<_> = ids.zip(channels).map(|(id, channel)| (channel.name.as_str(), id)).collect();
+        let [channel, listener, phase, window, format] = values;
+        if channel.is_some() && listener.is_some() {
+            return Err(QueryError::Both);
+        }
+        let ids = (0..).map(|id| Row::Channel(ChannelId(id)));
+        let channels: Vec<_> =
+            snapshot.channels.iter().map(|channel| channel.name.as_str()).zip(ids).collect();
+        let ids = (0..).map(|id| Row::Listener(ListenerId(id)));
+        let listeners =
+            snapshot.listeners.iter().zip(ids).filter(|(listener, _)| !listener.protocol.is_http());
+        let listeners: Vec<_> = listeners.map(|(listener, id)| (listener.name.as_str(), id)).collect();
         Ok(Self {
-            channel: one_of("channel", channel, &channels)?,
+            row: one_of("channel", channel, &channels)?.or(one_of("listener", listener, &listeners)?),
             phase: one_of("phase", phase, &Phase::ALL.map(|phase| (phase.name(), phase)))?
                 .unwrap_or(Phase::Total),
             window: one_of("window", window, &Window::ALL.map(|window| (window.name(), window)))?
@@ -100,10 +112,14 @@ impl LatencyQuery {
         })
     }
 
-    /// Whether this channel is asked for. What took an internal channel is part of what took the one before it, and
-    /// would count twice among all.
-    pub(super) fn covers(&self, id: ChannelId, channels: &[Channel]) -> bool {
-        self.channel.map_or(!channels[usize::from(id.0)].internal, |channel| channel == id)
+    /// Whether this row is asked for. What took an internal channel is part of what took the one before it, and would
+    /// count twice among all.
+    pub(super) fn covers(&self, row: Row, snapshot: &Snapshot) -> bool {
+        match (self.row, row) {
+            (Some(wanted), row) => wanted == row,
+            (None, Row::Channel(id)) => !snapshot.channels[usize::from(id.0)].internal,
+            (None, Row::Listener(_)) => false,
+        }
     }
 }
 
@@ -123,13 +139,19 @@ fn one_of<T: Copy>(
 }
 
 /// The answer in JSON: what was asked for, and the distribution in nanoseconds.
-pub(super) fn summary(query: &LatencyQuery, channels: &[Channel], merged: &MergedHistogram) -> Value {
+pub(super) fn summary(query: &LatencyQuery, snapshot: &Snapshot, merged: &MergedHistogram) -> Value {
     let percentiles: Map<String, Value> = PERCENTILES
         .iter()
         .map(|(key, quantile)| ((*key).to_owned(), merged.value_at_quantile(*quantile).into()))
         .collect();
+    let (channel, listener) = match query.row {
+        None => (None, None),
+        Some(Row::Channel(id)) => (Some(snapshot.channels[usize::from(id.0)].name.as_str()), None),
+        Some(Row::Listener(id)) => (None, Some(snapshot.listeners[usize::from(id.0)].name.as_str())),
+    };
     json!({
-        "channel": query.channel.map(|id| channels[usize::from(id.0)].name.as_str()),
+        "channel": channel,
+        "listener": listener,
         "phase": query.phase.name(),
         "window": query.window.name(),
         "unit": "ns",
@@ -144,25 +166,23 @@ pub(super) fn summary(query: &LatencyQuery, channels: &[Channel], merged: &Merge
 
 #[cfg(test)]
 mod tests {
-    use config::snapshot::{Action, ErrorPages, StaticResponse, Upgrades};
     use proto::histogram::merged_histogram;
 
     use super::*;
 
-    fn channels() -> Vec<Channel> {
-        let respond = StaticResponse { status: 200, content_type: "text/plain".into(), body: [].into() };
-        let channel = |name: &str| Channel {
-            name: name.to_owned(),
-            action: Action::Respond(respond.clone()),
-            body_bytes_max: None,
-            total_timeout: None,
-            tunnel_timeout: None,
-            upgrade: Upgrades::Any,
-            connect: false,
-            error_pages: ErrorPages::default(),
-            internal: name == "own",
-        };
-        vec![channel("web"), channel("api"), channel("own")]
+    /// Channels `web`, `api` and `own`, of which the last is internal, and listeners `in`, `own` and `db`.
+    fn snapshot() -> Snapshot {
+        let text = r#"
+            listener.in.bind = "127.0.0.1:0"
+            listener.own = { bind = "127.0.0.1:0", internal = true }
+            listener.db = { bind = "127.0.0.1:0", protocol = "tcp", upstream = "db" }
+            channel.web = { match = { listener = "in" }, priority = 2, respond = {} }
+            channel.api = { match = { listener = "in" }, priority = 1, respond = {} }
+            channel.own = { match = { listener = "own" }, respond = {} }
+            upstream.db.endpoints = ["127.0.0.1:1"]
+        "#;
+        let loaded = config::load_str("test.toml", text, config::Format::Toml, &|_| None);
+        loaded.unwrap_or_else(|problems| panic!("{problems:?}")).snapshot
     }
 
     fn parse(text: &str) -> Result<LatencyQuery, String> {
@@ -171,16 +191,16 @@ mod tests {
             .map(|pair| pair.split_once('=').expect("name=value"))
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .collect();
-        LatencyQuery::parse(&pairs, &channels()).map_err(|error| error.to_string())
+        LatencyQuery::parse(&pairs, &snapshot()).map_err(|error| error.to_string())
     }
 
     #[test]
     fn what_is_left_out_has_a_default() {
         let everything =
-            LatencyQuery { channel: None, phase: Phase::Total, window: Window::Total, format: Format::Json };
+            LatencyQuery { row: None, phase: Phase::Total, window: Window::Total, format: Format::Json };
         assert_eq!(parse(""), Ok(everything));
         let query = LatencyQuery {
-            channel: Some(ChannelId(1)),
+            row: Some(Row::Channel(ChannelId(1))),
             phase: Phase::FirstByte,
             window: Window::TenSeconds,
             format: Format::Hgrm,
@@ -190,14 +210,23 @@ mod tests {
 
     #[test]
     fn an_internal_channel_is_only_covered_by_its_name() {
-        let channels = channels();
+        let snapshot = snapshot();
         let covered = |text: &str| {
             let query = parse(text).expect("query");
-            [0, 1, 2].map(|id| query.covers(ChannelId(id), &channels))
+            [0, 1, 2].map(|id| query.covers(Row::Channel(ChannelId(id)), &snapshot))
         };
         assert_eq!(covered(""), [true, true, false]);
         assert_eq!(covered("channel=api"), [false, true, false]);
         assert_eq!(covered("channel=own"), [false, false, true]);
+    }
+
+    #[test]
+    fn the_messages_of_a_listener_are_only_covered_by_its_name() {
+        let snapshot = snapshot();
+        let db = Row::Listener(ListenerId(2));
+        assert!(!parse("").expect("query").covers(db, &snapshot));
+        let query = parse("listener=db").expect("query");
+        assert!(query.covers(db, &snapshot) && !query.covers(Row::Channel(ChannelId(2)), &snapshot));
     }
 
     #[test]
@@ -207,7 +236,12 @@ mod tests {
         check("phase=", "phase cannot be \"\": use one of wait, connect, first_byte, body, total");
         check("window=5s", "window cannot be \"5s\": use one of total, 60s, 10s, 1s");
         check("format=xml", "format cannot be \"xml\": use one of json, hgrm");
-        check("percentile=99", "there is no parameter \"percentile\": use channel, phase, window or format");
+        check(
+            "percentile=99",
+            "there is no parameter \"percentile\": use channel, listener, phase, window or format",
+        );
+        check("listener=in", "listener cannot be \"in\": use one of db");
+        check("listener=db&channel=web", "channel and listener are given: use one of them");
         check("phase=body&phase=body", "phase is given more than once");
     }
 
@@ -215,7 +249,7 @@ mod tests {
     fn the_summary_names_its_query_and_its_unit() {
         let mut merged = merged_histogram();
         (1..=1_000).for_each(|millis| merged.saturating_record(millis * 1_000_000));
-        let summary = summary(&parse("channel=web&window=60s").expect("query"), &channels(), &merged);
+        let summary = summary(&parse("channel=web&window=60s").expect("query"), &snapshot(), &merged);
         assert_eq!(summary["channel"], "web");
         assert_eq!(summary["window"], "60s");
         assert_eq!(summary["unit"], "ns");
