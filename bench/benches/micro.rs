@@ -9,7 +9,7 @@ use proto::balance::round_robin::RoundRobin;
 use proto::histogram::latency_histogram;
 use proto::http1::framing::Delivery;
 use proto::http1::head::{Limits, Method, Parsed, RequestHead, ResponseHead, parse_request, parse_response};
-use proto::http1::rewrite::{RequestPlan, ResponsePlan, rewrite_request, rewrite_response};
+use proto::http1::rewrite::{Proof, RequestPlan, ResponsePlan, rewrite_request, rewrite_response};
 use proto::matching::{ChannelTable, PathPattern, Query, Rule};
 
 /// What a load generator sends.
@@ -37,7 +37,8 @@ const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\n\
     Content-Length: 128\r\n\
     Connection: keep-alive\r\n\r\n";
 
-const LIMITS: Limits = Limits { head_bytes_max: 32 * 1024, fields_max: 100, target_bytes_max: 8 * 1024 };
+const LIMITS: Limits =
+    Limits { head_bytes_max: 32 * 1024, fields_max: 100, target_bytes_max: 8 * 1024, is_secured: false };
 
 /// What the gateway adds by default.
 const REQUEST_PLAN: RequestPlan<'static> = RequestPlan {
@@ -53,6 +54,7 @@ const REQUEST_PLAN: RequestPlan<'static> = RequestPlan {
     host_fallback: "127.0.0.1:8080",
     upgrade: false,
     expect: true,
+    proof: Proof::NotAsked,
 };
 
 const RESPONSE_PLAN: ResponsePlan<'static> = ResponsePlan {

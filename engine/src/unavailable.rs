@@ -13,12 +13,9 @@ pub(crate) fn refuse(snapshot: &Snapshot) -> anyhow::Result<()> {
         }
     }
     for upstream in &snapshot.upstreams {
-        let what = match upstream {
-            upstream if upstream.tls.is_some() => "TLS to endpoints",
-            upstream if upstream.proxy_protocol.is_some() => "the PROXY protocol to endpoints",
-            _ => continue,
-        };
-        bail!("{what} is not available yet (upstream.{})", upstream.name);
+        if upstream.proxy_protocol.is_some() {
+            bail!("the PROXY protocol to endpoints is not available yet (upstream.{})", upstream.name);
+        }
     }
     for endpoint in &snapshot.endpoints {
         if let EndpointAddress::Unix(_) = endpoint.address {
@@ -36,8 +33,7 @@ pub(crate) fn refuse(snapshot: &Snapshot) -> anyhow::Result<()> {
 
 fn of_listener(listener: &Listener) -> Option<&'static str> {
     match listener.protocol {
-        Protocol::Http | Protocol::Tcp(_) => {}
-        Protocol::Https(_) => return Some("protocol \"https\""),
+        Protocol::Http | Protocol::Https(_) | Protocol::Tcp(_) => {}
         Protocol::Tls(_) => return Some("protocol \"tls\""),
     }
     if let BindAddress::Unix { .. } = listener.bind {

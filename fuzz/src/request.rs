@@ -15,13 +15,15 @@ use crate::splits::assert_split_independent;
 
 /// Roomy: only the shape of a head matters.
 pub(crate) const WIDE: Limits =
-    Limits { head_bytes_max: 32 * 1024, fields_max: 100, target_bytes_max: 32 * 1024 };
+    Limits { head_bytes_max: 32 * 1024, fields_max: 100, target_bytes_max: 32 * 1024, is_secured: false };
 
 /// So small that short inputs meet each limit.
-pub(crate) const TIGHT: Limits = Limits { head_bytes_max: 96, fields_max: 3, target_bytes_max: 24 };
+pub(crate) const TIGHT: Limits =
+    Limits { head_bytes_max: 96, fields_max: 3, target_bytes_max: 24, is_secured: false };
 
 /// Room for what a rewritten head has more than the one it stands for.
-const REWRITTEN: Limits = Limits { head_bytes_max: 65_535, fields_max: 128, target_bytes_max: 65_535 };
+const REWRITTEN: Limits =
+    Limits { head_bytes_max: 65_535, fields_max: 128, target_bytes_max: 65_535, is_secured: false };
 
 /// Every promise about request heads.
 pub fn request_head(bytes: &[u8]) {

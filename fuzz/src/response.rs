@@ -110,7 +110,12 @@ fn assert_rewritten_alike(bytes: &[u8], head: &ResponseHead, method: Method, ver
     let mut out = Vec::new();
     rewrite_response(bytes, head, &plan, &mut out);
     let mut again = ResponseHead::new();
-    let limits = proto::http1::head::Limits { head_bytes_max: 65_535, fields_max: 128, target_bytes_max: 0 };
+    let limits = proto::http1::head::Limits {
+        head_bytes_max: 65_535,
+        fields_max: 128,
+        target_bytes_max: 0,
+        is_secured: false,
+    };
     let parsed = parse_response(&out, 0, &limits, &mut again);
     assert_eq!(parsed, Ok(Parsed::Complete), "{}", out.escape_ascii());
     assert_eq!(again.head_bytes as usize, out.len());

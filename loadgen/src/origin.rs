@@ -46,6 +46,7 @@ const LIMITS: Limits = Limits {
     head_bytes_max: u16::MAX as u32,
     fields_max: FIELDS_MAX as u16,
     target_bytes_max: u16::MAX as u32,
+    is_secured: false,
 };
 /// Length of the accept queue: what the kernel allows by default.
 const BACKLOG: u32 = 4_096;

@@ -78,7 +78,7 @@ pub(crate) static CORE: [Entry<CoreStats>; 16] = [
 ];
 
 /// What a core counts of a listener.
-pub(crate) static LISTENER: [Entry<ListenerCounters>; 12] = [
+pub(crate) static LISTENER: [Entry<ListenerCounters>; 18] = [
     counter("accepted", "Connections accepted", |listener| listener.accepted.value()),
     counter("accept_errors", "Errors of accept, mostly for want of descriptors", |listener| {
         listener.accept_errors.value()
@@ -93,6 +93,20 @@ pub(crate) static LISTENER: [Entry<ListenerCounters>; 12] = [
         "Connections closed at once: their address had as many as it may have",
         |listener| listener.over_connections_per_address.value(),
     ),
+    counter("handshakes_tls12", "Full handshakes done in TLS 1.2", |listener| {
+        listener.handshakes_tls12.value()
+    }),
+    counter("handshakes_tls13", "Full handshakes done in TLS 1.3", |listener| {
+        listener.handshakes_tls13.value()
+    }),
+    counter("resumptions_tls12", "Sessions resumed in TLS 1.2", |listener| {
+        listener.resumptions_tls12.value()
+    }),
+    counter("resumptions_tls13", "Sessions resumed in TLS 1.3", |listener| {
+        listener.resumptions_tls13.value()
+    }),
+    counter("handshakes_failed", "Handshakes that failed", |listener| listener.handshakes_failed.value()),
+    gauge("handshakes_open", "Handshakes in progress now", |listener| listener.handshakes_open.value()),
     counter("idle_timeouts", "Connections closed because they were idle too long", |listener| {
         listener.idle_timeouts.value()
     }),
@@ -132,12 +146,14 @@ pub(crate) static CHANNEL: [Entry<ChannelCounters>; 5] = [
 pub(crate) const RESPONSE_CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 /// What a core counts of an endpoint.
-pub(crate) static ENDPOINT: [Entry<EndpointCounters>; 7] = [
+pub(crate) static ENDPOINT: [Entry<EndpointCounters>; 9] = [
     counter("requests", "Requests sent", |endpoint| endpoint.requests.value()),
     counter("connections_opened", "Connections made", |endpoint| endpoint.connections_opened.value()),
     counter("connect_failures", "Connections that could not be made", |endpoint| {
         endpoint.connect_failures.value()
     }),
+    counter("handshakes", "Full TLS handshakes done", |endpoint| endpoint.handshakes.value()),
+    counter("resumptions", "TLS sessions resumed", |endpoint| endpoint.resumptions.value()),
     counter("reused", "Requests sent over a connection used before", |endpoint| endpoint.reused.value()),
     counter(
         "idle_closed",

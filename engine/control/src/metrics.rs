@@ -138,6 +138,12 @@ impl Scrape {
         let happened = |(_, count): &(&str, u64)| *count > 0;
         let help = "Exchanges that did not end as they should";
         families.counters("faults", help, self.shared.faults().map(labelled("fault")))?;
+        let help = "TLS handshakes with clients that failed, by cause";
+        let failed = self.shared.handshake_faults().filter(happened);
+        families.counters("handshake_faults", help, failed.map(labelled("cause")))?;
+        let help = "TLS handshakes with endpoints that failed, by cause";
+        let failed = self.shared.upstream_handshake_faults().filter(happened);
+        families.counters("upstream_handshake_faults", help, failed.map(labelled("cause")))?;
         let help = "Requests refused, by the rule their head or body broke";
         let rejected = self.shared.requests_rejected().filter(happened);
         families.counters("requests_rejected", help, rejected.map(labelled("rule")))?;

@@ -4,6 +4,7 @@
 
 use proto::http1::chunked::ChunkRejected;
 use proto::http1::rejected::{RequestRejected, ResponseRejected};
+use proxy::handshake_fault::HandshakeFault;
 use proxy::outcome::Fault;
 use proxy::stats::{ChannelCounters, CoreStats, EndpointCounters, ListenerCounters};
 
@@ -60,6 +61,26 @@ impl Shared {
     /// Faults of one kind.
     pub(crate) fn fault(&self, name: &str) -> u64 {
         self.faults().filter(|(fault, _)| *fault == name).map(|(_, count)| count).sum()
+    }
+
+    /// Failed handshakes with clients by cause.
+    pub(crate) fn handshake_faults(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.handshakes_by_cause(|core, cause| core.handshake_faults[cause].value())
+    }
+
+    /// Failed handshakes with endpoints by cause.
+    pub(crate) fn upstream_handshake_faults(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.handshakes_by_cause(|core, cause| core.upstream_handshake_faults[cause].value())
+    }
+
+    fn handshakes_by_cause(
+        &self,
+        read: fn(&CoreStats, usize) -> u64,
+    ) -> impl Iterator<Item = (&'static str, u64)> {
+        HandshakeFault::NAMES
+            .into_iter()
+            .enumerate()
+            .map(move |(cause, name)| (name, self.cores().map(|core| read(core, cause)).sum()))
     }
 
     /// Refused requests by the rule that their head or body broke.

@@ -25,6 +25,9 @@ pub(crate) struct Stats<'s> {
     upstreams: Vec<UpstreamStatus<'s>>,
     /// All kinds, so that one that never came up is seen to be zero.
     faults: BTreeMap<&'static str, u64>,
+    /// Only causes that came up.
+    handshake_faults: BTreeMap<&'static str, u64>,
+    upstream_handshake_faults: BTreeMap<&'static str, u64>,
     /// Only rules that were broken: there are dozens.
     requests_rejected: BTreeMap<&'static str, u64>,
     responses_rejected: BTreeMap<&'static str, u64>,
@@ -136,6 +139,11 @@ impl<'s> Stats<'s> {
                 .map(|upstream| UpstreamStatus::of(shared, upstream))
                 .collect(),
             faults: shared.faults().collect(),
+            handshake_faults: shared.handshake_faults().filter(|(_, count)| *count > 0).collect(),
+            upstream_handshake_faults: shared
+                .upstream_handshake_faults()
+                .filter(|(_, count)| *count > 0)
+                .collect(),
             requests_rejected: shared.requests_rejected().filter(|(_, count)| *count > 0).collect(),
             responses_rejected: shared.responses_rejected().filter(|(_, count)| *count > 0).collect(),
             certificates: CertificatesStatus::of(shared),

@@ -7,6 +7,7 @@ mod rule;
 pub mod http1;
 
 pub mod balance;
+pub mod certificate;
 pub mod client_hello;
 pub mod handoff;
 pub mod histogram;

@@ -301,7 +301,8 @@ fn compile(pattern: &str) -> Result<Regex, String> {
 }
 
 /// The host of `host[:port]`, without a final dot (which only says that the name is complete).
-fn without_port(authority: &[u8]) -> &[u8] {
+#[must_use]
+pub fn without_port(authority: &[u8]) -> &[u8] {
     let end = match authority {
         [b'[', ..] => authority.iter().position(|&byte| byte == b']').map_or(authority.len(), |at| at + 1),
         _ => authority.iter().position(|&byte| byte == b':').unwrap_or(authority.len()),

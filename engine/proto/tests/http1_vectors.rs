@@ -26,6 +26,7 @@ const LIMITS: Limits = Limits {
     head_bytes_max: HEAD_BYTES_MAX,
     fields_max: vectors::FIELDS_MAX,
     target_bytes_max: HEAD_BYTES_MAX,
+    is_secured: false,
 };
 
 /// What goes on is checked with our name in `Via` and nothing else added.

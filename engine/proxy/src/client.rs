@@ -4,19 +4,23 @@
 //! keeps its task for a moment, because the next request is usually on its way; then it is parked.
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use config::snapshot::{Listener, ListenerId};
 use proto::http1::head::EMPTY_LINES_MAX;
-use runtime::{Chunk, ParkEvent, Stream};
+use runtime::{Chunk, Instant, ParkEvent, Stream};
 
 use crate::admission::Permit;
 use crate::core_main::CoreState;
 use crate::exchange::exchange;
+use crate::handshake::{self, Newcomer};
+use crate::identity::Identity;
 use crate::outcome::{Fault, fault_of};
 use crate::stats::{CoreStats, ListenerCounters};
 use crate::wire::{ParkedWire, Wire};
@@ -45,6 +49,8 @@ pub(crate) struct Client {
     /// Requests in a row that were there before the one ahead of them was answered.
     pipelined: u32,
     open: Open,
+    /// Who it is, and for which host, where clients are asked for certificates.
+    pub(crate) identity: Option<Box<Identity>>,
 }
 
 /// Counts an open connection of a listener, however it ends.
@@ -90,15 +96,23 @@ pub(crate) enum Next {
     Cut,
 }
 
-/// A connection between two requests.
+/// A connection that waits without a task.
 struct Waiting {
     parked: ParkedWire,
     peer: SocketAddr,
-    requests: u64,
     open: Open,
+    what: WaitsFor,
 }
 
-/// The connections of one core that wait for a request. The index is the tag they are parked under.
+/// What it waits for.
+enum WaitsFor {
+    /// The next request, the first included.
+    Request { requests: u64, identity: Option<Box<Identity>> },
+    /// The first word of its client, to whom a private connection is then to be made by the deadline.
+    Hello { deadline: Instant },
+}
+
+/// The connections of one core that wait without a task. The index is the tag they are parked under.
 #[derive(Default)]
 pub(crate) struct Clients {
     waiting: RefCell<Vec<Option<Waiting>>>,
@@ -106,15 +120,8 @@ pub(crate) struct Clients {
 }
 
 impl Client {
-    pub(crate) fn new(
-        stream: Wire,
-        peer: SocketAddr,
-        listener: ListenerId,
-        permit: Option<Permit>,
-        stats: &Arc<CoreStats>,
-    ) -> Self {
-        let open = Open::new(stats, listener, permit);
-        Self { stream, peer, unread: None, requests: 0, pipelined: 0, open }
+    pub(crate) fn new(stream: Wire, peer: SocketAddr, open: Open, identity: Option<Box<Identity>>) -> Self {
+        Self { stream, peer, unread: None, requests: 0, pipelined: 0, open, identity }
     }
 
     pub(crate) fn listener(&self) -> ListenerId {
@@ -144,34 +151,66 @@ impl Client {
         let idle_timeout = self.settings(state).timeouts.idle;
         let is_last_wait = state.closes(self.open.listener);
         let timeout = if is_last_wait { idle_timeout.min(LAST_WAIT) } else { idle_timeout };
-        let Self { stream, peer, requests, open, .. } = self;
-        stream.set_recv_deadline(state.core.turn_time() + timeout);
-        let index = state.clients.free.borrow_mut().pop();
-        let mut waiting = state.clients.waiting.borrow_mut();
+        self.stream.set_recv_deadline(state.core.turn_time() + timeout);
+        self.park_again(state);
+    }
+
+    /// Goes on waiting, as long as was left.
+    fn park_again(self, state: &CoreState) {
+        let Self { stream, peer, requests, open, identity, .. } = self;
+        state.clients.add(stream, peer, open, WaitsFor::Request { requests, identity });
+    }
+}
+
+/// Takes in a connection whose client has not said anything.
+pub(crate) fn take_in(state: &CoreState, stream: Stream, peer: SocketAddr, open: Open) {
+    let stream = Wire::Plain(stream);
+    if state.private.listener(open.listener).is_none() {
+        return Client::new(stream, peer, open, None).park(state);
+    }
+    let deadline = state.core.turn_time() + state.listener(open.listener).timeouts.handshake;
+    stream.set_recv_deadline(deadline);
+    state.clients.add(stream, peer, open, WaitsFor::Hello { deadline });
+}
+
+impl Clients {
+    fn add(&self, stream: Wire, peer: SocketAddr, open: Open, what: WaitsFor) {
+        let index = self.free.borrow_mut().pop();
+        let mut waiting = self.waiting.borrow_mut();
         let index = index.unwrap_or_else(|| {
             waiting.push(None);
             waiting.len() as u32 - 1
         });
-        waiting[index as usize] = Some(Waiting { parked: stream.park(index), peer, requests, open });
+        waiting[index as usize] = Some(Waiting { parked: stream.park(index), peer, open, what });
     }
-}
 
-impl Clients {
     /// A parked connection came back.
     pub(crate) fn wake(state: &Rc<CoreState>, stream: Stream, tag: u32, event: ParkEvent) {
-        let Some(Waiting { parked, peer, requests, open }) =
+        let Some(Waiting { parked, peer, open, what }) =
             state.clients.waiting.borrow_mut()[tag as usize].take()
         else {
             return;
         };
         state.clients.free.borrow_mut().push(tag);
-        match event {
-            ParkEvent::Readable => {
-                let client =
-                    Client { stream: parked.wake(stream), peer, unread: None, requests, pipelined: 0, open };
-                state.core.spawn(serve(Rc::clone(state), client));
+        match (what, event) {
+            (WaitsFor::Request { requests, identity }, ParkEvent::Readable) => {
+                let stream = parked.wake(stream);
+                let is_private = stream.is_private();
+                let client = Client { stream, peer, unread: None, requests, pipelined: 0, open, identity };
+                if is_private {
+                    state.core.spawn(serve_if_asked(Rc::clone(state), client));
+                } else {
+                    state.core.spawn(serve(Rc::clone(state), client));
+                }
             }
-            ParkEvent::Deadline => count_idle_timeout(state, &open),
+            (WaitsFor::Request { .. }, ParkEvent::Deadline) => {
+                parked.wake(stream).say_end();
+                count_idle_timeout(state, &open);
+            }
+            (WaitsFor::Hello { deadline }, ParkEvent::Readable) => {
+                handshake::begin(state, Newcomer { stream, peer, open, deadline });
+            }
+            (WaitsFor::Hello { .. }, ParkEvent::Deadline) => handshake::count_silence(state, &open),
         }
     }
 
@@ -198,6 +237,26 @@ enum Waited {
     Closed,
     /// Nothing came in time.
     Late,
+}
+
+/// Serves a private connection if it is a request that has come, and not something that TLS says by itself.
+pub(crate) async fn serve_if_asked(state: Rc<CoreState>, mut client: Client) {
+    let look = poll_fn(|context| Poll::Ready(client.stream.poll_recv(context))).await;
+    match look {
+        Poll::Ready(Ok(Some(chunk))) => {
+            client.counters().bytes_received.add(chunk.len() as u64);
+            client.unread = without_empty_lines(chunk);
+        }
+        Poll::Pending if client.stream.waits_for_peer() => return client.park_again(&state),
+        Poll::Pending => {}
+        Poll::Ready(Ok(None)) => return client.stream.say_end(),
+        Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::TimedOut => {
+            client.stream.say_end();
+            return count_idle_timeout(&state, &client.open);
+        }
+        Poll::Ready(Err(_)) => return,
+    }
+    serve(state, client).await;
 }
 
 /// Serves requests until the connection is parked or ends.
@@ -309,7 +368,7 @@ async fn flush(state: &CoreState, client: &Client) -> bool {
 }
 
 /// Lets the client read our last answer before the connection is gone.
-async fn linger(state: &CoreState, client: Client) {
+pub(crate) async fn linger(state: &CoreState, client: Client) {
     client.stream.set_send_deadline(state.core.turn_time() + LINGER_MAX);
     if client.stream.shutdown_write().await.is_err() {
         return;

@@ -20,6 +20,7 @@ use crate::admission::Admission;
 use crate::client::Clients;
 use crate::date::DateText;
 use crate::exchange::Route;
+use crate::handshake::Handshakes;
 use crate::listener;
 use crate::message::CoreMessage;
 use crate::private::Private;
@@ -83,6 +84,8 @@ pub(crate) struct CoreState {
     pub(crate) drain: Drain,
     /// Listeners that a drain closes and that are still open.
     pub(crate) accepting: Cell<u32>,
+    pub(crate) private: Arc<Private>,
+    pub(crate) handshakes: Handshakes,
     /// Bytes of messages whose receivers do not take them.
     pub(crate) set_aside: SetAside,
     /// Tasks that wait for another request of their client; see [`crate::client`].
@@ -156,6 +159,8 @@ pub async fn serve_on(core: Core, setup: CoreSetup) -> io::Result<()> {
         accepting: Cell::new(0),
         set_aside: SetAside::default(),
         lingering: Cell::new(0),
+        handshakes: Handshakes::new(&snapshot),
+        private,
         core,
         snapshot,
         stats,

@@ -67,6 +67,13 @@ pub(crate) async fn exchange(state: &CoreState, client: &mut Client, work: &mut 
     let listener = client.listener();
     let _in_progress = InProgress::new(&state.stats.listeners[usize::from(listener.0)]);
 
+    if let Some(identity) = &client.identity
+        && !identity.serves(work.request.authority(&chunk))
+    {
+        state.stats.count_fault(Fault::Misdirected);
+        let rest = Some(unforwarded(chunk, work));
+        return answer::refuse(state, client, None, rest, Fault::Misdirected, work).await;
+    }
     if work.request.max_forwards == Some(0) {
         let rest = Rest::after_head(&work.request, chunk);
         return answer::last_hop(state, client, rest, work).await;

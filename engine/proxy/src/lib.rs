@@ -3,7 +3,7 @@
 //! Never parses configuration, opens a file or talks to a store; never waits for control.
 //!
 //! Suggested reading order: `exchange` (one request, top to bottom), `request` and `response` (its two sides),
-//! `client` (the connection around it), `upstream` (the pool), `wire` and [`private`], `relay` and `body`, `tcp` and
+//! `client` (the connection around it), `upstream` (the pool), `wire`, `handshake` and [`private`], `relay` and `body`, `tcp` and
 //! `tunnel`, `answer`, `error_answer`
 //! and `date`, [`outcome`], [`stats`], `listener` and [`admission`], [`core_main`].
 
@@ -14,6 +14,8 @@ mod conversation;
 mod date;
 mod error_answer;
 mod exchange;
+mod handshake;
+mod identity;
 mod listener;
 mod relay;
 mod request;
@@ -26,6 +28,7 @@ mod workspace;
 
 pub mod admission;
 pub mod core_main;
+pub mod handshake_fault;
 pub mod message;
 pub mod outcome;
 pub mod private;

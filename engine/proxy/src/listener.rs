@@ -16,7 +16,7 @@ use runtime::buffer::Lane;
 use runtime::{Handle, Listener};
 
 use crate::admission::{Permit, Refused};
-use crate::client::{Client, Open};
+use crate::client::{Open, take_in};
 use crate::core_main::CoreState;
 use crate::message::CoreMessage;
 use crate::stats::CoreStats;
@@ -105,7 +105,7 @@ fn admit(state: &CoreState, listener: ListenerId, peer: SocketAddr) -> Option<Op
     None
 }
 
-/// Makes a connection this core's: one for requests waits for its first, any other is relayed at once.
+/// Makes a connection this core's: one for requests waits for the first word of its client, any other is relayed at once.
 pub(crate) fn adopt(
     state: &Rc<CoreState>,
     fd: Handle,
@@ -116,12 +116,11 @@ pub(crate) fn adopt(
     let Ok(stream) = state.core.adopt(fd, Lane::Accepted) else {
         return state.stats.listeners[usize::from(listener.0)].accept_errors.add(1);
     };
-    let stream = Wire::Plain(stream);
+    let open = Open::new(&state.stats, listener, permit);
     if let Protocol::Tcp(service) = state.listener(listener).protocol {
-        let open = Open::new(&state.stats, listener, permit);
-        return state.core.spawn(tcp::serve(Rc::clone(state), stream, open, service));
+        return state.core.spawn(tcp::serve(Rc::clone(state), Wire::Plain(stream), open, service));
     }
-    Client::new(stream, peer, listener, permit, &state.stats).park(state);
+    take_in(state, stream, peer, open);
 }
 
 /// Offers the connection to one other core chosen at random, if that has clearly fewer. Gives it back to stay.

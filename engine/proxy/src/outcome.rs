@@ -41,6 +41,8 @@ pub enum Fault {
     ClientSendTimeout,
     /// CONNECT, which no channel allows: 501.
     TunnelRefused,
+    /// The request is for a host that the client did not ask for when it proved who it is: 421.
+    Misdirected,
     /// No channel matches: 404.
     NoChannel,
     /// No descriptor, port or memory was left for a connection to an endpoint: 503.
@@ -86,7 +88,7 @@ impl Fault {
     pub const COUNT: usize = Self::NAMES.len();
 
     /// Names of all kinds by [`Self::index`], as exported.
-    pub const NAMES: [&'static str; 29] = [
+    pub const NAMES: [&'static str; 30] = [
         "request_rejected",
         "request_body_rejected",
         "head_timeout",
@@ -116,6 +118,7 @@ impl Fault {
         "tunnel_lifetime",
         "tunnel_client_gone",
         "tunnel_upstream_gone",
+        "misdirected",
     ];
 
     /// Index of this kind among [`Self::NAMES`].
@@ -151,6 +154,7 @@ impl Fault {
             Self::TunnelLifetime => 26,
             Self::TunnelClientGone => 27,
             Self::TunnelUpstreamGone => 28,
+            Self::Misdirected => 29,
         }
     }
 
@@ -182,6 +186,7 @@ impl Fault {
             | Self::ClientGoneInResponse
             | Self::ClientSendTimeout
             | Self::TunnelClientGone
+            | Self::Misdirected
             | Self::TunnelRefused => Side::Downstream,
             Self::NoChannel
             | Self::ResourcesExhausted
@@ -221,6 +226,7 @@ impl Fault {
             | Self::TunnelUpstreamGone => None,
             Self::TunnelRefused => Some(501),
             Self::NoChannel => Some(404),
+            Self::Misdirected => Some(421),
             Self::ConnectFailed
             | Self::UpstreamTlsFailed
             | Self::UpstreamGone

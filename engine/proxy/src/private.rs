@@ -4,14 +4,14 @@
 
 use std::sync::Arc;
 
-use config::snapshot::{EndpointId, Upstream, UpstreamId};
+use config::snapshot::{EndpointId, ListenerId, Upstream, UpstreamId};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ServerConfig};
 
 /// The private side of listeners and upstreams. The default has none.
 #[derive(Debug, Default)]
 pub struct Private {
-    /// By [`config::snapshot::ListenerId`]; `None` where clients come in the clear. A shorter list has none behind its end.
+    /// By [`ListenerId`]; `None` where clients come in the clear. A shorter list has none behind its end.
     pub listeners: Box<[Option<Arc<ServerConfig>>]>,
     /// By [`UpstreamId`], likewise.
     pub upstreams: Box<[Option<PrivateUpstream>]>,
@@ -27,6 +27,11 @@ pub struct PrivateUpstream {
 }
 
 impl Private {
+    /// What a listener's clients are met with, if they come in private.
+    pub(crate) fn listener(&self, id: ListenerId) -> Option<&Arc<ServerConfig>> {
+        self.listeners.get(usize::from(id.0))?.as_ref()
+    }
+
     /// How to speak to an endpoint of an upstream, if in private.
     pub(crate) fn endpoint(
         &self,

@@ -10,13 +10,14 @@ use config::snapshot::{Channel, Forwarding, ListenerLimits, Upstream};
 use proto::http1::chunked::Limits as BodyLimits;
 use proto::http1::head::{Limits, Parsed, RequestHead, parse_request};
 use proto::http1::rejected::RequestRejected;
-use proto::http1::rewrite::{RequestPlan, rewrite_request};
+use proto::http1::rewrite::{Proof, RequestPlan, rewrite_request};
 use runtime::Chunk;
 
 use crate::body::Body;
 use crate::client::Client;
 use crate::core_main::{CoreState, deadline};
 use crate::exchange::Route;
+use crate::identity::Identity;
 use crate::outcome::{Fault, fault_of};
 use crate::relay::{Broken, Coding, Parcel, Way, assemble};
 use crate::upstream::Connection;
@@ -29,7 +30,7 @@ pub(crate) fn read_head(
     bytes: &[u8],
     head: &mut RequestHead,
 ) -> Result<Parsed, RequestRejected> {
-    parse_request(bytes, 0, &limits(&client.settings(state).limits), head)
+    parse_request(bytes, 0, &limits(&client.settings(state).limits, client.stream.is_private()), head)
 }
 
 /// Receives the rest of a request head whose first bytes are there.
@@ -40,7 +41,7 @@ pub(crate) async fn receive_head(
     head: &mut RequestHead,
 ) -> Result<Chunk, Fault> {
     let listener = client.settings(state);
-    let limits = limits(&listener.limits);
+    let limits = limits(&listener.limits, client.stream.is_private());
     let mut examined = 0;
     loop {
         match parse_request(&chunk, examined, &limits, head).map_err(Fault::RequestRejected)? {
@@ -64,11 +65,12 @@ pub(crate) async fn receive_head(
 }
 
 /// The bounds of a head as proto takes them.
-fn limits(limits: &ListenerLimits) -> Limits {
+fn limits(limits: &ListenerLimits, is_secured: bool) -> Limits {
     Limits {
         head_bytes_max: limits.head.head_bytes_max,
         fields_max: limits.head.fields_max,
         target_bytes_max: limits.target_bytes_max,
+        is_secured,
     }
 }
 
@@ -96,7 +98,7 @@ pub(crate) fn rewrite(
     let host_fallback = &state.host_fallbacks[usize::from(settings.endpoints_first.0)];
     let plan = RequestPlan {
         client: &address,
-        scheme: "http",
+        scheme: if client.stream.is_private() { "https" } else { "http" },
         is_trusted: is_trusted(forwarding, client),
         x_forwarded_for: forwarding.x_forwarded_for,
         x_forwarded_proto: forwarding.x_forwarded_proto,
@@ -107,6 +109,7 @@ pub(crate) fn rewrite(
         host_fallback,
         upgrade: false,
         expect: true,
+        proof: client.identity.as_deref().map_or(Proof::NotAsked, Identity::proof),
     };
     rewrite_request(head, &work.request, &plan, &mut work.request_text);
 }

@@ -449,6 +449,7 @@ fn head_limits(settings: &Upstream) -> Limits {
         head_bytes_max: limits.head_bytes_max,
         fields_max: limits.fields_max,
         target_bytes_max: 0, // there is none
+        is_secured: false,
     }
 }
 

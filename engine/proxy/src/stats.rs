@@ -16,6 +16,7 @@ use proto::http1::chunked::ChunkRejected;
 use proto::http1::rejected::{RequestRejected, ResponseRejected};
 use runtime::counter::{Counter, RuntimeCounters};
 
+use crate::handshake_fault::HandshakeFault;
 use crate::outcome::Fault;
 
 /// Everything one core counts. Written by that core alone.
@@ -32,6 +33,10 @@ pub struct CoreStats {
     pub endpoints: Box<[EndpointCounters]>,
     /// Faults of exchanges by [`Fault::index`].
     pub faults: [Counter; Fault::COUNT],
+    /// Failed handshakes with clients by [`HandshakeFault::index`].
+    pub handshake_faults: [Counter; HandshakeFault::COUNT],
+    /// Failed handshakes with endpoints, likewise.
+    pub upstream_handshake_faults: [Counter; HandshakeFault::COUNT],
     /// Refused request heads by [`RequestRejected::index`].
     pub requests_rejected: [Counter; RequestRejected::COUNT],
     /// Refused response heads by [`ResponseRejected::index`].
@@ -62,6 +67,18 @@ pub struct ListenerCounters {
     pub over_connections: Counter,
     /// Accepted connections closed at once because their address had as many as it may have.
     pub over_connections_per_address: Counter,
+    /// Full handshakes done, in TLS 1.2.
+    pub handshakes_tls12: Counter,
+    /// Full handshakes done, in TLS 1.3.
+    pub handshakes_tls13: Counter,
+    /// Sessions resumed, in TLS 1.2.
+    pub resumptions_tls12: Counter,
+    /// Sessions resumed, in TLS 1.3.
+    pub resumptions_tls13: Counter,
+    /// Handshakes that failed; see [`CoreStats::handshake_faults`].
+    pub handshakes_failed: Counter,
+    /// Handshakes in progress now (gauge).
+    pub handshakes_open: Counter,
     /// Connections closed because they were idle too long.
     pub idle_timeouts: Counter,
     /// Requests whose head was received, or refused by a rule of HTTP.
@@ -108,6 +125,10 @@ pub struct EndpointCounters {
     pub connections_opened: Counter,
     /// Connections that could not be made.
     pub connect_failures: Counter,
+    /// Full handshakes done on those made.
+    pub handshakes: Counter,
+    /// Sessions resumed on those made.
+    pub resumptions: Counter,
     /// Requests sent over a connection used before.
     pub reused: Counter,
     /// Idle connections that the endpoint closed, spoke on, or that timed out.
@@ -131,6 +152,8 @@ impl CoreStats {
             channels: zeros(snapshot.channels.len()),
             endpoints: zeros(snapshot.endpoints.len()),
             faults: std::array::from_fn(|_| Counter::default()),
+            handshake_faults: std::array::from_fn(|_| Counter::default()),
+            upstream_handshake_faults: std::array::from_fn(|_| Counter::default()),
             requests_rejected: std::array::from_fn(|_| Counter::default()),
             responses_rejected: std::array::from_fn(|_| Counter::default()),
             request_bodies_rejected: std::array::from_fn(|_| Counter::default()),

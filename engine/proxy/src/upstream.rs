@@ -10,8 +10,10 @@ use std::sync::Arc;
 use config::snapshot::{EndpointId, Snapshot, Upstream, UpstreamId};
 use proto::balance::round_robin::RoundRobin;
 use runtime::{Core, Instant, ParkEvent, Stream};
+use rustls::HandshakeKind;
 use tls::HandshakeError;
 
+use crate::handshake_fault::HandshakeFault;
 use crate::outcome::{Fault, fault_of, is_exhaustion};
 use crate::private::Private;
 use crate::stats::CoreStats;
@@ -148,10 +150,19 @@ impl Upstreams {
                         None => Wire::Plain(stream),
                         Some((config, name)) => {
                             let agreeing = Box::pin(tls::connect(stream, config, name, deadline));
-                            Wire::Private(agreeing.await.map_err(|error| {
-                                counters.connect_failures.add(1);
-                                fault_of_handshake(&error)
-                            })?)
+                            {
+                                let stream = agreeing.await.map_err(|error| {
+                                    counters.connect_failures.add(1);
+                                    let fault = HandshakeFault::of(&error);
+                                    self.stats.upstream_handshake_faults[fault.index()].add(1);
+                                    fault_of_handshake(&error)
+                                })?;
+                                let is_resumed = stream.handshake_kind() == Some(HandshakeKind::Resumed);
+                                let counter =
+                                    if is_resumed { &counters.resumptions } else { &counters.handshakes };
+                                counter.add(1);
+                                Wire::Private(stream)
+                            }
                         }
                     };
                     counters.connections_opened.add(1);
@@ -232,6 +243,8 @@ fn fault_of_handshake(error: &HandshakeError) -> Fault {
         HandshakeError::TimedOut => Fault::ConnectTimeout,
         HandshakeError::Ended
         | HandshakeError::NotTls(_)
+        | HandshakeError::NameUnknown
+        | HandshakeError::VersionTooOld
         | HandshakeError::Refused(_)
         | HandshakeError::Io(_) => Fault::UpstreamTlsFailed,
     }

@@ -27,6 +27,12 @@ pub(crate) struct ParkedWire {
 }
 
 impl Wire {
+    /// Whether the peer has been agreed with on keys.
+    #[inline]
+    pub(crate) fn is_private(&self) -> bool {
+        matches!(self, Self::Private(_))
+    }
+
     #[inline]
     pub(crate) fn poll_recv(&self, context: &mut Context<'_>) -> Poll<io::Result<Option<Chunk>>> {
         match self {
@@ -173,6 +179,14 @@ impl Wire {
         match self {
             Self::Plain(stream) => stream.is_quiet(),
             Self::Private(stream) => stream.is_quiet(),
+        }
+    }
+
+    /// Whether there is nothing to be done until more comes, were it the rest of a record.
+    pub(crate) fn waits_for_peer(&self) -> bool {
+        match self {
+            Self::Plain(stream) => stream.is_quiet(),
+            Self::Private(stream) => stream.waits_for_peer() && !stream.has_unsent(),
         }
     }
 

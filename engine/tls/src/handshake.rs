@@ -24,6 +24,12 @@ pub enum HandshakeError {
     /// What a client sent first is no TLS; it was told nothing.
     #[error("the peer does not speak TLS")]
     NotTls(Chunk),
+    /// The client asked for a name that there is no certificate for; it was told so.
+    #[error("there is no certificate for the name that the client asked for")]
+    NameUnknown,
+    /// The client speaks nothing as new as TLS 1.2; it was told so.
+    #[error("the client speaks no version as new as TLS 1.2")]
+    VersionTooOld,
     /// One side refused the other: a certificate, a version, a message.
     #[error("{0}")]
     Refused(#[source] rustls::Error),

@@ -34,6 +34,15 @@ pub(crate) fn front(bytes: &[u8]) -> Front {
     if bytes.len() < whole { Front::Partial } else { Front::Whole(whole) }
 }
 
+/// The version that a client's first record asks for at most, where newer ones are not offered by an extension: a hello
+/// (RFC 8446 §4.1.2) as far as that field.
+pub(crate) fn hello_version(bytes: &[u8]) -> Option<u16> {
+    match bytes {
+        [22, 3, _, _, _, 1, _, _, _, major, minor, ..] => Some(u16::from_be_bytes([*major, *minor])),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -47,6 +56,14 @@ mod tests {
         assert_eq!(front(&record), Front::Whole(9));
         assert_eq!(front(&[&record[..], b"more"].concat()), Front::Whole(9));
         assert_eq!(front(&[23, 3, 3, 0, 0]), Front::Whole(5));
+    }
+
+    #[test]
+    fn a_hello_says_its_version_once_it_is_there() {
+        let hello = [22, 3, 1, 0, 200, 1, 0, 0, 196, 3, 2, 9];
+        assert_eq!(hello_version(&hello), Some(0x0302));
+        assert_eq!(hello_version(&hello[..10]), None);
+        assert_eq!(hello_version(&[23, 3, 1, 0, 200, 1, 0, 0, 196, 3, 2]), None);
     }
 
     #[test]

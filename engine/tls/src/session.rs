@@ -147,6 +147,11 @@ impl Session {
         self.has_peer_closed
     }
 
+    /// Whether the handshake ended because there is no certificate for the name that the client asked for.
+    pub(crate) fn lacks_certificate(&self) -> bool {
+        self.lacks_certificate
+    }
+
     /// The name that a client asked for.
     pub(crate) fn server_name(&self) -> Option<&str> {
         match &self.connection {

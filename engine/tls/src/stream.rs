@@ -14,11 +14,15 @@ use rustls::pki_types::CertificateDer;
 use rustls::{HandshakeKind, NamedGroup, ProtocolVersion, SupportedCipherSuite};
 
 use crate::handshake::HandshakeError;
-use crate::record::{Front, front};
+use crate::record::{Front, front, hello_version};
 use crate::session::Session;
 
 /// Receives in one poll that brought no plaintext, as tickets and key updates do; then the other tasks have their turn.
 const FRUITLESS_MAX: usize = 8;
+
+const TLS12_VERSION: u16 = 0x0303;
+/// A record of the alert protocol_version, fatal (RFC 8446 §6), in the first version of records.
+const PROTOCOL_VERSION_ALERT: [u8; 7] = [21, 3, 1, 0, 2, 2, 70];
 
 /// A private connection of this core; closed when dropped. Without [`Self::shutdown_write`] before, the peer is told that
 /// it broke off.
@@ -172,8 +176,16 @@ impl TlsStream {
         if is_first && front(&chunk) == Front::Malformed {
             return Err(HandshakeError::NotTls(chunk));
         }
+        if is_first && hello_version(&chunk).is_some_and(|version| version < TLS12_VERSION) {
+            // rustls would complain of what such a hello lacks, and its client would not know why.
+            let _ = self.stream.try_send(&[IoSlice::new(&PROTOCOL_VERSION_ALERT)]);
+            return Err(HandshakeError::VersionTooOld);
+        }
         let mut inner = self.inner.borrow_mut();
-        inner.open(&mut chunk, 0, &self.stream).map_err(HandshakeError::Refused)?;
+        inner.open(&mut chunk, 0, &self.stream).map_err(|error| match inner.session.lacks_certificate() {
+            true => HandshakeError::NameUnknown,
+            false => HandshakeError::Refused(error),
+        })?;
         if inner.session.has_peer_closed() && inner.session.is_handshaking() {
             return Err(HandshakeError::Ended);
         }
@@ -367,6 +379,12 @@ impl TlsStream {
     pub fn is_quiet(&self) -> bool {
         let inner = self.inner.borrow();
         self.stream.is_quiet() && inner.begun.is_empty() && inner.early.is_none()
+    }
+
+    /// Whether everything that has come was taken in: the beginning of a record may have been.
+    #[must_use]
+    pub fn waits_for_peer(&self) -> bool {
+        self.stream.is_quiet() && self.inner.borrow().early.is_none()
     }
 
     /// Whether the kernel refused the first message sent; see [`Stream::send_was_refused`].

@@ -138,6 +138,8 @@ fn of_handshake(error: &HandshakeError) -> Failure {
         HandshakeError::TimedOut => Failure::ConnectTimeout,
         HandshakeError::Ended
         | HandshakeError::NotTls(_)
+        | HandshakeError::NameUnknown
+        | HandshakeError::VersionTooOld
         | HandshakeError::Refused(_)
         | HandshakeError::Io(_) => Failure::Tls,
     }
@@ -157,6 +159,8 @@ fn explain(error: &HandshakeError) -> String {
         HandshakeError::Refused(_)
         | HandshakeError::Ended
         | HandshakeError::NotTls(_)
+        | HandshakeError::NameUnknown
+        | HandshakeError::VersionTooOld
         | HandshakeError::TimedOut
         | HandshakeError::Io(_) => "",
     };

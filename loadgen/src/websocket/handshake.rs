@@ -12,8 +12,12 @@ const VERSION: &[u8] = b"13";
 /// A key is 16 bytes in base64 (RFC 6455 §4.1).
 const KEY_BYTES: usize = 24;
 /// The answer to an upgrade is a head without a body: a server with more to say has not agreed.
-const LIMITS: Limits =
-    Limits { head_bytes_max: 16 * 1024, fields_max: FIELDS_MAX as u16, target_bytes_max: 0 };
+const LIMITS: Limits = Limits {
+    head_bytes_max: 16 * 1024,
+    fields_max: FIELDS_MAX as u16,
+    target_bytes_max: 0,
+    is_secured: false,
+};
 
 /// What a request says about WebSocket.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -231,7 +231,7 @@ mod tests {
 
     #[test]
     fn every_answer_is_a_response_we_would_accept() {
-        let limits = Limits { head_bytes_max: 4096, fields_max: 100, target_bytes_max: 0 };
+        let limits = Limits { head_bytes_max: 4096, fields_max: 100, target_bytes_max: 0, is_secured: false };
         let (mut out, mut head) = (ArrayVec::new(), ResponseHead::new());
         for status in 200..=599 {
             error_answer(status, &LONGEST, &mut out);

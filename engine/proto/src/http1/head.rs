@@ -33,6 +33,8 @@ pub struct Limits {
     pub fields_max: u16,
     /// Bytes of a request target.
     pub target_bytes_max: u32,
+    /// The client has been shown who we are, so that it may ask for an `https` resource (RFC 9110 §7.4).
+    pub is_secured: bool,
 }
 
 impl Limits {
@@ -453,7 +455,7 @@ fn take_request_line_apart(
     head.method = Method::of(method);
     head.method_span = Span::new(start, start + method_len);
     head.target = Span::new(target_start, target_start + target_len);
-    let target = parse_target(buf, head.target, head.method)?;
+    let target = parse_target(buf, head.target, head.method, limits.is_secured)?;
     head.target_form = target.form;
     head.path = target.path;
     head.path_and_query = target.path_and_query;

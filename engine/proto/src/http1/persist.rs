@@ -127,7 +127,8 @@ mod tests {
     use super::*;
     use crate::http1::head::{Limits, Parsed, parse_request, parse_response};
 
-    const LIMITS: Limits = Limits { head_bytes_max: 4096, fields_max: 100, target_bytes_max: 1024 };
+    const LIMITS: Limits =
+        Limits { head_bytes_max: 4096, fields_max: 100, target_bytes_max: 1024, is_secured: false };
 
     #[track_caller]
     fn check_downstream(version: &str, connection: &str, delivery: Delivery, expected: Persistence) {

@@ -38,6 +38,17 @@ pub struct RequestPlan<'a> {
     pub upgrade: bool,
     /// Pass on `Expect`; false when the client has been answered 100 here.
     pub expect: bool,
+    /// Who the client has proved to be, where clients do.
+    pub proof: Proof<'a>,
+}
+
+/// What becomes of the fields that say whose certificate a client has shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof<'a> {
+    /// Clients are not asked for certificates here: the fields are like any other.
+    NotAsked,
+    /// They are: the client's own are dropped, and these lines, each with its end, are sent.
+    Fields(&'a str),
 }
 
 impl<'a> RequestPlan<'a> {
@@ -57,6 +68,7 @@ impl<'a> RequestPlan<'a> {
             host_fallback,
             upgrade: false,
             expect: true,
+            proof: Proof::NotAsked,
         }
     }
 }
@@ -175,7 +187,7 @@ pub fn rewrite_request(buf: &[u8], head: &RequestHead, plan: &RequestPlan<'_>, o
     let ends = ListEnds::of(head, plan);
     for (index, field) in head.fields.iter().enumerate() {
         let line = field_line(&head.fields, index, head.head_bytes);
-        match request_field_fate(field, index, head, plan, &ends) {
+        match request_field_fate(buf, field, index, head, plan, &ends) {
             Fate::Keep => out.head(line),
             Fate::Drop => {}
             Fate::Spell => spell_request_field(buf, head, field, line, out),
@@ -251,6 +263,7 @@ fn last_list_line(fields: &[Field], known: KnownField) -> Option<usize> {
 }
 
 fn request_field_fate(
+    buf: &[u8],
     field: &Field,
     index: usize,
     head: &RequestHead,
@@ -260,6 +273,7 @@ fn request_field_fate(
     let keep_if = |keep: bool| if keep { Fate::Keep } else { Fate::Drop };
     match field.known {
         KnownField::Other if field.connection_named => Fate::Drop,
+        KnownField::Other if plan.proof != Proof::NotAsked => keep_if(!is_proof_name(field.name.of(buf))),
         KnownField::Host => keep_if(keeps_host(head)),
         KnownField::ContentLength | KnownField::TransferEncoding => Fate::Spell,
         KnownField::Connection
@@ -337,6 +351,19 @@ fn transfer_encoding(buf: &[u8], field: &Field, line: Range<usize>, out: &mut Wr
 
 const TRANSFER_ENCODING_CHUNKED: &str = "Transfer-Encoding: chunked\r\n";
 
+/// Whether a field says who the client is, or may be read so by a server that takes `_` for `-`, as CGI does
+/// (RFC 3875 §4.1.18).
+fn is_proof_name(name: &[u8]) -> bool {
+    const EXACT: [&[u8]; 2] = [b"client-cert", b"client-cert-chain"];
+    const BELOW: &[u8] = b"x-client-certificate-";
+    let is_folded = |name: &[u8], known: &[u8]| {
+        let fold = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+        name.len() == known.len() && name.iter().zip(known).all(|(byte, known)| fold(*byte) == *known)
+    };
+    EXACT.into_iter().any(|known| is_folded(name, known))
+        || name.get(..BELOW.len()).is_some_and(|start| is_folded(start, BELOW))
+}
+
 fn append_request_fields(head: &RequestHead, plan: &RequestPlan<'_>, ends: &ListEnds, out: &mut Writer<'_>) {
     let has = |known: KnownField| plan.is_trusted && head.fields.iter().any(|field| field.known == known);
     let lists = [
@@ -363,6 +390,9 @@ fn append_request_fields(head: &RequestHead, plan: &RequestPlan<'_>, ends: &List
     }
     if let Some(id) = plan.request_id.filter(|_| !has(KnownField::XRequestId)) {
         line(out, "X-Request-ID: ", id);
+    }
+    if let Proof::Fields(lines) = plan.proof {
+        out.text(lines);
     }
     // RFC 9110 §10.1.4 and §7.8: both fields must be listed in Connection.
     match (head.te_trailers, plan.upgrade) {

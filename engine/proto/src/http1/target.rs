@@ -36,7 +36,12 @@ pub(super) struct Target {
 }
 
 /// Takes apart the target at `target` of `buf`.
-pub(super) fn parse_target(buf: &[u8], target: Span, method: Method) -> Result<Target, RequestRule> {
+pub(super) fn parse_target(
+    buf: &[u8],
+    target: Span,
+    method: Method,
+    is_secured: bool,
+) -> Result<Target, RequestRule> {
     let bytes = target.of(buf);
     // Folding without an early exit lets the compiler compare many bytes at once.
     let bad = bytes.iter().fold(false, |bad, &byte| bad | !(0x21..=0x7e).contains(&byte) | (byte == b'#'));
@@ -67,7 +72,7 @@ pub(super) fn parse_target(buf: &[u8], target: Span, method: Method) -> Result<T
             path_and_query: target,
         }),
         b"*" => Err(RequestRule::TargetAsteriskWithoutOptions),
-        _ => parse_absolute_form(buf, target),
+        _ => parse_absolute_form(buf, target, is_secured),
     }
 }
 
@@ -88,15 +93,17 @@ fn parse_authority_form(buf: &[u8], target: Span) -> Result<Target, RequestRule>
     }
 }
 
-fn parse_absolute_form(buf: &[u8], target: Span) -> Result<Target, RequestRule> {
+fn parse_absolute_form(buf: &[u8], target: Span, is_secured: bool) -> Result<Target, RequestRule> {
     let bytes = target.of(buf);
     let is_scheme = |scheme: &str| {
         bytes.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme.as_bytes()))
     };
     let (scheme_len, port_default) = if is_scheme("http://") {
         (7, 80)
+    } else if is_scheme("https://") && is_secured {
+        (8, 443)
     } else if is_scheme("https://") {
-        // Every connection here is in the clear: nobody has shown who we are to the client (RFC 9110 §7.4).
+        // In the clear nobody has shown who we are to the client (RFC 9110 §7.4).
         return Err(RequestRule::TargetSchemeUnsecured);
     } else if memchr(b':', bytes).is_some_and(|colon| bytes[colon..].starts_with(b"://")) {
         return Err(RequestRule::TargetSchemeUnsupported);

@@ -21,6 +21,7 @@ const LIMITS: Limits = Limits {
     head_bytes_max: u16::MAX as u32,
     fields_max: FIELDS_MAX as u16,
     target_bytes_max: u16::MAX as u32,
+    is_secured: false,
 };
 
 /// Interim responses to one request. A server that sends more talks to itself.

@@ -6,7 +6,8 @@ use super::*;
 use crate::http1::framing::{ResponseFraming, decide_response_framing};
 use crate::http1::rejected::FramingRejected;
 
-const LIMITS: Limits = Limits { head_bytes_max: 4096, fields_max: 100, target_bytes_max: 1024 };
+const LIMITS: Limits =
+    Limits { head_bytes_max: 4096, fields_max: 100, target_bytes_max: 1024, is_secured: false };
 
 fn parse_whole(input: &[u8]) -> Result<(Parsed, RequestHead), RequestRejected> {
     let mut head = RequestHead::new();

@@ -6,7 +6,8 @@ use super::*;
 use crate::http1::head::{FIELDS_MAX, Limits, Parsed, parse_request, parse_response};
 use crate::http1::persist::connection_option;
 
-const LIMITS: Limits = Limits { head_bytes_max: u32::MAX, fields_max: u16::MAX, target_bytes_max: 8192 };
+const LIMITS: Limits =
+    Limits { head_bytes_max: u32::MAX, fields_max: u16::MAX, target_bytes_max: 8192, is_secured: false };
 
 const BARE: RequestPlan<'static> = RequestPlan::bare("192.0.2.1", "10.0.0.1:8000");
 
@@ -372,4 +373,15 @@ fn fields_kept_and_dropped_in_turn_keep_their_order() {
         format!("GET / HTTP/1.1\r\nHost: a\r\n{pairs}\r\n")
     };
     assert_eq!(request(&alternating("Keep-Alive: c\r\n"), &BARE), alternating(""));
+}
+
+#[test]
+fn only_we_say_whose_certificate_a_client_has_shown() {
+    let proven = RequestPlan { proof: Proof::Fields("Client-Cert: :AA==:\r\n"), is_trusted: true, ..BARE };
+    let forged = "Client-Cert: :AQ==:\r\nclient_cert: x\r\nClient-Cert-Chain: y\r\nX-Client-Certificate-Subject: CN=a\r\n\
+                  x_client-certificate_Fingerprint: z\r\nX-Client: b\r\n";
+    check_fields(&proven, forged, "X-Client: b\r\nClient-Cert: :AA==:\r\n");
+    let unproven = RequestPlan { proof: Proof::Fields(""), ..BARE };
+    check_fields(&unproven, forged, "X-Client: b\r\n");
+    check_fields(&BARE, forged, forged);
 }
