@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use config::snapshot::{EndpointAddress, ListenerId, Snapshot};
+use proxy::address::Address;
 use runtime::Handle;
 use runtime::net::listener::bind_per_core;
 
@@ -77,11 +78,11 @@ fn bind_admin(address: SocketAddr) -> Result<(TcpListener, SocketAddr), BindErro
 }
 
 /// Where each endpoint is, now that the process's own listeners have their ports.
-pub(crate) fn endpoint_addresses(snapshot: &Snapshot, listeners: &[SocketAddr]) -> Arc<[SocketAddr]> {
-    let address = |endpoint: &config::snapshot::Endpoint| match endpoint.address {
-        EndpointAddress::Tcp(address) => address,
-        EndpointAddress::Unix(_) => unreachable!("Unix sockets are not connected to yet"),
-        EndpointAddress::Listener(id) => reachable(listeners[usize::from(id.0)]),
+pub(crate) fn endpoint_addresses(snapshot: &Snapshot, listeners: &[SocketAddr]) -> Arc<[Address]> {
+    let address = |endpoint: &config::snapshot::Endpoint| match &endpoint.address {
+        EndpointAddress::Tcp(address) => Address::Tcp(*address),
+        EndpointAddress::Unix(path) => Address::Unix(Arc::from(&**path)),
+        EndpointAddress::Listener(id) => Address::Tcp(reachable(listeners[usize::from(id.0)])),
     };
     snapshot.endpoints.iter().map(address).collect()
 }

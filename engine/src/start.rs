@@ -2,7 +2,6 @@
 //!
 //! Never half-started: whatever can fail for the operator's reasons fails before the first thread runs.
 
-use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 use std::thread;
@@ -11,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context as _, anyhow};
 use config::snapshot::Snapshot;
 use control::{Control, ControlSetup, CoreInfo, CoreWatch, ProcessInfo};
+use proxy::address::Address;
 use proxy::admission::Admission;
 use proxy::core_main::{CoreSetup, Fellow, serve};
 use proxy::message::MAILBOX_CAPACITY;
@@ -85,7 +85,7 @@ fn prepare(
     placement: &[CoreId],
     driver: DriverKind,
     per_core: Vec<Vec<(config::snapshot::ListenerId, runtime::Handle)>>,
-    endpoint_addresses: &Arc<[SocketAddr]>,
+    endpoint_addresses: &Arc<[Address]>,
     private: &Arc<Private>,
 ) -> anyhow::Result<Vec<CoreSetup>> {
     let mut configs = Vec::new();

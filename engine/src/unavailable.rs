@@ -3,7 +3,7 @@
 //! Never lets one of them pass in silence: who asked for it would believe it was there.
 
 use anyhow::bail;
-use config::snapshot::{BindAddress, EndpointAddress, Listener, Protocol, Snapshot};
+use config::snapshot::{BindAddress, Listener, Protocol, Snapshot};
 
 /// Refuses a configuration that asks for something that is not there.
 pub(crate) fn refuse(snapshot: &Snapshot) -> anyhow::Result<()> {
@@ -15,11 +15,6 @@ pub(crate) fn refuse(snapshot: &Snapshot) -> anyhow::Result<()> {
     for upstream in &snapshot.upstreams {
         if upstream.proxy_protocol.is_some() {
             bail!("the PROXY protocol to endpoints is not available yet (upstream.{})", upstream.name);
-        }
-    }
-    for endpoint in &snapshot.endpoints {
-        if let EndpointAddress::Unix(_) = endpoint.address {
-            bail!("connecting to a Unix socket is not available yet ({})", endpoint.name);
         }
     }
     // Refused until requests may change their protocol; websocket alone is the default and says nothing.

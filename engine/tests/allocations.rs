@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use config::Format;
 use config::snapshot::{EndpointAddress, ListenerId, Snapshot};
+use proxy::address::Address;
 use proxy::admission::Admission;
 use proxy::message::{CoreMessage, MAILBOX_CAPACITY};
 use proxy::stats::CoreStats;
@@ -133,9 +134,9 @@ impl Gateway {
     }
 }
 
-fn endpoint_addresses(snapshot: &Snapshot) -> Arc<[SocketAddr]> {
+fn endpoint_addresses(snapshot: &Snapshot) -> Arc<[Address]> {
     let address = |endpoint: &config::snapshot::Endpoint| match endpoint.address {
-        EndpointAddress::Tcp(address) => address,
+        EndpointAddress::Tcp(address) => address.into(),
         EndpointAddress::Unix(_) | EndpointAddress::Listener(_) => unreachable!("none is configured"),
     };
     snapshot.endpoints.iter().map(address).collect()

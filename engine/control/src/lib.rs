@@ -33,6 +33,7 @@ use std::thread::JoinHandle;
 use std::time::{Instant, SystemTime};
 
 use config::snapshot::Snapshot;
+use proxy::address::Address;
 use proxy::core_main::Fellow;
 
 use crate::aggregate::Aggregator;
@@ -77,7 +78,7 @@ pub struct ControlSetup {
     /// Where each listener was bound, by [`config::snapshot::ListenerId`].
     pub listener_addresses: Box<[SocketAddr]>,
     /// Where each endpoint is, by [`config::snapshot::EndpointId`].
-    pub endpoint_addresses: Arc<[SocketAddr]>,
+    pub endpoint_addresses: Arc<[Address]>,
     /// What private connections take from files.
     pub certificates: Arc<Certificates>,
     /// The admin listener; `None` leaves signals as the only way in.
@@ -91,7 +92,7 @@ pub(crate) struct Shared {
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) fellows: Arc<[Fellow]>,
     pub(crate) listener_addresses: Box<[SocketAddr]>,
-    pub(crate) endpoint_addresses: Arc<[SocketAddr]>,
+    pub(crate) endpoint_addresses: Arc<[Address]>,
     pub(crate) certificates: Arc<Certificates>,
     /// Held across a round, so that two queries do not ask the cores at once.
     pub(crate) aggregator: tokio::sync::Mutex<Aggregator>,

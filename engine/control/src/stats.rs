@@ -114,7 +114,7 @@ struct UpstreamStatus<'s> {
 #[derive(Serialize)]
 struct EndpointStatus<'s> {
     name: &'s str,
-    address: SocketAddr,
+    address: String,
     #[serde(flatten)]
     counted: Sums<'s, EndpointCounters>,
     per_core: ByCore<'s, EndpointCounters>,
@@ -256,7 +256,7 @@ impl<'s> EndpointStatus<'s> {
         let shards = shared.endpoint(index);
         Self {
             name: &shared.snapshot.endpoints[index].name,
-            address: shared.endpoint_addresses[index],
+            address: shared.endpoint_addresses[index].to_string(),
             counted: Sums { entries: &catalogue::ENDPOINT, shards: shards.clone() },
             per_core: ByCore { entries: &catalogue::ENDPOINT, shards },
         }

@@ -47,7 +47,7 @@ fn bench(cores: usize) -> Bench {
             cores: (0..cores).map(|_| CoreInfo::default()).collect(),
         }),
         listener_addresses: vec![admin; snapshot.listeners.len()].into(),
-        endpoint_addresses: vec![admin; snapshot.endpoints.len()].into(),
+        endpoint_addresses: vec![admin.into(); snapshot.endpoints.len()].into(),
         certificates: Arc::new(Certificates::load(&snapshot).expect("no certificates").0),
         snapshot,
         fellows: fellows.into(),

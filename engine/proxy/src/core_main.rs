@@ -4,7 +4,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,6 +15,7 @@ use proto::matching::MatchCaches;
 use runtime::mailbox::{Receiver, Sender};
 use runtime::{Core, CoreConfig, Handle, Instant};
 
+use crate::address::Address;
 use crate::admission::Admission;
 use crate::client::Clients;
 use crate::date::DateText;
@@ -42,7 +42,7 @@ pub struct CoreSetup {
     /// This core's own listening sockets.
     pub listeners: Vec<(ListenerId, Handle)>,
     /// Where each endpoint is, by [`config::snapshot::EndpointId`].
-    pub endpoint_addresses: Arc<[SocketAddr]>,
+    pub endpoint_addresses: Arc<[Address]>,
     /// Where this core counts; also `fellows[index].stats`.
     pub stats: Arc<CoreStats>,
     /// What this core is told.
@@ -150,7 +150,7 @@ pub async fn serve_on(core: Core, setup: CoreSetup) -> io::Result<()> {
         match_caches: RefCell::new(snapshot.channel_table.caches()),
         histograms: RefCell::new(Box::new(HistogramSet::new(&snapshot))),
         clients: Clients::default(),
-        host_fallbacks: endpoint_addresses.iter().map(SocketAddr::to_string).collect(),
+        host_fallbacks: endpoint_addresses.iter().map(Address::host).collect(),
         upstreams,
         workspaces: Spaces::default(),
         answer_spaces: Spaces::default(),

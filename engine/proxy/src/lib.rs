@@ -26,6 +26,7 @@ mod upstream;
 mod wire;
 mod workspace;
 
+pub mod address;
 pub mod admission;
 pub mod core_main;
 pub mod handshake_fault;

@@ -4,7 +4,6 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use config::snapshot::{EndpointId, Snapshot, Upstream, UpstreamId};
@@ -13,6 +12,7 @@ use runtime::{Core, Instant, ParkEvent, Stream};
 use rustls::HandshakeKind;
 use tls::HandshakeError;
 
+use crate::address::Address;
 use crate::handshake_fault::HandshakeFault;
 use crate::outcome::{Fault, fault_of, is_exhaustion};
 use crate::private::Private;
@@ -61,7 +61,7 @@ pub(crate) struct Upstreams {
     core: Core,
     snapshot: Arc<Snapshot>,
     stats: Arc<CoreStats>,
-    addresses: Arc<[SocketAddr]>,
+    addresses: Arc<[Address]>,
     private: Arc<Private>,
     tag_bit: u32,
     schedulers: RefCell<Box<[RoundRobin]>>,
@@ -82,7 +82,7 @@ impl Upstreams {
         core: &Core,
         snapshot: &Arc<Snapshot>,
         stats: &Arc<CoreStats>,
-        addresses: &Arc<[SocketAddr]>,
+        addresses: &Arc<[Address]>,
         private: &Arc<Private>,
         tag_bit: u32,
     ) -> Self {
@@ -144,7 +144,7 @@ impl Upstreams {
         loop {
             let deadline = (self.core.turn_time() + settings.timeouts.connect).min(total);
             let counters = &self.stats.endpoints[usize::from(endpoint.0)];
-            match self.core.connect(self.addresses[usize::from(endpoint.0)], deadline).await {
+            match self.connect_to(endpoint, deadline).await {
                 Ok(stream) => {
                     let stream = match self.private.endpoint(id, settings, endpoint) {
                         None => Wire::Plain(stream),
@@ -181,6 +181,14 @@ impl Upstreams {
                     tried += 1;
                 }
             }
+        }
+    }
+
+    async fn connect_to(&self, endpoint: EndpointId, deadline: Instant) -> io::Result<Stream> {
+        match &self.addresses[usize::from(endpoint.0)] {
+            Address::Tcp(address) => self.core.connect(*address, deadline).await,
+            // Apart, so that the task of every client need not hold it: most have no such endpoint.
+            Address::Unix(path) => Box::pin(self.core.connect_unix(path, deadline)).await,
         }
     }
 

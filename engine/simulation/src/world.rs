@@ -5,7 +5,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -283,11 +283,11 @@ fn start_engine(
         parts.push((remote, counters, receiver, Fellow { sender, stats }));
     }
     let fellows: Arc<[Fellow]> = parts.iter().map(|(_, _, _, fellow)| fellow.clone()).collect();
-    let endpoint_addresses: Arc<[SocketAddr]> = snapshot
+    let endpoint_addresses: Arc<[proxy::address::Address]> = snapshot
         .endpoints
         .iter()
         .map(|endpoint| match endpoint.address {
-            EndpointAddress::Tcp(address) => address,
+            EndpointAddress::Tcp(address) => address.into(),
             EndpointAddress::Unix(_) | EndpointAddress::Listener(_) => unreachable!("no scenario has one"),
         })
         .collect();
