@@ -1,0 +1,361 @@
+//! Are certificates what their files say, and only if they are good? At start, on every core, and while they are replaced.
+
+mod common;
+#[path = "common/tls.rs"]
+mod tls;
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::Output;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread;
+
+use common::connection::Connection;
+use common::engine::Engine;
+use common::message::Message;
+use common::{PATIENCE, eventually, on_both_drivers};
+use rustix::process::Signal;
+use rustls::version::{TLS12, TLS13};
+use rustls::{ClientConfig, HandshakeKind};
+use serde_json::{Value, json};
+use tls::{Authority, Files, Issued, ask, connect};
+
+const NAME: &str = "a.example";
+
+/// A listener `web` with these certificates, which answers everything itself.
+fn config(certificates: &[String], more: &str) -> String {
+    let certificates = certificates.join(", ");
+    format!(
+        "[listener.web]\nbind = \"127.0.0.1:0\"\nprotocol = \"https\"\n\
+         tls = {{ certificates = [{certificates}]{more} }}\n\
+         [channel.all]\nrespond = {{ body = \"here\" }}\n"
+    )
+}
+
+fn check(files: &Files, config: &str) -> Output {
+    let path = files.write("engine.toml", config);
+    Engine::command().args(["check", "--config"]).arg(path).output().expect("the engine can be run")
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn post_reload(engine: &Engine) -> (u16, Value) {
+    let request =
+        "POST /certificates/reload HTTP/1.1\r\nHost: admin\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    let Message { head, body, .. } = Connection::open(engine.admin()).ask(request);
+    (head.status(), serde_json::from_slice(&body).expect("JSON"))
+}
+
+/// The certificate that a new client is shown.
+fn shown(engine: &Engine, client: &Arc<ClientConfig>) -> Vec<u8> {
+    let mut private = connect(engine.web(), client, NAME).expect("a handshake");
+    assert!(ask(&mut private).expect("an answer").ends_with("here"));
+    private.conn.peer_certificates().expect("a server shows one")[0].to_vec()
+}
+
+#[test]
+fn every_file_that_is_of_no_use_is_told_before_anything_starts() {
+    let (files, authority) = (Files::new(), Authority::new());
+    let [first, second] = [(); 2].map(|()| authority.issue(&[NAME]));
+    let good = files.write_pair("good", &first);
+    let wrong = files.write_pair("wrong", &Issued { key: second.key, ..first.clone() });
+    let encrypted = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
+    let encrypted = files.write_pair("encrypted", &Issued { key: encrypted.to_owned(), ..first.clone() });
+    let none = files.write_pair("none", &Issued { chain: String::new(), ..first });
+    let mut text = config(&[good, wrong, encrypted, none], ", client_auth = { ca = \"no-ca.pem\" }");
+    files.write("no-ca.pem", "nothing");
+    writeln!(text, "[upstream.app]\nendpoints = [\"127.0.0.1:1\"]\ntls = {{ ca = \"no-ca.pem\" }}")
+        .expect("room");
+    let path = files.write("engine.toml", &text);
+    let expected = [
+        (
+            "listener.web.tls.certificates[1].key",
+            "wrong.key",
+            "the private key is not that of the certificate",
+        ),
+        ("listener.web.tls.certificates[2].key", "encrypted.key", "openssl pkey -in KEY -out NEW_KEY"),
+        ("listener.web.tls.certificates[3].certificate", "none.pem", "holds no certificate"),
+        ("listener.web.tls.client_auth.ca", "no-ca.pem", "holds no certificate"),
+        ("upstream.app.tls.ca", "no-ca.pem", "holds no certificate"),
+    ];
+    for arguments in [["check", "--config"].as_slice(), &["--config"]] {
+        let output = Engine::command().args(arguments).arg(&path).output().expect("the engine can be run");
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        for (key, file, what) in expected {
+            let begin = format!("{key}: {}: ", files.path(file).display());
+            let line = said
+                .lines()
+                .find(|line| line.starts_with(&begin))
+                .unwrap_or_else(|| panic!("{begin}\n{said}"));
+            assert!(line.contains(what), "{line}");
+        }
+        let errors = said.lines().filter(|line| !line.contains("warning: ")).count();
+        assert_eq!(errors, expected.len() + 1, "nothing about what is fine:\n{said}");
+        assert!(said.contains("certificates cannot be used: 5 errors"), "{said}");
+    }
+}
+
+#[test]
+fn what_will_be_refused_by_clients_is_a_warning_with_its_date() {
+    let (files, authority) = (Files::new(), Authority::new());
+    let ecdsa = &rcgen::PKCS_ECDSA_P256_SHA256;
+    let expired = authority.issue_with(&[NAME], ecdsa, |params| {
+        params.not_before = rcgen::date_time_ymd(2020, 1, 2);
+        params.not_after = rcgen::date_time_ymd(2020, 3, 4);
+    });
+    let early = authority.issue_with(&[NAME], ecdsa, |params| {
+        params.not_before = rcgen::date_time_ymd(2090, 5, 6);
+        params.not_after = rcgen::date_time_ymd(2091, 1, 1);
+    });
+    let pairs = [files.write_pair("expired", &expired), files.write_pair("early", &early)];
+    open_to_all(&files.path("early.key"));
+    let output = check(&files, &config(&pairs, ""));
+    let said = stderr(&output);
+    assert!(output.status.success(), "{said}");
+    let said_once = |text: &str| assert_eq!(said.matches(text).count(), 1, "{text}:\n{said}");
+    said_once("expired.pem: the certificate expired on Wed, 04 Mar 2020 00:00:00 GMT");
+    said_once("early.pem: the certificate is not valid before Sat, 06 May 2090 00:00:00 GMT");
+    said_once("early.key: everybody on this host can read the private key");
+    assert!(said.lines().all(|line| line.starts_with("warning: ")), "{said}");
+}
+
+fn open_to_all(path: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o644)).expect("our file");
+}
+
+#[test]
+fn a_reload_takes_what_is_good_and_keeps_what_it_has_instead_of_what_is_not() {
+    on_both_drivers(|driver| {
+        let (files, authority) = (Files::new(), Authority::new());
+        let [first, second, third] = [(); 3].map(|()| authority.issue(&[NAME]));
+        let pair = files.write_pair("web", &first);
+        let engine = Engine::start(driver, config(&[pair], ""));
+        let client = authority.client(&TLS13, None);
+        assert_eq!(shown(&engine, &client), *first.der());
+        assert_eq!(post_reload(&engine), (200, json!({ "reloaded": [], "refused": [], "unchanged": 1 })));
+
+        files.write_pair("web", &second);
+        engine.signal(Signal::HUP);
+        eventually("SIGHUP reloads", || engine.counter("/certificates/reloads/reloaded") == 1);
+        let without_memory = || authority.client(&TLS13, None);
+        assert_eq!(shown(&engine, &without_memory()), *second.der());
+
+        // The key of another: refused, told, and no client notices.
+        files.write("web.key", &third.key);
+        let (status, answer) = post_reload(&engine);
+        assert_eq!((status, &answer["reloaded"]), (422, &json!([])), "{answer}");
+        let told = answer["refused"][0].as_str().expect("a reason");
+        let expected = format!(
+            "listener.web.tls.certificates[0].key: {}: the private key is not that of the certificate",
+            files.path("web.key").display()
+        );
+        assert!(told.starts_with(&expected), "{told}");
+        assert_eq!(shown(&engine, &without_memory()), *second.der());
+        assert!(engine.log().contains("certificates not reloaded, listener.web keeps those it has"));
+        assert_eq!(engine.stats()["certificates"]["problems"], json!([told]));
+        // A file that is gone is no reason to stop, either.
+        fs::remove_file(files.path("web.pem")).expect("our file");
+        assert_eq!(post_reload(&engine).0, 422);
+        assert_eq!(shown(&engine, &without_memory()), *second.der());
+        let text = String::from_utf8(Connection::open(engine.admin()).get("/metrics").body).expect("text");
+        assert!(text.contains("corelane_certificate_reloads_total{outcome=\"refused\"} 2\n"), "{text}");
+        assert!(text.contains("corelane_certificate_reloads_total{outcome=\"reloaded\"} 1\n"), "{text}");
+        let expiry = "corelane_certificate_expiry_timestamp_seconds{listener=\"web\",name=\"a.example\"} ";
+        assert!(text.contains(expiry), "{text}");
+
+        files.write_pair("web", &third);
+        assert_eq!(post_reload(&engine).0, 200);
+        assert_eq!(shown(&engine, &without_memory()), *third.der());
+        assert_eq!(engine.stats()["certificates"]["problems"], json!([]));
+    });
+}
+
+#[test]
+fn certificates_are_replaced_under_load_and_no_connection_notices() {
+    const SWAPS: usize = 20;
+    on_both_drivers(|driver| {
+        let (files, authority) = (Files::new(), Authority::new());
+        let issued = [(); 2].map(|()| authority.issue(&[NAME]));
+        let pair = files.write_pair("web", &issued[0]);
+        let engine = Engine::start_on_cores(driver, 2, config(&[pair], ""));
+        let (is_over, done) = (AtomicBool::new(false), AtomicU32::new(0));
+        thread::scope(|threads| {
+            let clients: Vec<_> = [&TLS12, &TLS13]
+                .into_iter()
+                .map(|version| {
+                    let (is_over, done, engine, authority) = (&is_over, &done, &engine, &authority);
+                    threads.spawn(move || {
+                        while !is_over.load(Ordering::Relaxed) {
+                            shown(engine, &authority.client(version, None));
+                            done.fetch_add(1, Ordering::Relaxed);
+                        }
+                    })
+                })
+                .collect();
+            for swap in 1..=SWAPS {
+                // Some handshakes with each, so that swaps meet them.
+                let enough = done.load(Ordering::Relaxed) + 2;
+                eventually("clients come", || {
+                    done.load(Ordering::Relaxed) >= enough
+                        || clients.iter().any(|client| client.is_finished())
+                });
+                files.write_pair("web", &issued[swap % 2]);
+                assert_eq!(post_reload(&engine).0, 200);
+            }
+            is_over.store(true, Ordering::Relaxed);
+            clients.into_iter().for_each(|client| client.join().expect("no connection failed"));
+        });
+        assert_eq!(engine.counter("/certificates/reloads/reloaded"), SWAPS as u64);
+        assert_eq!(engine.faults(), [].into());
+    });
+}
+
+#[test]
+fn a_session_of_one_core_is_resumed_on_every_core() {
+    const CORES: usize = 4;
+    on_both_drivers(|driver| {
+        let (files, authority) = (Files::new(), Authority::new());
+        let pair = files.write_pair("web", &authority.issue(&[NAME]));
+        let engine = Engine::start_on_cores(driver, CORES, config(&[pair], ""));
+        for version in [&TLS12, &TLS13] {
+            let client = authority.client(version, None);
+            let mut served = requests_by_core(&engine);
+            let (mut first, mut resumed) = (None, [0; CORES]);
+            // The kernel chooses the core: 200 connections miss one of four with probability 4 * 0.75^200.
+            for _ in 0..200 {
+                let mut private = connect(engine.web(), &client, NAME).expect("a handshake");
+                let kind = private.conn.handshake_kind();
+                assert!(ask(&mut private).expect("an answer").ends_with("here"));
+                let before = served.clone();
+                eventually("a core counts the request", || {
+                    served = requests_by_core(&engine);
+                    served != before
+                });
+                let core = (0..CORES).find(|core| served[*core] > before[*core]).expect("one core counts");
+                match first {
+                    None => {
+                        assert_eq!(kind, Some(HandshakeKind::Full));
+                        first = Some(core);
+                    }
+                    Some(_) => {
+                        assert_eq!(kind, Some(HandshakeKind::Resumed), "on core {core}, {version:?}");
+                        resumed[core] += 1;
+                    }
+                }
+                if resumed.iter().all(|count| *count > 0) {
+                    break;
+                }
+            }
+            assert!(resumed.iter().all(|count| *count > 0), "begun on core {first:?}, resumed {resumed:?}");
+        }
+    });
+}
+
+fn requests_by_core(engine: &Engine) -> Vec<u64> {
+    let stats = engine.stats();
+    let counts = stats.pointer("/listeners/0/per_core/requests").and_then(Value::as_array);
+    counts.expect("requests by core").iter().map(|count| count.as_u64().expect("a count")).collect()
+}
+
+#[test]
+fn nothing_is_resumed_where_that_is_turned_off_or_clients_show_certificates() {
+    on_both_drivers(|driver| {
+        let (files, authority) = (Files::new(), Authority::new());
+        let ca = files.write("ca.pem", &authority.pem);
+        let (server, somebody) = (authority.issue(&[NAME]), authority.issue(&["somebody"]));
+        let mutual = format!(", client_auth = {{ ca = {ca:?} }}");
+        for more in [", resumption = false", &mutual] {
+            let pair = files.write_pair("web", &server);
+            let engine = Engine::start(driver, config(&[pair], more));
+            for version in [&TLS12, &TLS13] {
+                let client = authority.client(version, Some(&somebody));
+                for _ in 0..2 {
+                    let mut private = connect(engine.web(), &client, NAME).expect("a handshake");
+                    assert!(ask(&mut private).expect("an answer").ends_with("here"));
+                    assert_eq!(private.conn.handshake_kind(), Some(HandshakeKind::Full), "{more}");
+                    if version == &TLS13 {
+                        assert_eq!(private.conn.tls13_tickets_received(), 0, "{more}");
+                    }
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn a_name_without_certificate_is_refused_where_that_is_asked_for() {
+    on_both_drivers(|driver| {
+        let (files, authority) = (Files::new(), Authority::new());
+        let [first, second] = [&[NAME][..], &["*.b.example"]].map(|names| authority.issue(names));
+        let pairs = [files.write_pair("first", &first), files.write_pair("second", &second)];
+        let engine = Engine::start(driver, config(&pairs, ", unknown_name = \"refuse\""));
+        for version in [&TLS12, &TLS13] {
+            let client = authority.client(version, None);
+            let private = connect(engine.web(), &client, "x.b.example").expect("a handshake");
+            assert_eq!(private.conn.peer_certificates().expect("one")[0], second.der());
+            let error = connect(engine.web(), &client, "c.example").expect_err("nobody's name");
+            assert!(error.to_string().contains("UnrecognisedName"), "{error}");
+        }
+    });
+}
+
+/// Sends a handshake record and returns what comes back until the end.
+fn alert(engine: &Engine, hello: &[u8]) -> Vec<u8> {
+    let mut tcp = TcpStream::connect(engine.web()).expect("connect");
+    tcp.set_read_timeout(Some(PATIENCE)).expect("a deadline");
+    tcp.write_all(hello).expect("send");
+    let mut answer = Vec::new();
+    tcp.read_to_end(&mut answer).expect("an end");
+    answer
+}
+
+/// A ClientHello as old programs send it: one version, a few suites, no extensions (RFC 5246 §7.4.1.2).
+fn old_hello(version: u8, suites: &[u16]) -> Vec<u8> {
+    let mut body = vec![3, version];
+    body.extend([7; 32]);
+    body.push(0); // no session
+    body.extend((2 * suites.len() as u16).to_be_bytes());
+    body.extend(suites.iter().flat_map(|suite| suite.to_be_bytes()));
+    body.extend([1, 0]); // no compression
+    let mut message = vec![1, 0];
+    message.extend((body.len() as u16).to_be_bytes());
+    message.extend(body);
+    let mut record = vec![22, 3, 1];
+    record.extend((message.len() as u16).to_be_bytes());
+    record.extend(message);
+    record
+}
+
+#[test]
+fn old_versions_and_weak_suites_are_refused() {
+    const FATAL: u8 = 2;
+    const HANDSHAKE_FAILURE: u8 = 40;
+    const PROTOCOL_VERSION: u8 = 70;
+    // Key exchange by RSA, CBC, 3DES, RC4, none at all.
+    const WEAK: [u16; 8] = [0x009c, 0x002f, 0x0035, 0x000a, 0x0005, 0x0002, 0xc013, 0xc009];
+    on_both_drivers(|driver| {
+        let (files, authority) = (Files::new(), Authority::new());
+        let rsa = authority.issue_with(&[NAME], &rcgen::PKCS_RSA_SHA256, |_| {});
+        let pairs = [files.write_pair("ecdsa", &authority.issue(&[NAME])), files.write_pair("rsa", &rsa)];
+        let engine = Engine::start(driver, config(&pairs, ""));
+        // SSL 3.0, TLS 1.0, TLS 1.1, with suites that are fine.
+        for version in 0..=2 {
+            let answer = alert(&engine, &old_hello(version, &[0xc02f, 0xc02b]));
+            assert!(answer.ends_with(&[FATAL, PROTOCOL_VERSION]), "3.{version}: {answer:?}");
+            assert_eq!(answer.len(), 7, "3.{version}: {answer:?}");
+        }
+        for suite in WEAK {
+            let answer = alert(&engine, &old_hello(3, &[suite]));
+            assert!(answer.ends_with(&[FATAL, HANDSHAKE_FAILURE]), "{suite:04x}: {answer:?}");
+            assert_eq!(answer.len(), 7, "{suite:04x}: {answer:?}");
+        }
+    });
+}
