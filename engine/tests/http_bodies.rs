@@ -128,6 +128,63 @@ fn large_bodies_arrive_whole_in_both_directions() {
     });
 }
 
+/// Where nothing has to be looked at, bytes go from socket to socket inside the kernel, and no further than the body.
+#[test]
+fn large_bodies_of_known_length_go_by_pipe() {
+    const LENGTH: u64 = 100 * MIB;
+    on_both_drivers(|driver| {
+        let origin = mirror();
+        let engine = Engine::before(driver, origin.address);
+        let mut client = engine.connect();
+        mirror_once(&mut client, LENGTH, Framing::Length(LENGTH), "length");
+        let moved = engine.counter("/cores/0/spliced_bytes");
+        assert!((LENGTH..=2 * LENGTH).contains(&moved), "{moved} bytes");
+        engine.assert_counter("/channels/0/body_bytes_received", LENGTH);
+        engine.assert_counter("/channels/0/body_bytes_sent", LENGTH);
+        // The next request is there before the body ahead of it is through.
+        for length in [MIB, 3 * MIB + 1] {
+            let head =
+                format!("POST /{length}/length HTTP/1.1\r\nHost: test\r\nContent-Length: {length}\r\n\r\n");
+            client.send(&head);
+            let mut tail = Vec::new();
+            pattern::send(length, &[MIB], |piece| {
+                tail.extend_from_slice(piece);
+                true
+            });
+            let twice = [&tail[..], head.as_bytes(), &tail].concat();
+            let sender = client.sender();
+            thread::scope(|scope| {
+                scope.spawn(move || assert!(sender.send(twice), "the engine takes both requests"));
+                for _ in 0..2 {
+                    let head = client.head().expect("an answer");
+                    check_body(&mut client, head.response_framing("POST"), length);
+                }
+            });
+        }
+        client.assert_open();
+        assert!(engine.faults().is_empty(), "{:?}", engine.faults());
+    });
+}
+
+#[test]
+fn a_large_answer_that_ends_with_its_connection_goes_by_pipe() {
+    const LENGTH: u64 = 24 * MIB;
+    on_both_drivers(|driver| {
+        let origin = mirror();
+        let engine = Engine::before(driver, origin.address);
+        let mut client = engine.connect();
+        client.send(format!("POST /{LENGTH}/close HTTP/1.0\r\nContent-Length: {LENGTH}\r\n\r\n"));
+        assert!(send_body(&client.sender(), Framing::Length(LENGTH), LENGTH), "the engine takes the request");
+        let up = engine.counter("/cores/0/spliced_bytes");
+        let framing = client.head().expect("an answer").response_framing("POST");
+        assert_eq!(framing, Framing::UntilClose);
+        let mut check = Check::default();
+        assert!(client.body(framing, |bytes| check.take(bytes)).is_complete);
+        assert_eq!(check.length(), LENGTH);
+        assert!(engine.counter("/cores/0/spliced_bytes") > up);
+    });
+}
+
 #[test]
 fn clients_of_http10_get_no_chunks() {
     on_both_drivers(|driver| {

@@ -94,6 +94,25 @@ impl Body {
         }
     }
 
+    /// Bytes of a body without chunks that may come yet.
+    pub(crate) fn left(&self) -> u64 {
+        match self {
+            Self::Done | Self::Chunked(_) => 0,
+            Self::Length(left) => *left,
+            Self::UntilClose => u64::MAX,
+        }
+    }
+
+    /// So many bytes of a body without chunks were passed on unseen, at most those that are left.
+    pub(crate) fn moved(&mut self, count: usize) {
+        if let Self::Length(left) = self {
+            *left -= (count as u64).min(*left);
+            if *left == 0 {
+                *self = Self::Done;
+            }
+        }
+    }
+
     /// Takes note that the source has closed.
     pub(crate) fn end(&mut self) -> Result<(), Truncated> {
         match self {

@@ -3,12 +3,13 @@
 //! Never parses configuration, opens a file or talks to a store; never waits for control.
 //!
 //! Suggested reading order: `exchange` (one request, top to bottom), `request` and `response` (its two sides),
-//! `client` (the connection around it), `upstream` (the pool), `wire`, `handshake` and [`private`], `relay` and `body`, `tcp` and
+//! `client` (the connection around it), `upstream` (the pool), `wire`, `handshake` and [`private`], `relay`, `body` and `bulk`, `tcp` and
 //! `tunnel`, `answer`, `error_answer`
 //! and `date`, [`outcome`], [`stats`], `listener` and [`admission`], [`core_main`].
 
 mod answer;
 mod body;
+mod bulk;
 mod client;
 mod conversation;
 mod date;

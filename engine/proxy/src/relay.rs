@@ -166,12 +166,12 @@ impl Parcel<'_> {
 
 /// How fast a source is. Its own time alone counts, not the time in which the sink took nothing.
 #[derive(Default)]
-struct Pace {
+pub(crate) struct Speed {
     waited: Duration,
     bytes: u64,
 }
 
-impl Pace {
+impl Speed {
     /// How much longer the source may take for its next bytes.
     fn left(&self, way: &Way<'_>) -> Duration {
         let Some(earned) = self.bytes.checked_div(u64::from(way.bytes_per_second_min)) else {
@@ -210,12 +210,21 @@ impl Way<'_> {
         coding: Coding,
         mut at_hand: Option<Chunk>,
     ) -> Result<Option<Chunk>, Broken> {
-        let mut pace = Pace::default();
+        let mut speed = Speed::default();
+        let mut mode = self.mode(body, coding);
         while !body.is_done() {
             let chunk = match at_hand.take() {
                 Some(chunk) => chunk,
-                None => match self.recv(&mut pace).await? {
-                    Some(chunk) => chunk,
+                // Beside this task's memory, which few need for that.
+                None if mode.is_moving() => {
+                    mode = Box::pin(self.splice(body, &mut speed)).await?;
+                    continue;
+                }
+                None => match self.recv(&mut speed).await? {
+                    Some(chunk) => {
+                        mode = mode.after(chunk.len());
+                        chunk
+                    }
                     None => {
                         body.end().map_err(|_| Broken::Truncated)?;
                         break;
@@ -245,18 +254,29 @@ impl Way<'_> {
         Ok(at_hand)
     }
 
-    async fn recv(&self, pace: &mut Pace) -> Result<Option<Chunk>, Broken> {
-        let (since, left) = (self.core.turn_time(), pace.left(self));
+    async fn recv(&self, speed: &mut Speed) -> Result<Option<Chunk>, Broken> {
+        let bytes_of = |chunk: &Option<Chunk>| chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
+        self.recv_by(speed, self.source.recv(), bytes_of).await
+    }
+
+    /// Receives by `receiving`, as long as the source may take.
+    pub(crate) async fn recv_by<T>(
+        &self,
+        speed: &mut Speed,
+        receiving: impl Future<Output = io::Result<T>>,
+        bytes_of: impl Fn(&T) -> u64,
+    ) -> Result<T, Broken> {
+        let (since, left) = (self.core.turn_time(), speed.left(self));
         self.source.set_recv_deadline(deadline(self.core, left.min(self.recv_timeout), self.total));
-        let chunk = self.source.recv().await.map_err(|error| {
+        let received = receiving.await.map_err(|error| {
             let is_slow = error.kind() == io::ErrorKind::TimedOut && left < self.recv_timeout;
             if is_slow { Broken::Slow } else { Broken::Source(error) }
         })?;
-        let bytes = chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
-        pace.waited += self.core.turn_time().since(since);
-        pace.bytes += bytes;
+        let bytes = bytes_of(&received);
+        speed.waited += self.core.turn_time().since(since);
+        speed.bytes += bytes;
         self.received.iter().flatten().for_each(|counter| counter.add(bytes));
-        Ok(chunk)
+        Ok(received)
     }
 
     /// Sends the parcel without its first `sent` bytes.
@@ -286,9 +306,14 @@ impl Way<'_> {
     }
 
     fn count(&self, parcel: &Parcel<'_>, sent: usize) {
+        self.count_sent(sent, sent - parcel.head_bytes);
+    }
+
+    /// Counts bytes sent, and how many of them were a body's.
+    pub(crate) fn count_sent(&self, sent: usize, of_body: usize) {
         if let Some([all, body]) = self.sent {
             all.add(sent as u64);
-            body.add((sent - parcel.head_bytes) as u64);
+            body.add(of_body as u64);
         }
     }
 
@@ -300,7 +325,7 @@ impl Way<'_> {
         Ok(sent)
     }
 
-    async fn writable(&self) -> io::Result<()> {
+    pub(crate) async fn writable(&self) -> io::Result<()> {
         self.sink.set_send_deadline(deadline(self.core, self.send_timeout, self.total));
         self.sink.writable().await
     }

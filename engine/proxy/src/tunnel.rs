@@ -15,15 +15,12 @@ use runtime::counter::Counter;
 use runtime::net::pipe::MOVE_BYTES_MAX;
 use runtime::{Chunk, Core, Instant, Pipe};
 
+use crate::bulk::{Mode, is_unable};
 use crate::conversation::Conversation;
 use crate::outcome::Fault;
 use crate::relay::{Aside, SetAside};
 use crate::wire::Wire;
 
-/// A receive or a move that brings so many bytes is a large one. Below, splicing costs as much as copying.
-const LARGE_BYTES: usize = 16 * 1024;
-/// Large receives in a row after which bytes go through a pipe, and small moves in a row after which they do not.
-const CHANGE_AFTER: u8 = 4;
 /// Receives of one direction before the other tasks have their turn, and as how many of them a move counts.
 const ROUNDS_MAX: u32 = 16;
 const ROUNDS_OF_MOVE: u32 = 8;
@@ -88,7 +85,7 @@ struct Way<'a> {
     from: Peer,
     flow: Flow,
     held: Held<'a>,
-    pace: Pace,
+    mode: Mode,
 }
 
 /// How far a direction has got.
@@ -113,17 +110,6 @@ enum Held<'a> {
     Pipe(Pipe),
 }
 
-/// How many bytes come at a time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Pace {
-    /// They are copied; so many receives in a row were large.
-    Copying { large: u8 },
-    /// They are moved; so many moves in a row were small.
-    Moving { small: u8 },
-    /// They are copied whatever comes.
-    AlwaysCopying,
-}
-
 /// How a tunnel has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ended {
@@ -141,25 +127,10 @@ type Progress = ControlFlow<Ended, Poll<()>>;
 const GO_ON: Progress = ControlFlow::Continue(Poll::Ready(()));
 const WAIT: Progress = ControlFlow::Continue(Poll::Pending);
 
-impl Pace {
-    /// Takes note of a receive or a move of so many bytes.
-    fn after(self, bytes: usize) -> Self {
-        let is_large = bytes >= LARGE_BYTES;
-        match self {
-            Self::Copying { large } if is_large && large + 1 >= CHANGE_AFTER => Self::Moving { small: 0 },
-            Self::Copying { large } if is_large => Self::Copying { large: large + 1 },
-            Self::Moving { .. } if is_large => Self::Moving { small: 0 },
-            Self::Moving { small } if small + 1 < CHANGE_AFTER => Self::Moving { small: small + 1 },
-            Self::Copying { .. } | Self::Moving { .. } => Self::Copying { large: 0 },
-            Self::AlwaysCopying => Self::AlwaysCopying,
-        }
-    }
-}
-
 impl<'a> Way<'a> {
-    fn new(from: Peer, early: Option<Chunk>, pace: Pace) -> Self {
+    fn new(from: Peer, early: Option<Chunk>, mode: Mode) -> Self {
         let held = early.filter(|chunk| !chunk.is_empty()).map_or(Held::Nothing, Held::Buffer);
-        Self { from, flow: Flow::Open, held, pace }
+        Self { from, flow: Flow::Open, held, mode }
     }
 
     /// Nobody takes what comes any more.
@@ -199,14 +170,10 @@ pub(crate) async fn relay(
     let [from_client, from_upstream] = early;
     // What is encrypted here, or looked at, has to pass through this process.
     let is_plain = matches!((client, upstream), (Wire::Plain(_), Wire::Plain(_)));
-    let pace = if is_plain && terms.conversation.is_none() {
-        Pace::Copying { large: 0 }
-    } else {
-        Pace::AlwaysCopying
-    };
+    let mode = if is_plain && terms.conversation.is_none() { Mode::COPYING } else { Mode::AlwaysCopying };
     let tunnel = Tunnel { core, client, upstream, terms, moved_at: Cell::new(now), ends_at };
-    let mut up = Way::new(Peer::Client, from_client, pace);
-    let mut down = Way::new(Peer::Upstream, from_upstream, pace);
+    let mut up = Way::new(Peer::Client, from_client, mode);
+    let mut down = Way::new(Peer::Upstream, from_upstream, mode);
     let mut reset = ResetBoth { streams: [client, upstream], is_whole: false };
     tunnel.set_deadlines();
     let ended = poll_fn(|context| tunnel.poll(&mut up, &mut down, context)).await;
@@ -285,7 +252,7 @@ impl<'a> Tunnel<'a> {
             if self.send(way, context)?.is_pending() {
                 return ControlFlow::Continue(());
             }
-            let is_moving = matches!(way.pace, Pace::Moving { .. });
+            let is_moving = way.mode.is_moving();
             rounds += if is_moving { ROUNDS_OF_MOVE } else { 1 };
             let next = if is_moving { self.fill(way, context) } else { self.receive(way, context) };
             if next?.is_pending() {
@@ -357,7 +324,7 @@ impl<'a> Tunnel<'a> {
         let is_all = match &mut way.held {
             Held::Nothing => false,
             // Kept for the next move, if that follows at once.
-            Held::Pipe(pipe) => pipe.held() == 0 && !matches!(way.pace, Pace::Moving { .. }),
+            Held::Pipe(pipe) => pipe.held() == 0 && !way.mode.is_moving(),
             Held::Buffer(chunk) => {
                 chunk.consume(count);
                 chunk.is_empty()
@@ -407,7 +374,7 @@ impl<'a> Tunnel<'a> {
             Held::Nothing | Held::Buffer(_) | Held::Copy(..) => Pipe::take(self.core),
         };
         let (Some(mut pipe), Wire::Plain(source)) = (pipe, self.stream(way.from)) else {
-            way.pace = Pace::Copying { large: 0 };
+            way.mode = Mode::COPYING;
             return GO_ON;
         };
         match pipe.poll_fill(source, MOVE_BYTES_MAX, context) {
@@ -418,7 +385,7 @@ impl<'a> Tunnel<'a> {
                 GO_ON
             }
             Poll::Ready(Err(error)) if is_unable(&error) => {
-                way.pace = Pace::AlwaysCopying;
+                way.mode = Mode::AlwaysCopying;
                 GO_ON
             }
             Poll::Ready(Err(error)) => self.source_failed(way, &error),
@@ -428,7 +395,7 @@ impl<'a> Tunnel<'a> {
     }
 
     fn has_received(&self, way: &mut Way<'a>, count: usize) {
-        way.pace = way.pace.after(count);
+        way.mode = way.mode.after(count);
         self.moved_at.set(self.core.turn_time());
         if way.from == Peer::Client {
             self.terms.received.add(count as u64);
@@ -505,31 +472,4 @@ impl<'a> Tunnel<'a> {
 
 fn is_late(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::TimedOut
-}
-
-/// Whether the machine refuses to move bytes of such a connection at all.
-fn is_unable(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The pace after receives or moves of so many bytes.
-    fn pace_after(bytes: &[usize]) -> Pace {
-        bytes.iter().fold(Pace::Copying { large: 0 }, |pace, bytes| pace.after(*bytes))
-    }
-
-    #[test]
-    fn bulk_is_moved_and_a_trickle_is_copied() {
-        const LARGE: usize = LARGE_BYTES;
-        let moving = Pace::Moving { small: 0 };
-        assert_eq!(pace_after(&[LARGE; 3]), Pace::Copying { large: 3 });
-        assert_eq!(pace_after(&[LARGE; 4]), moving);
-        assert_eq!(pace_after(&[LARGE, LARGE, 1, LARGE, LARGE]), Pace::Copying { large: 2 });
-        assert_eq!(pace_after(&[LARGE, LARGE, LARGE, LARGE, 1, 1, 1, LARGE]), moving);
-        assert_eq!(pace_after(&[LARGE, LARGE, LARGE, LARGE, 1, 1, 1, 1]), Pace::Copying { large: 0 });
-        assert_eq!(Pace::AlwaysCopying.after(LARGE), Pace::AlwaysCopying);
-    }
 }
