@@ -9,6 +9,9 @@ use std::path::Path;
 /// Connections beside those of the clients: to the origin, and to see whether all is well.
 const CONNECTIONS_SPARE: u32 = 500;
 
+/// Bodies from here on are worth splicing.
+const LARGE_BODY_BYTES: usize = 256 * 1024;
+
 /// Where Debian keeps what makes nginx pass on bytes; built in elsewhere.
 const NGINX_STREAM_MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
 
@@ -22,6 +25,23 @@ forwarding = {{ x_forwarded_proto = false, x_forwarded_host = false, via = false
 
 [channel.all]
 match = {{ path = "^/" }}
+upstream = "origin"
+
+[upstream.origin]
+endpoints = ["{origin}"]
+
+[admin]
+bind = "{admin}"
+"#
+    )
+}
+
+/// Bytes passed on, as they are.
+pub(crate) fn engine_tcp_config(listen: SocketAddr, origin: SocketAddr, admin: SocketAddr) -> String {
+    format!(
+        r#"[listener.bytes]
+bind = "{listen}"
+protocol = "tcp"
 upstream = "origin"
 
 [upstream.origin]
@@ -83,17 +103,29 @@ http {{
 }
 
 /// Its `strict-limits` would ask for descriptors for as many connections again on the other side, which idle ones do
-/// not have.
-pub(crate) fn haproxy_config(listen: SocketAddr, origin: SocketAddr, connections: u32) -> String {
+/// not have. Large bodies are spliced, as bytes are.
+pub(crate) fn haproxy_config(
+    listen: SocketAddr,
+    origin: SocketAddr,
+    connections: u32,
+    body_bytes: usize,
+) -> String {
     let connections_max = (connections + CONNECTIONS_SPARE).max(5000);
+    let (pipes, splice) = if body_bytes >= LARGE_BODY_BYTES {
+        ("tune.pipesize 1048576", "option splice-request\n    option splice-response")
+    } else {
+        ("", "")
+    };
     format!(
         r"global
     nbthread 1
     no strict-limits
     maxconn {connections_max}
     tune.bufsize 16384
+    {pipes}
 defaults
     mode http
+    {splice}
     timeout connect 5s
     timeout client 300s
     timeout server 300s

@@ -12,7 +12,7 @@ use bench::process::{Child, CoreList, free_addr};
 use bench::traffic::Traffic;
 
 use crate::configuration::{
-    engine_config, haproxy_config, haproxy_tcp_config, nginx_config, nginx_stream_config,
+    engine_config, engine_tcp_config, haproxy_config, haproxy_tcp_config, nginx_config, nginx_stream_config,
 };
 
 /// Something that passes requests on, or bytes.
@@ -91,10 +91,7 @@ impl Contender {
     pub(crate) fn cannot_take(self, traffic: Traffic) -> Option<&'static str> {
         match (self, traffic) {
             (_, Traffic::Kept) | (Self::Null | Self::Nginx | Self::Haproxy, _) => None,
-            (Self::EngineEpoll | Self::EngineUring | Self::Pingora, Traffic::Churn) => None,
-            (Self::EngineEpoll | Self::EngineUring, Traffic::PingPong | Traffic::Bulk) => {
-                Some("the engine has no listener with `protocol = \"tcp\"` yet")
-            }
+            (Self::EngineEpoll | Self::EngineUring, _) | (Self::Pingora, Traffic::Churn) => None,
             (Self::Pingora, Traffic::PingPong | Traffic::Bulk) => Some("it is set up as an HTTP proxy"),
             (_, Traffic::Churn | Traffic::PingPong | Traffic::Bulk) => {
                 Some("it passes on HTTP requests over kept connections only")
@@ -130,13 +127,12 @@ impl Contender {
         };
         Ok(match self {
             Self::Null => relay("null_relay", &[&from, &to])?,
-            Self::EngineEpoll => {
-                write(engine_config(listen, origin, free_addr()?))?;
-                engine("epoll")
-            }
-            Self::EngineUring => {
-                write(engine_config(listen, origin, free_addr()?))?;
-                engine("uring")
+            Self::EngineEpoll | Self::EngineUring => {
+                write(match traffic {
+                    Traffic::Kept | Traffic::Churn => engine_config(listen, origin, free_addr()?),
+                    Traffic::PingPong | Traffic::Bulk => engine_tcp_config(listen, origin, free_addr()?),
+                })?;
+                engine(if self == Self::EngineEpoll { "epoll" } else { "uring" })
             }
             Self::Nginx => {
                 write(match traffic {
@@ -147,7 +143,7 @@ impl Contender {
             }
             Self::Haproxy => {
                 write(match traffic {
-                    Traffic::Kept | Traffic::Churn => haproxy_config(listen, origin, connections),
+                    Traffic::Kept | Traffic::Churn => haproxy_config(listen, origin, connections, body_bytes),
                     Traffic::PingPong | Traffic::Bulk => haproxy_tcp_config(listen, origin),
                 })?;
                 ["haproxy", "-db", "-f", &config_path].map(str::to_owned).into()

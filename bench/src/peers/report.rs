@@ -132,14 +132,19 @@ impl Outcome<'_> {
 
     /// The row's median ÷ the smaller of the peers' medians; smaller is better for all figures it is used with.
     fn versus_better_peer(&self, row: &Row) -> Option<f64> {
+        self.versus(row, &PEERS)
+    }
+
+    /// The row's median ÷ the smallest of these contenders' medians.
+    fn versus(&self, row: &Row, peers: &[Contender]) -> Option<f64> {
         if self.scenario.figure == Figure::Scaling {
             return None;
         }
-        let peers = self.rows.iter().filter(|row| PEERS.contains(&row.contender));
-        let medians = peers.map(|peer| peer.summary().map(|summary| summary.median));
+        let rows = self.rows.iter().filter(|row| peers.contains(&row.contender));
+        let medians = rows.map(|peer| peer.summary().map(|summary| summary.median));
         // A peer that failed might have been the better one: then there is no answer.
         let medians: Option<Vec<f64>> = medians.collect();
-        let medians = medians.filter(|medians| medians.len() == PEERS.len())?;
+        let medians = medians.filter(|medians| medians.len() == peers.len())?;
         let better = medians.into_iter().min_by(f64::total_cmp)?;
         Some(row.summary()?.median / better)
     }
@@ -160,6 +165,9 @@ impl Outcome<'_> {
             Target::BetterPeerAtMost(bound) => {
                 (self.versus_better_peer(row), bound, |measured, bound| measured <= bound)
             }
+            Target::PeerAtMost(peer, bound) => {
+                (self.versus(row, &[peer]), bound, |measured, bound| measured <= bound)
+            }
             Target::OneCoreAtLeast(bound) => (median, bound, |measured, bound| measured >= bound),
             Target::BytesAtMost(bound) => (median, bound, |measured, bound| measured <= bound),
         };
@@ -171,6 +179,7 @@ impl Outcome<'_> {
         let bound = match target {
             Target::NullRelayAtMost(bound) => format!("× null relay (at most {bound:.2})"),
             Target::BetterPeerAtMost(bound) => format!("× better of nginx and HAProxy (at most {bound:.2})"),
+            Target::PeerAtMost(peer, bound) => format!("× {} (at most {bound:.2})", peer.name()),
             Target::OneCoreAtLeast(bound) => {
                 format!("of one core's requests per CPU second (at least {bound:.2})")
             }
@@ -297,6 +306,15 @@ mod tests {
         let targets = &[Target::BetterPeerAtMost(0.8)];
         assert_eq!(verdict(Figure::PairedCpu, targets, 1.19), Verdict::Met);
         assert_eq!(verdict(Figure::PairedCpu, targets, 1.21), Verdict::Missed);
+    }
+
+    #[test]
+    fn one_peer_alone_may_be_the_bound() {
+        let targets = &[Target::PeerAtMost(Contender::Nginx, 0.5)];
+        let scenario = scenario(Figure::PairedCpu, targets);
+        let rows = vec![row(Contender::EngineEpoll, &[1.0]), row(Contender::Nginx, &[2.0])];
+        let outcome = Outcome { scenario: &scenario, reference: Contender::Null, rows, left_out: Vec::new() };
+        assert_eq!(outcome.judgements()[0].verdict, Verdict::Met);
     }
 
     #[test]

@@ -4,6 +4,8 @@
 
 use bench::traffic::Traffic;
 
+use crate::contender::Contender;
+
 /// A kind of traffic, with the targets that our gateway is held to.
 #[derive(Clone, Debug)]
 pub(crate) struct Scenario {
@@ -52,6 +54,8 @@ pub(crate) enum Target {
     NullRelayAtMost(f64),
     /// At most this many times the better of nginx and HAProxy.
     BetterPeerAtMost(f64),
+    /// At most this many times this contender.
+    PeerAtMost(Contender, f64),
     /// At least this part of what one core does with a CPU second.
     OneCoreAtLeast(f64),
     /// At most this many bytes.
@@ -112,7 +116,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         connections: 64,
         body_bytes: 1024 * 1024,
         figure: Figure::PairedCpu,
-        targets: &[],
+        targets: &[Target::BetterPeerAtMost(0.70)],
     },
     Scenario {
         name: "churn",
@@ -130,7 +134,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         connections: 64,
         body_bytes: 0,
         figure: Figure::PairedCpu,
-        targets: &[],
+        targets: &[Target::BetterPeerAtMost(0.90)],
     },
     Scenario {
         name: "tcp-bulk",
@@ -139,7 +143,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         connections: 4,
         body_bytes: 0,
         figure: Figure::PairedCpu,
-        targets: &[],
+        targets: &[Target::PeerAtMost(Contender::Haproxy, 1.00), Target::PeerAtMost(Contender::Nginx, 0.50)],
     },
     Scenario {
         name: "latency",
