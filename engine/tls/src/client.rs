@@ -2,8 +2,8 @@
 //!
 //! Never believes more than it was told to, and keeps no session over a change of trust.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -20,8 +20,10 @@ use crate::identity::Identity;
 use crate::server::VersionMin;
 use crate::trust::{Authorities, TrustError};
 
-/// Servers whose sessions one configuration remembers; rustls keeps eight tickets of each.
-const SESSIONS_MAX: usize = 256;
+/// Servers whose sessions a thread remembers of one upstream; rustls keeps eight tickets of each.
+const SESSIONS_MAX: usize = 64;
+/// Threads with sessions of their own; any beyond share theirs with one of them.
+const THREADS_MAX: usize = 64;
 
 /// Which servers are believed.
 #[derive(Clone, Debug)]
@@ -88,7 +90,7 @@ impl Upstream {
         Ok(())
     }
 
-    /// A configuration with sessions of its own.
+    /// A configuration for all cores, with sessions that each thread keeps for itself.
     ///
     /// # Errors
     /// rustls', which these settings give no reason for.
@@ -181,23 +183,45 @@ impl ResolvesClientCert for OwnIdentity {
 #[derive(Debug)]
 struct Sessions {
     generation: Arc<AtomicU64>,
-    /// Of one generation. The lock is held for no handshake and, with a configuration for each core, waited for by nobody.
-    kept: Mutex<(u64, Arc<ClientSessionMemoryCache>)>,
+    /// By thread: rustls wants a lock, and no core is to wait for another's.
+    kept: [OnceLock<Mutex<Kept>>; THREADS_MAX],
+}
+
+/// Sessions of one thread and one generation.
+#[derive(Debug)]
+struct Kept {
+    generation: u64,
+    cache: Arc<ClientSessionMemoryCache>,
+}
+
+impl Kept {
+    fn new(generation: u64) -> Self {
+        Self { generation, cache: Arc::new(ClientSessionMemoryCache::new(SESSIONS_MAX)) }
+    }
+}
+
+/// A number of this thread below [`THREADS_MAX`], its own as long as there are not more threads.
+fn thread_number() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static NUMBER: usize = NEXT.fetch_add(1, Ordering::Relaxed) % THREADS_MAX;
+    }
+    NUMBER.with(|number| *number)
 }
 
 impl Sessions {
     fn new(generation: Arc<AtomicU64>) -> Self {
-        let now = generation.load(Ordering::Acquire);
-        Self { generation, kept: Mutex::new((now, Arc::new(ClientSessionMemoryCache::new(SESSIONS_MAX)))) }
+        Self { generation, kept: [const { OnceLock::new() }; THREADS_MAX] }
     }
 
     fn current(&self) -> Arc<ClientSessionMemoryCache> {
-        let now = self.generation.load(Ordering::Acquire);
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.0 != now {
-            *kept = (now, Arc::new(ClientSessionMemoryCache::new(SESSIONS_MAX)));
+        let generation = self.generation.load(Ordering::Acquire);
+        let kept = self.kept[thread_number()].get_or_init(|| Mutex::new(Kept::new(generation)));
+        let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.generation != generation {
+            *kept = Kept::new(generation);
         }
-        kept.1.clone()
+        kept.cache.clone()
     }
 }
 
