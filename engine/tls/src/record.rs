@@ -35,10 +35,15 @@ pub(crate) fn front(bytes: &[u8]) -> Front {
 }
 
 /// The version that a client's first record asks for at most, where newer ones are not offered by an extension: a hello
-/// (RFC 8446 §4.1.2) as far as that field.
+/// (RFC 8446 §4.1.2) as far as that field. `None` where the record ends before it: the next one's header says something else.
 pub(crate) fn hello_version(bytes: &[u8]) -> Option<u16> {
+    const UP_TO_VERSION: u16 = 6;
     match bytes {
-        [22, 3, _, _, _, 1, _, _, _, major, minor, ..] => Some(u16::from_be_bytes([*major, *minor])),
+        [22, 3, _, high, low, 1, _, _, _, major, minor, ..]
+            if u16::from_be_bytes([*high, *low]) >= UP_TO_VERSION =>
+        {
+            Some(u16::from_be_bytes([*major, *minor]))
+        }
         _ => None,
     }
 }
@@ -64,6 +69,18 @@ mod tests {
         assert_eq!(hello_version(&hello), Some(0x0302));
         assert_eq!(hello_version(&hello[..10]), None);
         assert_eq!(hello_version(&[23, 3, 1, 0, 200, 1, 0, 0, 196, 3, 2]), None);
+    }
+
+    #[test]
+    fn the_version_of_a_hello_is_read_within_its_first_record() {
+        let hello = |len: u8| [22, 3, 1, 0, len, 1, 0, 0, 40, 3, 3, 7, 7];
+        assert_eq!(hello_version(&hello(8)), Some(0x0303));
+        assert_eq!(hello_version(&hello(8)[..10]), None);
+        // Cut into records of two bytes: what stands there is the next header's version.
+        assert_eq!(hello_version(&[22, 3, 1, 0, 2, 1, 0, 22, 3, 1, 0, 2, 0, 40]), None);
+        for len in 0..6 {
+            assert_eq!(hello_version(&hello(len)), None, "{len}");
+        }
     }
 
     #[test]
