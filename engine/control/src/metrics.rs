@@ -149,7 +149,10 @@ impl Scrape {
         families.counters("requests_rejected", help, rejected.map(labelled("rule")))?;
         let help = "Responses refused, by the rule their head or body broke";
         let rejected = self.shared.responses_rejected().filter(happened);
-        families.counters("responses_rejected", help, rejected.map(labelled("rule")))
+        families.counters("responses_rejected", help, rejected.map(labelled("rule")))?;
+        let help = "Connections refused, by the rule their PROXY header or TLS hello broke";
+        let rejected = self.shared.connections_rejected().filter(happened);
+        families.counters("connections_rejected", help, rejected.map(labelled("rule")))
     }
 }
 

@@ -2,8 +2,10 @@
 //!
 //! Never copies a counter: what is handed out is read in place.
 
+use proto::client_hello::HelloRejected;
 use proto::http1::chunked::ChunkRejected;
 use proto::http1::rejected::{RequestRejected, ResponseRejected};
+use proto::proxy_protocol::ProxyRejected;
 use proxy::handshake_fault::HandshakeFault;
 use proxy::outcome::Fault;
 use proxy::stats::{ChannelCounters, CoreStats, EndpointCounters, ListenerCounters};
@@ -99,6 +101,17 @@ impl Shared {
         heads.chain(self.bodies_rejected(|core, rule| core.response_bodies_rejected[rule].value()))
     }
 
+    /// Refused connections by the rule that their PROXY header or hello broke.
+    pub(crate) fn connections_rejected(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let headers = ProxyRejected::ALL.iter().enumerate().map(|(index, rule)| {
+            (rule.name(), self.cores().map(|core| core.proxy_headers_rejected[index].value()).sum())
+        });
+        let hellos = HelloRejected::ALL.iter().enumerate().map(|(index, rule)| {
+            (rule.name(), self.cores().map(|core| core.hellos_rejected[index].value()).sum())
+        });
+        headers.chain(hellos)
+    }
+
     fn bodies_rejected(
         &self,
         count: fn(&CoreStats, usize) -> u64,
@@ -131,7 +144,11 @@ mod tests {
     #[test]
     fn no_two_rules_of_a_side_bear_the_same_name() {
         let (shared, _cores) = testing::shared(1);
-        for rules in [shared.requests_rejected().collect::<Vec<_>>(), shared.responses_rejected().collect()] {
+        for rules in [
+            shared.requests_rejected().collect::<Vec<_>>(),
+            shared.responses_rejected().collect(),
+            shared.connections_rejected().collect(),
+        ] {
             let mut names: Vec<_> = rules.iter().map(|(name, _)| name).collect();
             names.sort_unstable();
             names.dedup();

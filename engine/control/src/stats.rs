@@ -31,6 +31,7 @@ pub(crate) struct Stats<'s> {
     /// Only rules that were broken: there are dozens.
     requests_rejected: BTreeMap<&'static str, u64>,
     responses_rejected: BTreeMap<&'static str, u64>,
+    connections_rejected: BTreeMap<&'static str, u64>,
     /// Only where something is private.
     #[serde(skip_serializing_if = "Option::is_none")]
     certificates: Option<CertificatesStatus>,
@@ -146,6 +147,7 @@ impl<'s> Stats<'s> {
                 .collect(),
             requests_rejected: shared.requests_rejected().filter(|(_, count)| *count > 0).collect(),
             responses_rejected: shared.responses_rejected().filter(|(_, count)| *count > 0).collect(),
+            connections_rejected: shared.connections_rejected().filter(|(_, count)| *count > 0).collect(),
             certificates: CertificatesStatus::of(shared),
         }
     }

@@ -19,9 +19,11 @@ use runtime::{Chunk, Instant, ParkEvent, Stream};
 use crate::admission::Permit;
 use crate::core_main::CoreState;
 use crate::exchange::exchange;
-use crate::handshake::{self, Newcomer};
+use crate::handshake;
 use crate::identity::Identity;
+use crate::listener;
 use crate::outcome::{Fault, fault_of};
+use crate::preface::{self, Told};
 use crate::stats::{CoreStats, ListenerCounters};
 use crate::wire::{ParkedWire, Wire};
 
@@ -41,14 +43,17 @@ const LINGER_BYTES_MAX: usize = 1 << 20;
 /// A client's connection while it is served.
 pub(crate) struct Client {
     pub(crate) stream: Wire,
+    /// The client: the other end, or whom a trusted proxy there speaks for.
     pub(crate) peer: SocketAddr,
+    /// What that proxy said besides.
+    pub(crate) told: Option<Box<Told>>,
     /// Bytes received beyond the last request: the next one, or its beginning.
     pub(crate) unread: Option<Chunk>,
     /// Requests begun on this connection.
-    requests: u64,
+    pub(crate) requests: u64,
     /// Requests in a row that were there before the one ahead of them was answered.
-    pipelined: u32,
-    open: Open,
+    pub(crate) pipelined: u32,
+    pub(crate) open: Open,
     /// Who it is, and for which host, where clients are asked for certificates.
     pub(crate) identity: Option<Box<Identity>>,
 }
@@ -58,12 +63,12 @@ pub(crate) struct Open {
     stats: Arc<CoreStats>,
     listener: ListenerId,
     /// Held as long as the connection is open.
-    _permit: Option<Permit>,
+    permit: Option<Permit>,
 }
 
 impl Open {
     pub(crate) fn new(stats: &Arc<CoreStats>, listener: ListenerId, permit: Option<Permit>) -> Self {
-        let open = Self { stats: Arc::clone(stats), listener, _permit: permit };
+        let open = Self { stats: Arc::clone(stats), listener, permit };
         open.counters().connections_open.add(1);
         open
     }
@@ -100,16 +105,19 @@ pub(crate) enum Next {
 struct Waiting {
     parked: ParkedWire,
     peer: SocketAddr,
+    told: Option<Box<Told>>,
     open: Open,
     what: WaitsFor,
 }
 
 /// What it waits for.
-enum WaitsFor {
+pub(crate) enum WaitsFor {
     /// The next request, the first included.
     Request { requests: u64, identity: Option<Box<Identity>> },
-    /// The first word of its client, to whom a private connection is then to be made by the deadline.
+    /// The first word of a TLS client, whose hello or handshake is then to be over by the deadline.
     Hello { deadline: Instant },
+    /// The first byte of a PROXY header, likewise.
+    Header { deadline: Instant },
 }
 
 /// The connections of one core that wait without a task. The index is the tag they are parked under.
@@ -120,8 +128,8 @@ pub(crate) struct Clients {
 }
 
 impl Client {
-    pub(crate) fn new(stream: Wire, peer: SocketAddr, open: Open, identity: Option<Box<Identity>>) -> Self {
-        Self { stream, peer, unread: None, requests: 0, pipelined: 0, open, identity }
+    pub(crate) fn new(stream: Wire, peer: SocketAddr, open: Open) -> Self {
+        Self { stream, peer, told: None, unread: None, requests: 0, pipelined: 0, open, identity: None }
     }
 
     pub(crate) fn listener(&self) -> ListenerId {
@@ -135,6 +143,16 @@ impl Client {
     /// What this core counts of the listener.
     pub(crate) fn counters(&self) -> &ListenerCounters {
         self.open.counters()
+    }
+
+    /// Counts the connection as one of [`Client::peer`], which was not known when it was let in; false if that has as many as
+    /// it may have.
+    pub(crate) fn name_permit(&mut self) -> bool {
+        let named = self.open.permit.as_mut().map_or(Ok(()), |permit| permit.name(self.peer.ip()));
+        if named.is_err() {
+            self.counters().over_connections_per_address.add(1);
+        }
+        named.is_ok()
     }
 
     /// Whether the connection ends with the exchange it carries: because the core drains, or the client has had its
@@ -156,61 +174,59 @@ impl Client {
     }
 
     /// Goes on waiting, as long as was left.
-    fn park_again(self, state: &CoreState) {
-        let Self { stream, peer, requests, open, identity, .. } = self;
-        state.clients.add(stream, peer, open, WaitsFor::Request { requests, identity });
+    fn park_again(mut self, state: &CoreState) {
+        let what = WaitsFor::Request { requests: self.requests, identity: self.identity.take() };
+        state.clients.add(self, what);
     }
-}
 
-/// Takes in a connection whose client has not said anything.
-pub(crate) fn take_in(state: &CoreState, stream: Stream, peer: SocketAddr, open: Open) {
-    let stream = Wire::Plain(stream);
-    if state.private.listener(open.listener).is_none() {
-        return Client::new(stream, peer, open, None).park(state);
+    /// Waits without a task for what comes before requests; a drain leaves it as little time as any other.
+    pub(crate) fn park_until(self, state: &CoreState, deadline: Instant, what: WaitsFor) {
+        let last = state.core.turn_time() + LAST_WAIT;
+        let is_last_wait = state.closes(self.open.listener);
+        self.stream.set_recv_deadline(if is_last_wait { deadline.min(last) } else { deadline });
+        state.clients.add(self, what);
     }
-    let deadline = state.core.turn_time() + state.listener(open.listener).timeouts.handshake;
-    stream.set_recv_deadline(deadline);
-    state.clients.add(stream, peer, open, WaitsFor::Hello { deadline });
 }
 
 impl Clients {
-    fn add(&self, stream: Wire, peer: SocketAddr, open: Open, what: WaitsFor) {
+    fn add(&self, client: Client, what: WaitsFor) {
+        let Client { stream, peer, told, open, .. } = client;
         let index = self.free.borrow_mut().pop();
         let mut waiting = self.waiting.borrow_mut();
         let index = index.unwrap_or_else(|| {
             waiting.push(None);
             waiting.len() as u32 - 1
         });
-        waiting[index as usize] = Some(Waiting { parked: stream.park(index), peer, open, what });
+        waiting[index as usize] = Some(Waiting { parked: stream.park(index), peer, told, open, what });
     }
 
     /// A parked connection came back.
     pub(crate) fn wake(state: &Rc<CoreState>, stream: Stream, tag: u32, event: ParkEvent) {
-        let Some(Waiting { parked, peer, open, what }) =
+        let Some(Waiting { parked, peer, told, open, what }) =
             state.clients.waiting.borrow_mut()[tag as usize].take()
         else {
             return;
         };
         state.clients.free.borrow_mut().push(tag);
-        match (what, event) {
-            (WaitsFor::Request { requests, identity }, ParkEvent::Readable) => {
-                let stream = parked.wake(stream);
-                let is_private = stream.is_private();
-                let client = Client { stream, peer, unread: None, requests, pipelined: 0, open, identity };
-                if is_private {
+        let parked = parked.wake(stream);
+        if event == ParkEvent::Deadline {
+            return sleep_is_over(state, &parked, &open, &what);
+        }
+        let mut client = Client { told, ..Client::new(parked, peer, open) };
+        match what {
+            WaitsFor::Request { requests, identity } => {
+                client.requests = requests;
+                client.identity = identity;
+                if client.stream.is_private() {
                     state.core.spawn(serve_if_asked(Rc::clone(state), client));
                 } else {
                     state.core.spawn(serve(Rc::clone(state), client));
                 }
             }
-            (WaitsFor::Request { .. }, ParkEvent::Deadline) => {
-                parked.wake(stream).say_end();
-                count_idle_timeout(state, &open);
+            WaitsFor::Hello { deadline } => listener::hear_hello(state, client, deadline),
+            WaitsFor::Header { deadline } => {
+                state.core.spawn(preface::take_header(Rc::clone(state), client, deadline));
             }
-            (WaitsFor::Hello { deadline }, ParkEvent::Readable) => {
-                handshake::begin(state, Newcomer { stream, peer, open, deadline });
-            }
-            (WaitsFor::Hello { .. }, ParkEvent::Deadline) => handshake::count_silence(state, &open),
         }
     }
 
@@ -226,6 +242,22 @@ impl Clients {
                 waiting.parked = stream.park(index);
             }
         }
+    }
+}
+
+/// A connection has waited too long.
+fn sleep_is_over(state: &CoreState, stream: &Wire, open: &Open, what: &WaitsFor) {
+    match what {
+        WaitsFor::Request { .. } => {
+            stream.say_end();
+            count_idle_timeout(state, open);
+        }
+        WaitsFor::Hello { .. } if state.private.listener(open.listener).is_some() => {
+            handshake::count_silence(state, open);
+        }
+        // Who had not said anything when a drain closed the door has failed at nothing.
+        WaitsFor::Hello { .. } | WaitsFor::Header { .. } if state.closes(open.listener) => {}
+        WaitsFor::Hello { .. } | WaitsFor::Header { .. } => state.stats.count_fault(Fault::HandshakeTimeout),
     }
 }
 
@@ -260,7 +292,7 @@ pub(crate) async fn serve_if_asked(state: Rc<CoreState>, mut client: Client) {
 }
 
 /// Serves requests until the connection is parked or ends.
-async fn serve(state: Rc<CoreState>, mut client: Client) {
+pub(crate) async fn serve(state: Rc<CoreState>, mut client: Client) {
     // A client that was parked has its idle deadline still; one that was just answered is waited for here at first.
     let mut is_idle_counted = true;
     let next = loop {

@@ -348,7 +348,7 @@ async fn send_held(
     let HeldRequest { place, at_hand, chunk } = held;
     let (connection, connected_at, sent) = match place {
         Place::Connection { connection, sent } => (connection, route.began, sent),
-        Place::Endpoint(endpoint) => match connect(state, route, upstream, endpoint).await {
+        Place::Endpoint(endpoint) => match connect(state, client, route, upstream, endpoint).await {
             Ok((connection, connected_at)) => (connection, connected_at, 0),
             Err(fault) => {
                 let rest = Some(Rest::after_head(&work.request, chunk));
@@ -368,12 +368,13 @@ async fn send_held(
 /// Makes a new connection and records how long that took; says when it was there.
 async fn connect(
     state: &CoreState,
+    client: &Client,
     route: &Route<'_>,
     upstream: UpstreamId,
     endpoint: EndpointId,
 ) -> Result<(Connection, Instant), Fault> {
     let asked_at = state.core.now();
-    let connection = state.upstreams.connect(upstream, endpoint, route.total).await?;
+    let connection = state.upstreams.connect(upstream, endpoint, route.total, client).await?;
     let connected_at = state.core.now();
     state.record(route, Phase::Connect, connected_at.since(asked_at));
     Ok((connection, connected_at))
@@ -392,7 +393,7 @@ async fn repeat(
 ) -> Result<Answered, Fault> {
     let settings = &state.snapshot.upstreams[usize::from(upstream.0)];
     route.counters.retries.add(1);
-    (*connection, _) = connect(state, route, upstream, connection.endpoint).await?;
+    (*connection, _) = connect(state, client, route, upstream, connection.endpoint).await?;
     request::send_again(state, route, settings, connection, work).await?;
     Answering { state, client, route, settings, connection, progress, request: &work.request }.relay().await
 }

@@ -22,6 +22,7 @@ use crate::client::{Client, Open, linger, serve_if_asked};
 use crate::core_main::CoreState;
 use crate::handshake_fault::{HandshakeFault, is_http};
 use crate::identity::Identity;
+use crate::preface::Told;
 use crate::stats::ListenerCounters;
 use crate::wire::Wire;
 
@@ -34,12 +35,15 @@ const COMPUTING_PER_TURN: Duration = Duration::from_micros(250);
 const PLAIN_HTTP: &str = "This port speaks HTTPS: ask again with https:// in place of http://.\n";
 
 /// A client that has said something and has not been heard.
-pub(crate) struct Newcomer {
-    pub(crate) stream: Stream,
-    pub(crate) peer: SocketAddr,
-    pub(crate) open: Open,
+struct Newcomer {
+    stream: Stream,
+    peer: SocketAddr,
+    told: Option<Box<Told>>,
+    /// What it has said, if that came with something else.
+    early: Vec<u8>,
+    open: Open,
     /// When it must have become a private connection.
-    pub(crate) deadline: Instant,
+    deadline: Instant,
 }
 
 /// The handshakes of one core.
@@ -95,7 +99,11 @@ impl Handshakes {
 }
 
 /// Begins a handshake with a client whose first bytes are there, or lets it wait for a place.
-pub(crate) fn begin(state: &Rc<CoreState>, newcomer: Newcomer) {
+pub(crate) fn begin(state: &Rc<CoreState>, client: Client, deadline: Instant) {
+    let Client { stream: Wire::Plain(stream), peer, told, unread, open, .. } = client else { return };
+    // In memory of its own size: a place may be long in coming.
+    let early = unread.map_or_else(Vec::new, |chunk| chunk.to_vec());
+    let newcomer = Newcomer { stream, peer, told, early, open, deadline };
     let id = newcomer.open.listener();
     let Protocol::Https(settings) = &state.listener(id).protocol else { return };
     let door = state.handshakes.door(id);
@@ -165,25 +173,25 @@ impl Drop for Place<'_> {
 async fn welcome(state: Rc<CoreState>, newcomer: Newcomer) {
     let id = newcomer.open.listener();
     let door = state.handshakes.door(id);
-    let Newcomer { stream, peer, open, deadline } = newcomer;
+    let Newcomer { stream, peer, told, early, open, deadline } = newcomer;
     stream.set_deadline(deadline);
     let outcome = {
         let _place = Place::new(door, &state.stats.listeners[usize::from(id.0)]);
-        agree(&state, stream, id).await
+        agree(&state, stream, early, id).await
     };
     let next = door.waiting.borrow_mut().pop_front();
     if let Some(next) = next {
         start(&state, door, next);
     }
     match outcome {
-        Ok(stream) => greet(state, stream, peer, open),
+        Ok(stream) => greet(state, stream, peer, told, open),
         Err(refused) => {
             count_fault(&state, &open, HandshakeFault::of(&refused.error));
             if let Some(stream) = refused.stream
                 && matches!(&refused.error, HandshakeError::NotTls(first) if is_http(first))
             {
                 drop(refused.error);
-                let client = Client::new(Wire::Plain(stream), peer, open, None);
+                let client = Client::new(Wire::Plain(stream), peer, open);
                 explain(&state, client).await;
             }
         }
@@ -202,9 +210,14 @@ impl From<HandshakeError> for Refused {
     }
 }
 
-async fn agree(state: &CoreState, stream: Stream, id: ListenerId) -> Result<TlsStream, Refused> {
+async fn agree(
+    state: &CoreState,
+    stream: Stream,
+    early: Vec<u8>,
+    id: ListenerId,
+) -> Result<TlsStream, Refused> {
     let Some(config) = state.private.listener(id) else { return Err(HandshakeError::Ended.into()) };
-    let mut handshake = Handshake::server(stream, config)?;
+    let mut handshake = Handshake::server_behind(stream, config, early)?;
     while handshake.wait().await? {
         if let Err(error) = state.handshakes.compute(&state.core, handshake.step()).await {
             let stream = matches!(error, HandshakeError::NotTls(_)).then(|| handshake.into_plain());
@@ -215,13 +228,13 @@ async fn agree(state: &CoreState, stream: Stream, id: ListenerId) -> Result<TlsS
 }
 
 /// Makes a client of a private connection; its first request is often there already.
-fn greet(state: Rc<CoreState>, stream: TlsStream, peer: SocketAddr, open: Open) {
+fn greet(state: Rc<CoreState>, stream: TlsStream, peer: SocketAddr, told: Option<Box<Told>>, open: Open) {
     count_agreement(open.counters(), &stream);
     let listener = state.listener(open.listener());
     let identity = asks_for_certificates(listener)
         .then(|| Box::new(Identity::of(&stream, listener.forwarding.client_certificate)));
     stream.set_recv_deadline(state.core.turn_time() + listener.timeouts.idle);
-    let client = Client::new(Wire::Private(stream), peer, open, identity);
+    let client = Client { told, identity, ..Client::new(Wire::Private(stream), peer, open) };
     let core = state.core.clone();
     core.spawn(serve_if_asked(state, client));
 }

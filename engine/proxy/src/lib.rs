@@ -18,6 +18,7 @@ mod exchange;
 mod handshake;
 mod identity;
 mod listener;
+mod preface;
 mod relay;
 mod request;
 mod response;

@@ -13,12 +13,14 @@ use std::time::Duration;
 use config::snapshot::{ListenerId, Protocol};
 use proto::handoff::{Choice, choose_core};
 use runtime::buffer::Lane;
-use runtime::{Handle, Listener};
+use runtime::{Handle, Instant, Listener};
 
 use crate::admission::{Permit, Refused};
-use crate::client::{Open, take_in};
+use crate::client::{self, Client, Open, WaitsFor};
 use crate::core_main::CoreState;
+use crate::handshake;
 use crate::message::CoreMessage;
+use crate::preface;
 use crate::stats::CoreStats;
 use crate::tcp;
 use crate::wire::Wire;
@@ -93,7 +95,13 @@ async fn accept_one(state: &Rc<CoreState>, id: ListenerId, listener: &Listener) 
 
 /// Asks whether the listener may have one more connection from this client, and counts it if not.
 fn admit(state: &CoreState, listener: ListenerId, peer: SocketAddr) -> Option<Option<Permit>> {
-    let refused = match state.admission.admit(listener, peer.ip()) {
+    // Whose it is that begins with a header is not known yet.
+    let outcome = if preface::begins_with_header(state.listener(listener), peer) {
+        state.admission.admit_unnamed(listener)
+    } else {
+        state.admission.admit(listener, peer.ip())
+    };
+    let refused = match outcome {
         Ok(permit) => return Some(permit),
         Err(refused) => refused,
     };
@@ -105,7 +113,7 @@ fn admit(state: &CoreState, listener: ListenerId, peer: SocketAddr) -> Option<Op
     None
 }
 
-/// Makes a connection this core's: one for requests waits for the first word of its client, any other is relayed at once.
+/// Makes a connection this core's.
 pub(crate) fn adopt(
     state: &Rc<CoreState>,
     fd: Handle,
@@ -116,11 +124,43 @@ pub(crate) fn adopt(
     let Ok(stream) = state.core.adopt(fd, Lane::Accepted) else {
         return state.stats.listeners[usize::from(listener.0)].accept_errors.add(1);
     };
-    let open = Open::new(&state.stats, listener, permit);
-    if let Protocol::Tcp(service) = state.listener(listener).protocol {
-        return state.core.spawn(tcp::serve(Rc::clone(state), Wire::Plain(stream), open, service));
+    let settings = state.listener(listener);
+    let client = Client::new(Wire::Plain(stream), peer, Open::new(&state.stats, listener, permit));
+    if preface::begins_with_header(settings, peer) {
+        let deadline = preface::deadline(state, settings);
+        return client.park_until(state, deadline, WaitsFor::Header { deadline });
     }
-    take_in(state, stream, peer, open);
+    begin(state, client, None);
+}
+
+/// Serves a connection whose client is known: one for requests waits for its first, one for TLS for the client's hello, and
+/// one with bytes to relay is relayed at once. What was received already is in [`Client::unread`]. What comes before an
+/// application's first byte is to be there by `deadline`; without one, it begins here.
+pub(crate) fn begin(state: &Rc<CoreState>, client: Client, deadline: Option<Instant>) {
+    let settings = client.settings(state);
+    match settings.protocol {
+        Protocol::Http if client.unread.is_none() => client.park(state),
+        Protocol::Http => state.core.spawn(client::serve(Rc::clone(state), client)),
+        Protocol::Tcp(service) => state.core.spawn(tcp::serve(Rc::clone(state), client, service)),
+        Protocol::Https(_) | Protocol::Tls(_) => {
+            let deadline = deadline.unwrap_or_else(|| preface::deadline(state, settings));
+            if client.unread.is_some() {
+                return hear_hello(state, client, deadline);
+            }
+            client.park_until(state, deadline, WaitsFor::Hello { deadline });
+        }
+    }
+}
+
+/// Goes on with a TLS client that has begun to speak.
+pub(crate) fn hear_hello(state: &Rc<CoreState>, client: Client, deadline: Instant) {
+    match client.settings(state).protocol {
+        Protocol::Tls(_) => {
+            client.stream.set_recv_deadline(deadline);
+            state.core.spawn(preface::route_by_name(Rc::clone(state), client));
+        }
+        _ => handshake::begin(state, client, deadline),
+    }
 }
 
 /// Offers the connection to one other core chosen at random, if that has clearly fewer. Gives it back to stay.

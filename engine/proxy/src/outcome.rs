@@ -4,8 +4,10 @@
 
 use std::io;
 
+use proto::client_hello::HelloRejected;
 use proto::http1::chunked::ChunkRejected;
 use proto::http1::rejected::{RequestRejected, ResponseRejected};
+use proto::proxy_protocol::ProxyRejected;
 
 /// Who caused a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +83,14 @@ pub enum Fault {
     TunnelClientGone,
     /// The endpoint broke a tunnel; the client's side is reset.
     TunnelUpstreamGone,
+    /// What comes before an application's first byte was not there in time: closed.
+    HandshakeTimeout,
+    /// A connection that had to begin with a PROXY header broke a rule of it: closed.
+    ProxyHeaderRejected(ProxyRejected),
+    /// A connection that had to begin with a TLS client's hello broke a rule of it: a fatal alert, or closed.
+    HelloRejected(HelloRejected),
+    /// A TLS client asked for a name that nobody serves, or for none where one is needed: a fatal alert.
+    ServerNameUnknown,
 }
 
 impl Fault {
@@ -88,7 +98,7 @@ impl Fault {
     pub const COUNT: usize = Self::NAMES.len();
 
     /// Names of all kinds by [`Self::index`], as exported.
-    pub const NAMES: [&'static str; 30] = [
+    pub const NAMES: [&'static str; 34] = [
         "request_rejected",
         "request_body_rejected",
         "head_timeout",
@@ -119,6 +129,10 @@ impl Fault {
         "tunnel_client_gone",
         "tunnel_upstream_gone",
         "misdirected",
+        "handshake_timeout",
+        "proxy_header_rejected",
+        "hello_rejected",
+        "server_name_unknown",
     ];
 
     /// Index of this kind among [`Self::NAMES`].
@@ -155,6 +169,10 @@ impl Fault {
             Self::TunnelClientGone => 27,
             Self::TunnelUpstreamGone => 28,
             Self::Misdirected => 29,
+            Self::HandshakeTimeout => 30,
+            Self::ProxyHeaderRejected(_) => 31,
+            Self::HelloRejected(_) => 32,
+            Self::ServerNameUnknown => 33,
         }
     }
 
@@ -187,6 +205,10 @@ impl Fault {
             | Self::ClientSendTimeout
             | Self::TunnelClientGone
             | Self::Misdirected
+            | Self::HandshakeTimeout
+            | Self::ProxyHeaderRejected(_)
+            | Self::HelloRejected(_)
+            | Self::ServerNameUnknown
             | Self::TunnelRefused => Side::Downstream,
             Self::NoChannel
             | Self::ResourcesExhausted
@@ -223,7 +245,11 @@ impl Fault {
             | Self::TunnelIdle
             | Self::TunnelLifetime
             | Self::TunnelClientGone
-            | Self::TunnelUpstreamGone => None,
+            | Self::TunnelUpstreamGone
+            | Self::HandshakeTimeout
+            | Self::ProxyHeaderRejected(_)
+            | Self::HelloRejected(_)
+            | Self::ServerNameUnknown => None,
             Self::TunnelRefused => Some(501),
             Self::NoChannel => Some(404),
             Self::Misdirected => Some(421),

@@ -11,9 +11,11 @@ use std::time::Duration;
 
 use config::snapshot::{ChannelId, ListenerId, Snapshot};
 use crossbeam_queue::ArrayQueue;
+use proto::client_hello::HelloRejected;
 use proto::histogram::{LatencyHistogram, latency_histogram};
 use proto::http1::chunked::ChunkRejected;
 use proto::http1::rejected::{RequestRejected, ResponseRejected};
+use proto::proxy_protocol::ProxyRejected;
 use runtime::counter::{Counter, RuntimeCounters};
 
 use crate::handshake_fault::HandshakeFault;
@@ -45,6 +47,10 @@ pub struct CoreStats {
     pub request_bodies_rejected: [Counter; ChunkRejected::ALL.len()],
     /// Refused bodies of responses, likewise.
     pub response_bodies_rejected: [Counter; ChunkRejected::ALL.len()],
+    /// Connections refused by a rule of PROXY headers, in the order of [`ProxyRejected::ALL`].
+    pub proxy_headers_rejected: [Counter; ProxyRejected::ALL.len()],
+    /// Connections refused by a rule of TLS hellos, in the order of [`HelloRejected::ALL`].
+    pub hellos_rejected: [Counter; HelloRejected::ALL.len()],
     /// Connections handed to a less loaded core when accepted.
     pub handed_over: Counter,
     /// Connections taken from another core.
@@ -158,6 +164,8 @@ impl CoreStats {
             responses_rejected: std::array::from_fn(|_| Counter::default()),
             request_bodies_rejected: std::array::from_fn(|_| Counter::default()),
             response_bodies_rejected: std::array::from_fn(|_| Counter::default()),
+            proxy_headers_rejected: std::array::from_fn(|_| Counter::default()),
+            hellos_rejected: std::array::from_fn(|_| Counter::default()),
             handed_over: Counter::default(),
             taken_over: Counter::default(),
             handover_refused: Counter::default(),
@@ -185,6 +193,8 @@ impl CoreStats {
             Fault::ResponseRejected(rule) => self.responses_rejected[rule.index()].add(1),
             Fault::RequestBodyRejected(rule) => self.request_bodies_rejected[rule as usize].add(1),
             Fault::ResponseBodyRejected(rule) => self.response_bodies_rejected[rule as usize].add(1),
+            Fault::ProxyHeaderRejected(rule) => self.proxy_headers_rejected[rule as usize].add(1),
+            Fault::HelloRejected(rule) => self.hellos_rejected[rule as usize].add(1),
             _ => {}
         }
     }

@@ -8,70 +8,70 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use config::snapshot::TcpService;
+use config::snapshot::{TcpService, UpstreamId};
 use runtime::Instant;
 
-use crate::client::Open;
+use crate::client::Client;
 use crate::conversation::Conversation;
 use crate::core_main::CoreState;
 use crate::outcome::Fault;
 use crate::tunnel::{self, Terms};
 use crate::upstream::Connection;
-use crate::wire::Wire;
 
-/// Serves a client's connection from accept to its end.
-pub(crate) async fn serve(state: Rc<CoreState>, client: Wire, open: Open, service: TcpService) {
-    let relayed = match connect(&state, &client, service).await {
-        Ok(connection) => relay(&state, &client, &connection, &open, service).await,
+/// Serves a client's connection to its end; what was received of it goes first.
+pub(crate) async fn serve(state: Rc<CoreState>, mut client: Client, service: TcpService) {
+    let relayed = match connect(&state, &client, service.upstream).await {
+        Ok(connection) => relay(&state, &mut client, &connection, service).await,
         Err(fault) => {
             // An end would say that the upstream had nothing to say. Where this is refused, the client is gone.
-            let _ = client.reset_on_close();
+            let _ = client.stream.reset_on_close();
             Err(fault)
         }
     };
     if let Err(fault) = relayed {
         state.stats.count_fault(fault);
         if fault == Fault::TunnelIdle {
-            open.counters().idle_timeouts.add(1);
+            client.counters().idle_timeouts.add(1);
         }
     }
 }
 
 /// Makes the connection to the endpoint whose turn it is, as long as there is a client to have it.
-async fn connect(state: &CoreState, client: &Wire, service: TcpService) -> Result<Connection, Fault> {
-    let mut connecting = pin!(state.upstreams.open(service.upstream, Instant::FAR_FUTURE));
+async fn connect(state: &CoreState, client: &Client, upstream: UpstreamId) -> Result<Connection, Fault> {
+    let mut connecting = pin!(state.upstreams.open(upstream, Instant::FAR_FUTURE, client));
     poll_fn(|context| match connecting.as_mut().poll(context) {
         Poll::Ready(outcome) => Poll::Ready(outcome),
-        Poll::Pending => client.poll_broken(context).map(|()| Err(Fault::TunnelClientGone)),
+        Poll::Pending => client.stream.poll_broken(context).map(|()| Err(Fault::TunnelClientGone)),
     })
     .await
 }
 
-async fn relay(
-    state: &CoreState,
-    client: &Wire,
-    connection: &Connection,
-    open: &Open,
+/// Not async itself: what it is given would be in the task twice.
+fn relay<'a>(
+    state: &'a CoreState,
+    client: &'a mut Client,
+    connection: &'a Connection,
     service: TcpService,
-) -> Result<(), Fault> {
-    let timeouts = &state.listener(open.listener()).timeouts;
-    let counters = open.counters();
+) -> impl Future<Output = Result<(), Fault>> + 'a {
+    let early = client.unread.take();
+    let timeouts = &client.settings(state).timeouts;
+    let counters = client.counters();
     let terms = Terms {
         idle_timeout: timeouts.tunnel,
         lifetime: timeouts.lifetime,
         received: &counters.bytes_received,
         sent: &counters.bytes_sent,
         set_aside: &state.set_aside,
-        conversation: Conversation::of(state, open.listener(), service.framing),
+        conversation: Conversation::of(state, client.listener(), service.framing),
     };
-    tunnel::relay(&state.core, client, &connection.stream, terms, [None, None]).await
+    tunnel::relay(&state.core, &client.stream, &connection.stream, terms, [early, None])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn future_bytes<F: Future>(_: fn(Rc<CoreState>, Wire, Open, TcpService) -> F) -> usize {
+    fn future_bytes<F: Future>(_: fn(Rc<CoreState>, Client, TcpService) -> F) -> usize {
         size_of::<F>()
     }
 

@@ -168,6 +168,11 @@ pub(crate) async fn relay(
     let now = core.turn_time();
     let ends_at = Cell::new(terms.lifetime.map_or(Instant::FAR_FUTURE, |lifetime| now + lifetime));
     let [from_client, from_upstream] = early;
+    if let Some(conversation) = &terms.conversation {
+        for (from, chunk) in [(Peer::Client, &from_client), (Peer::Upstream, &from_upstream)] {
+            chunk.iter().for_each(|chunk| conversation.hear(from, chunk));
+        }
+    }
     // What is encrypted here, or looked at, has to pass through this process.
     let is_plain = matches!((client, upstream), (Wire::Plain(_), Wire::Plain(_)));
     let mode = if is_plain && terms.conversation.is_none() { Mode::COPYING } else { Mode::AlwaysCopying };

@@ -6,15 +6,17 @@ use std::cell::RefCell;
 use std::io;
 use std::sync::Arc;
 
-use config::snapshot::{EndpointId, Snapshot, Upstream, UpstreamId};
+use config::snapshot::{EndpointId, ProxyVersion, Snapshot, Upstream, UpstreamId};
 use proto::balance::round_robin::RoundRobin;
 use runtime::{Core, Instant, ParkEvent, Stream};
 use rustls::HandshakeKind;
 use tls::HandshakeError;
 
 use crate::address::Address;
+use crate::client::Client;
 use crate::handshake_fault::HandshakeFault;
 use crate::outcome::{Fault, fault_of, is_exhaustion};
+use crate::preface;
 use crate::private::Private;
 use crate::stats::CoreStats;
 use crate::wire::{ParkedWire, Wire};
@@ -127,16 +129,22 @@ impl Upstreams {
     }
 
     /// Makes a new connection to the endpoint whose turn it is, or if that fails to others.
-    pub(crate) async fn open(&self, id: UpstreamId, total: Instant) -> Result<Connection, Fault> {
-        self.connect(id, self.pick(id), total).await
+    pub(crate) async fn open(
+        &self,
+        id: UpstreamId,
+        total: Instant,
+        client: &Client,
+    ) -> Result<Connection, Fault> {
+        self.connect(id, self.pick(id), total, client).await
     }
 
-    /// Makes a new connection to `first`, or if that fails to others whose turn comes next.
+    /// Makes a new connection to `first` on behalf of `client`, or if that fails to others whose turn comes next.
     pub(crate) async fn connect(
         &self,
         id: UpstreamId,
         first: EndpointId,
         total: Instant,
+        client: &Client,
     ) -> Result<Connection, Fault> {
         let settings = self.settings(id);
         let mut endpoint = first;
@@ -146,6 +154,13 @@ impl Upstreams {
             let counters = &self.stats.endpoints[usize::from(endpoint.0)];
             match self.connect_to(endpoint, deadline).await {
                 Ok(stream) => {
+                    if let Some(version) = settings.proxy_protocol {
+                        let announcing = Box::pin(announce(&stream, client, version, deadline));
+                        announcing.await.map_err(|error| {
+                            counters.connect_failures.add(1);
+                            fault_of(&error, Fault::ConnectTimeout, Fault::ConnectFailed)
+                        })?;
+                    }
                     let stream = match self.private.endpoint(id, settings, endpoint) {
                         None => Wire::Plain(stream),
                         Some((config, name)) => {
@@ -200,6 +215,9 @@ impl Upstreams {
             return; // answered before all of the request had left
         }
         let settings = self.settings(self.snapshot.endpoints[usize::from(endpoint.0)].upstream);
+        if settings.proxy_protocol.is_some() {
+            return; // it was announced as one client's, and the next request may be another's
+        }
         let mut pool = self.pool.borrow_mut();
         if pool.by_endpoint[usize::from(endpoint.0)].len() >= usize::from(settings.idle_connections_max) {
             return;
@@ -243,6 +261,17 @@ impl Upstreams {
         counters.idle.sub(1);
         counters.idle_closed.add(1);
     }
+}
+
+/// Tells an endpoint whose connection it gets, before anything else, TLS included.
+async fn announce(
+    stream: &Stream,
+    client: &Client,
+    version: ProxyVersion,
+    deadline: Instant,
+) -> io::Result<()> {
+    stream.set_send_deadline(deadline);
+    stream.send_all(&preface::header_for(client, version)).await
 }
 
 /// Another endpoint is not asked instead of one that cannot prove who it is: that is no failure to pass over in silence.

@@ -4,6 +4,7 @@
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::task::{Context, Poll};
 
 use runtime::{Chunk, Core, Instant, Parked, Stream};
@@ -170,6 +171,14 @@ impl Wire {
         match self {
             Self::Plain(stream) => stream.reset_on_close(),
             Self::Private(stream) => stream.reset_on_close(),
+        }
+    }
+
+    /// The address that the peer knows this end by; see [`Stream::local_address`].
+    pub(crate) fn local_address(&self) -> io::Result<SocketAddr> {
+        match self {
+            Self::Plain(stream) => stream.local_address(),
+            Self::Private(stream) => stream.local_address(),
         }
     }
 

@@ -156,7 +156,7 @@ impl Connection {
     }
 
     /// A line without its end.
-    fn line(&mut self) -> Option<String> {
+    pub(crate) fn line(&mut self) -> Option<String> {
         loop {
             if let Some(at) = self.unread.windows(2).position(|window| window == b"\r\n") {
                 let line: Vec<u8> = self.unread.drain(..at + 2).take(at).collect();
@@ -166,6 +166,19 @@ impl Connection {
                 return None;
             }
         }
+    }
+
+    /// The next bytes, or fewer if the other end closes.
+    #[track_caller]
+    pub(crate) fn bytes(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.exactly(count as u64, &mut |part| bytes.extend_from_slice(part));
+        bytes
+    }
+
+    /// The address that the other end knows this one by.
+    pub(crate) fn local_address(&self) -> SocketAddr {
+        self.stream.local_addr().expect("an address")
     }
 
     /// Hands over `bytes` bytes, or as many as come; says how many.

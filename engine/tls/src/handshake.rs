@@ -5,7 +5,7 @@
 use std::io;
 use std::sync::Arc;
 
-use runtime::{Chunk, Instant, Stream};
+use runtime::{Instant, Stream};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection};
 
@@ -23,7 +23,7 @@ pub enum HandshakeError {
     Ended,
     /// What a client sent first is no TLS; it was told nothing.
     #[error("the peer does not speak TLS")]
-    NotTls(Chunk),
+    NotTls(Box<[u8]>),
     /// The client asked for a name that there is no certificate for; it was told so.
     #[error("there is no certificate for the name that the client asked for")]
     NameUnknown,
@@ -78,6 +78,20 @@ impl Handshake {
         Ok(Self::new(stream, connection.into(), true))
     }
 
+    /// [`Self::server`] with a client of which `early` was received already.
+    ///
+    /// # Errors
+    /// As [`Self::server`].
+    pub fn server_behind(
+        stream: Stream,
+        config: &Arc<ServerConfig>,
+        early: Vec<u8>,
+    ) -> Result<Self, HandshakeError> {
+        let handshake = Self::server(stream, config)?;
+        handshake.stream.set_unheard(early);
+        Ok(handshake)
+    }
+
     fn new(stream: Stream, connection: Connection, awaits_hello: bool) -> Self {
         Self { stream: TlsStream::new(stream, Session::new(connection)), awaits_hello }
     }
@@ -93,7 +107,9 @@ impl Handshake {
         if !self.stream.is_handshaking() {
             return Ok(false);
         }
-        self.stream.readable().await?;
+        if !self.stream.has_unheard() {
+            self.stream.readable().await?;
+        }
         Ok(true)
     }
 

@@ -44,6 +44,8 @@ struct Inner {
     session: Session,
     /// The beginning of a record whose rest has not come. Gives its memory back when the peer pauses between records.
     begun: Vec<u8>,
+    /// What was received before the handshake began.
+    unheard: Vec<u8>,
     /// Plaintext that came with the last message of the handshake.
     early: Option<Chunk>,
     /// The task that waits to send: the socket knows one task, which may be the one that receives.
@@ -125,7 +127,14 @@ impl Inner {
     /// Leaves the plaintext of whole records in `chunk`, behind the `kept` bytes at its front, and keeps the beginning of
     /// the next record.
     fn open(&mut self, chunk: &mut Chunk, kept: usize, stream: &Stream) -> Result<(), rustls::Error> {
-        let opened = match self.session.open(&mut chunk.bytes_mut()[kept..]) {
+        let plaintext = self.open_bytes(&mut chunk.bytes_mut()[kept..], stream)?;
+        chunk.truncate(kept + plaintext);
+        Ok(())
+    }
+
+    /// Leaves the plaintext of whole records at the front of `bytes` and says how much that is.
+    fn open_bytes(&mut self, bytes: &mut [u8], stream: &Stream) -> Result<usize, rustls::Error> {
+        let opened = match self.session.open(bytes) {
             Ok(opened) => opened,
             Err(error) => {
                 self.has_failed = true;
@@ -135,21 +144,31 @@ impl Inner {
                 return Err(error);
             }
         };
-        let rest = &chunk[kept + opened.consumed..];
+        let rest = &bytes[opened.consumed..];
         if rest.is_empty() {
             self.begun = Vec::new();
         } else {
             self.begun.clear();
             self.begun.extend_from_slice(rest);
         }
-        chunk.truncate(kept + opened.plaintext);
-        Ok(())
+        Ok(opened.plaintext)
+    }
+
+    /// What a step of the handshake has come to.
+    fn account(&self, opened: Result<(), rustls::Error>) -> Result<(), HandshakeError> {
+        opened.map_err(|error| match self.session.lacks_certificate() {
+            true => HandshakeError::NameUnknown,
+            false => HandshakeError::Refused(error),
+        })?;
+        let is_over = self.session.has_peer_closed() && self.session.is_handshaking();
+        if is_over { Err(HandshakeError::Ended) } else { Ok(()) }
     }
 }
 
 impl TlsStream {
     pub(crate) fn new(stream: Stream, session: Session) -> Self {
-        let inner = Inner { session, begun: Vec::new(), early: None, sender: None, has_failed: false };
+        let (begun, unheard) = (Vec::new(), Vec::new());
+        let inner = Inner { session, begun, unheard, early: None, sender: None, has_failed: false };
         Self { stream, inner: Box::new(RefCell::new(inner)) }
     }
 
@@ -168,29 +187,55 @@ impl TlsStream {
 
     /// One step of the handshake: what the peer says next. What comes `first` of a client may be no TLS at all.
     pub(crate) async fn advance(&self, is_first: bool) -> Result<(), HandshakeError> {
+        let early = std::mem::take(&mut self.inner.borrow_mut().unheard);
+        if !early.is_empty() {
+            return self.hear(early);
+        }
         let received = poll_fn(|context| {
             let begun = &self.inner.borrow().begun;
             self.stream.poll_recv_behind(begun, context)
         });
         let Some(mut chunk) = received.await? else { return Err(HandshakeError::Ended) };
-        if is_first && front(&chunk) == Front::Malformed {
-            return Err(HandshakeError::NotTls(chunk));
+        if is_first {
+            self.judge_first(&chunk)?;
         }
-        if is_first && hello_version(&chunk).is_some_and(|version| version < TLS12_VERSION) {
+        let mut inner = self.inner.borrow_mut();
+        let opened = inner.open(&mut chunk, 0, &self.stream);
+        inner.account(opened)?;
+        inner.early = (!chunk.is_empty()).then_some(chunk);
+        Ok(())
+    }
+
+    /// Takes in the first bytes of a client, which came before there was a handshake.
+    fn hear(&self, mut early: Vec<u8>) -> Result<(), HandshakeError> {
+        self.judge_first(&early)?;
+        let mut inner = self.inner.borrow_mut();
+        // A client's first flight holds no plaintext.
+        let opened = inner.open_bytes(&mut early, &self.stream).map(drop);
+        inner.account(opened)
+    }
+
+    /// Whether to go on with a client whose first bytes these are.
+    fn judge_first(&self, bytes: &[u8]) -> Result<(), HandshakeError> {
+        if front(bytes) == Front::Malformed {
+            return Err(HandshakeError::NotTls(bytes.into()));
+        }
+        if hello_version(bytes).is_some_and(|version| version < TLS12_VERSION) {
             // rustls would complain of what such a hello lacks, and its client would not know why.
             let _ = self.stream.try_send(&[IoSlice::new(&PROTOCOL_VERSION_ALERT)]);
             return Err(HandshakeError::VersionTooOld);
         }
-        let mut inner = self.inner.borrow_mut();
-        inner.open(&mut chunk, 0, &self.stream).map_err(|error| match inner.session.lacks_certificate() {
-            true => HandshakeError::NameUnknown,
-            false => HandshakeError::Refused(error),
-        })?;
-        if inner.session.has_peer_closed() && inner.session.is_handshaking() {
-            return Err(HandshakeError::Ended);
-        }
-        inner.early = (!chunk.is_empty()).then_some(chunk);
         Ok(())
+    }
+
+    /// Lets the handshake begin with what was received before it.
+    pub(crate) fn set_unheard(&self, early: Vec<u8>) {
+        self.inner.borrow_mut().unheard = early;
+    }
+
+    /// Whether there is something to advance on that needs no receiving.
+    pub(crate) fn has_unheard(&self) -> bool {
+        !self.inner.borrow().unheard.is_empty()
     }
 
     /// Waits for plaintext; a buffer is taken only once there is some. `None` is the end as the peer said it.
@@ -433,6 +478,14 @@ impl TlsStream {
     /// The kernel's.
     pub fn peer_address(&self) -> io::Result<SocketAddr> {
         self.stream.peer_address()
+    }
+
+    /// The address that the peer knows this end by; see [`Stream::local_address`].
+    ///
+    /// # Errors
+    /// As [`Stream::local_address`].
+    pub fn local_address(&self) -> io::Result<SocketAddr> {
+        self.stream.local_address()
     }
 
     /// The version that both sides agreed on.
