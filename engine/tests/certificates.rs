@@ -9,13 +9,13 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::Output;
+use std::process::{Command, Output};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 
 use common::connection::Connection;
-use common::engine::Engine;
+use common::engine::{Driver, Engine};
 use common::message::Message;
 use common::{PATIENCE, eventually, on_both_drivers};
 use rustix::process::Signal;
@@ -290,6 +290,48 @@ fn nothing_is_resumed_where_that_is_turned_off_or_clients_show_certificates() {
     });
 }
 
+/// In TLS 1.3 a client has said all before the server says no: the refusal comes instead of an answer.
+fn is_let_in(engine: &Engine, client: &Arc<ClientConfig>) -> bool {
+    let answer = connect(engine.web(), client, NAME).and_then(|mut private| ask(&mut private));
+    answer.is_ok_and(|answer| answer.ends_with("here"))
+}
+
+#[test]
+fn a_client_that_is_revoked_is_kept_out_from_the_reload_on_and_its_sessions_end() {
+    on_both_drivers(|driver| {
+        let (files, authority) = (Files::new(), Authority::new());
+        let pair = files.write_pair("web", &authority.issue(&[NAME]));
+        let ca = files.write("ca.pem", &authority.pem);
+        let crl = files.write("revoked.pem", &authority.revoke(&[]));
+        let auth = format!(", client_auth = {{ ca = {ca:?}, crl = [{crl:?}], resumption = true }}");
+        let engine = Engine::start(driver, config(&[pair], &auth));
+        let numbered = |serial: u64| {
+            authority.issue_with(&["somebody"], &rcgen::PKCS_ECDSA_P256_SHA256, |params| {
+                params.serial_number = Some(rcgen::SerialNumber::from(serial));
+            })
+        };
+        let (good, bad) = (numbered(5), numbered(6));
+        for version in [&TLS12, &TLS13] {
+            files.write("revoked.pem", &authority.revoke(&[]));
+            post_reload(&engine);
+            let [good, bad] = [&good, &bad].map(|shown| authority.client(version, Some(shown)));
+            assert!(is_let_in(&engine, &good) && is_let_in(&engine, &bad));
+            let resumed = connect(engine.web(), &bad, NAME).expect("a handshake");
+            assert_eq!(resumed.conn.handshake_kind(), Some(HandshakeKind::Resumed));
+
+            files.write("revoked.pem", &authority.revoke(&[6]));
+            assert_eq!(post_reload(&engine).1["reloaded"], json!(["listener.web"]));
+            assert!(!is_let_in(&engine, &bad), "{version:?}");
+            assert!(is_let_in(&engine, &good), "{version:?}");
+
+            // A list that is none keeps the one that is.
+            files.write("revoked.pem", "nothing");
+            assert_eq!(post_reload(&engine).0, 422);
+            assert!(!is_let_in(&engine, &bad) && is_let_in(&engine, &good), "{version:?}");
+        }
+    });
+}
+
 #[test]
 fn a_name_without_certificate_is_refused_where_that_is_asked_for() {
     on_both_drivers(|driver| {
@@ -358,4 +400,46 @@ fn old_versions_and_weak_suites_are_refused() {
             assert_eq!(answer.len(), 7, "{suite:04x}: {answer:?}");
         }
     });
+}
+
+/// The same with another's eyes.
+#[test]
+fn sslscan_finds_no_old_version_and_no_weak_suite() {
+    let (files, authority) = (Files::new(), Authority::new());
+    let rsa = authority.issue_with(&[NAME], &rcgen::PKCS_RSA_SHA256, |_| {});
+    let pairs = [files.write_pair("ecdsa", &authority.issue(&[NAME])), files.write_pair("rsa", &rsa)];
+    let engine = Engine::start(Driver::Epoll, config(&pairs, ""));
+    let output = Command::new("sslscan")
+        .args(["--no-colour", "--no-compression", "--no-groups"])
+        .arg(format!("--sni-name={NAME}"))
+        .arg(engine.web().to_string())
+        .output()
+        .unwrap_or_else(|error| panic!("this test needs sslscan (Debian: sslscan): {error}"));
+    let report = String::from_utf8_lossy(&output.stdout);
+    let words = report.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let lines: Vec<_> = words.filter(|words| !words.is_empty()).collect();
+    for (version, expected) in [
+        ("SSLv2", "disabled"),
+        ("SSLv3", "disabled"),
+        ("TLSv1.0", "disabled"),
+        ("TLSv1.1", "disabled"),
+        ("TLSv1.2", "enabled"),
+        ("TLSv1.3", "enabled"),
+    ] {
+        assert!(lines.contains(&vec![version, expected]), "{version}:\n{report}");
+    }
+    let suites: Vec<_> = lines
+        .iter()
+        .filter(|words| ["Accepted", "Preferred"].contains(&words[0]))
+        .map(|words| (words[1], words[4]))
+        .collect();
+    let count = |version: &str| suites.iter().filter(|(of, _)| *of == version).count();
+    assert_eq!((count("TLSv1.2"), count("TLSv1.3"), suites.len()), (6, 3, 9), "{report}");
+    for (_, suite) in suites {
+        let is_forward_secret = suite.starts_with("ECDHE-") || suite.starts_with("TLS_");
+        let is_authenticated = suite.contains("GCM") || suite.contains("CHACHA20");
+        assert!(is_forward_secret && is_authenticated, "{suite}:\n{report}");
+    }
+    assert_eq!(report.matches("not vulnerable to heartbleed").count(), 2, "{report}");
+    assert!(report.contains("Session renegotiation not supported"), "{report}");
 }
