@@ -15,6 +15,9 @@
 //! number byte by byte (`pattern`). `ledger` keeps what everybody did and saw; `oracle` holds the laws ([`Law`]) and
 //! judges. What went wrong must be excused by something that a peer or the network did: nothing excuses a clean scenario.
 //!
+//! Relays of bytes have scenarios of their own (`relays`): what a side receives is what the other sent, an end is passed on
+//! behind all bytes and never in the place of a reset, nothing is forgotten and nothing stays behind.
+//!
 //! # How to use it
 //!
 //! ```text
@@ -32,11 +35,13 @@ mod oracle;
 mod origin;
 mod pattern;
 mod plan;
+mod relays;
 mod scenario;
 mod sweep;
 mod wire;
 mod world;
 
 pub use oracle::{Broken, Law, Tally};
+pub use relays::{Relayed, play_relays};
 pub use sweep::{Report, run};
 pub use world::{Outcome, play};

@@ -4,16 +4,21 @@
 
 use std::process::ExitCode;
 
-use simulation::{Report, run};
+use simulation::{Report, play_relays, run};
 
-const USAGE: &str = "usage: simulation [--seeds COUNT] [--from SEED]\n\n\
+const USAGE: &str = "usage: simulation [--relays] [--seeds COUNT] [--from SEED]\n\n\
     Plays COUNT scenarios (1000), the first of them SEED (0), on a simulated network. Exits with 1 at the first that\n\
     breaks a law, and says how to see it again.";
 
 fn main() -> ExitCode {
     let (mut count, mut from) = (1_000, 0);
     let mut arguments = std::env::args().skip(1);
+    let mut relays = false;
     while let Some(flag) = arguments.next() {
+        if flag == "--relays" {
+            relays = true;
+            continue;
+        }
         let number = arguments.next().and_then(|value| value.parse().ok());
         match (flag.as_str(), number) {
             ("--seeds", Some(number)) => count = number,
@@ -23,6 +28,17 @@ fn main() -> ExitCode {
                 return ExitCode::from(2);
             }
         }
+    }
+    if relays {
+        for seed in from..from + count {
+            let relayed = play_relays(seed, count == 1);
+            if relayed.broken.is_some() {
+                println!("seed {seed}: {relayed}");
+                return ExitCode::FAILURE;
+            }
+        }
+        println!("{count} seeds of relays keep every law");
+        return ExitCode::SUCCESS;
     }
     let report: Report = run(from..from + count);
     print!("{report}");

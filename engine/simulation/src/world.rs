@@ -19,7 +19,7 @@ use proxy::{CoreSetup, Fellow};
 use runtime::counter::{Counter, RuntimeCounters};
 use runtime::mailbox::mailbox;
 use runtime::simulation::{Faults, HostConfig, HostId, Limits, Simulation, Stopped};
-use runtime::{Core, Handle, Remote};
+use runtime::{Core, Handle, Instant, Remote};
 
 use crate::client;
 use crate::ledger::{Event, Ledger};
@@ -101,7 +101,10 @@ impl Stage {
         let loaded = config::load_str("scenario", text, config::Format::Toml, &|_| None);
         let snapshot = Arc::new(loaded.unwrap_or_else(|problems| panic!("{problems}\n{text}")).snapshot);
         let ledger = Rc::new(RefCell::new(Ledger::new(scenario, simulation.world().now(), prints)));
-        let fellows = start_engine(&mut simulation, engine, scenario, &snapshot, &ledger);
+        let told = Rc::clone(&ledger);
+        let on_failure: Rc<dyn Fn(Instant, String)> =
+            Rc::new(move |at, what| told.borrow_mut().breaks(at, Law::Restless, what));
+        let fellows = start_engine(&mut simulation, engine, scenario.cores, &snapshot, &on_failure);
         start_origins(&mut simulation, origins, &ledger);
         let peers =
             simulation.start(clients, roomy, |_| std::future::pending()).expect("a core for the clients");
@@ -267,15 +270,15 @@ fn roomy(config: &mut runtime::CoreConfig) {
 }
 
 /// Starts the engine's cores as its process does: one listening socket each, a mailbox each.
-fn start_engine(
+pub(crate) fn start_engine(
     simulation: &mut Simulation,
     host: HostId,
-    scenario: &Scenario,
+    cores: usize,
     snapshot: &Arc<Snapshot>,
-    ledger: &Rc<RefCell<Ledger>>,
+    on_failure: &Rc<dyn Fn(Instant, String)>,
 ) -> Arc<[Fellow]> {
     let mut parts = Vec::new();
-    for _ in 0..scenario.cores {
+    for _ in 0..cores {
         let remote = Remote::new().expect("a descriptor for the core's wake-ups");
         let counters = Arc::new(RuntimeCounters::default());
         let (sender, receiver) = mailbox(&remote, MAILBOX_CAPACITY);
@@ -302,7 +305,7 @@ fn start_engine(
         let process = &snapshot.process;
         let config = Rc::new(RefCell::new(None));
         let given = Rc::clone(&config);
-        let ledger = Rc::clone(ledger);
+        let on_failure = Rc::clone(on_failure);
         let configure = |core: &mut runtime::CoreConfig| {
             core.buffers_per_lane = process.buffers_per_core / 2;
             core.buffer_bytes = process.buffer_bytes;
@@ -328,11 +331,7 @@ fn start_engine(
                 private: Arc::default(),
             };
             if let Err(error) = proxy::serve_on(core.clone(), setup).await {
-                ledger.borrow_mut().breaks(
-                    core.now(),
-                    Law::Restless,
-                    format!("the core did not start: {error}"),
-                );
+                on_failure(core.now(), format!("the core did not start: {error}"));
             }
         };
         simulation.start(host, configure, main).expect("a core of the engine");

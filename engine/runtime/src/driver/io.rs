@@ -145,7 +145,14 @@ impl Io {
     }
 
     /// Begins a connection; false while it is under way.
-    pub(crate) fn connect(&self, address: SocketAddr) -> Result<(Handle, bool), Errno> {
+    pub(crate) fn connect(&mut self, address: SocketAddr) -> Result<(Handle, bool), Errno> {
+        match self.begin_connection(address) {
+            Err(error) if self.conduits.makes_room(error) => self.begin_connection(address),
+            outcome => outcome,
+        }
+    }
+
+    fn begin_connection(&self, address: SocketAddr) -> Result<(Handle, bool), Errno> {
         #[cfg(feature = "simulation")]
         if let Backend::Simulated(driver) = &self.backend {
             return driver.connect(address);
@@ -494,7 +501,8 @@ impl Io {
         index: u32,
         waker: &Waker,
     ) -> Poll<io::Result<(Handle, Option<SocketAddr>)>> {
-        let socket = &mut self.sockets[index];
+        let Self { sockets, conduits, .. } = self;
+        let socket = &mut sockets[index];
         if !socket.flags.has(Flags::READABLE) {
             socket.wait_read(waker);
             return Poll::Pending;
@@ -509,6 +517,8 @@ impl Io {
                     socket.wait_read(waker);
                     return Poll::Pending;
                 }
+                // Kept pipes are worth less than a connection.
+                Err(error) if conduits.makes_room(error) => {}
                 Err(error) => return Poll::Ready(Err(error.into())),
             }
         }

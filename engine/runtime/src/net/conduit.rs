@@ -118,10 +118,17 @@ impl Conduits {
         self.open
     }
 
-    /// Closes those that are not in use.
-    pub(crate) fn close_idle(&mut self) {
+    /// Closes those that are not in use; false when there were none.
+    pub(crate) fn close_idle(&mut self) -> bool {
+        let is_any = !self.idle.is_empty();
         self.open -= self.idle.len() as u16;
         self.idle.clear();
+        is_any
+    }
+
+    /// Whether it is worth trying once more what has failed for want of a descriptor: some were kept here.
+    pub(crate) fn makes_room(&mut self, error: Errno) -> bool {
+        matches!(error, Errno::MFILE | Errno::NFILE) && self.close_idle()
     }
 }
 
@@ -145,6 +152,11 @@ mod tests {
         assert_eq!((conduits.open_count(), conduits.idle.len()), (1, 1));
         assert!(conduits.take(|| unreachable!("one is idle")).is_some());
         assert!(conduits.take(|| Err(Errno::MFILE)).is_none());
+        assert_eq!(conduits.open_count(), 1);
+        assert!(!conduits.makes_room(Errno::MFILE), "all are in use");
+        let third = conduits.take(Conduit::open).expect("a pipe");
+        conduits.give_back(third, true);
+        assert!(!conduits.makes_room(Errno::CONNREFUSED) && conduits.makes_room(Errno::MFILE));
         assert_eq!(conduits.open_count(), 1);
     }
 }
