@@ -290,6 +290,48 @@ fn nothing_is_resumed_where_that_is_turned_off_or_clients_show_certificates() {
     });
 }
 
+/// One engine before itself: `inner` demands certificates, `web` reaches it as an upstream over TLS.
+#[test]
+fn an_upstream_follows_its_files_in_whom_it_trusts_and_what_it_shows() {
+    on_both_drivers(|driver| {
+        let (files, authority, other) = (Files::new(), Authority::new(), Authority::new());
+        let inner = files.write_pair("inner", &authority.issue(&["inner.example"]));
+        let own = authority.issue(&["gateway"]);
+        files.write_pair("own", &own);
+        let clients = files.write("clients.pem", &authority.pem);
+        let trusted = files.write("trusted.pem", &authority.pem);
+        let (certificate, key) = (files.path("own.pem"), files.path("own.key"));
+        let text = format!(
+            "[listener.web]\nbind = \"127.0.0.1:0\"\n\
+             [listener.inner]\nbind = \"127.0.0.1:0\"\ninternal = true\nprotocol = \"https\"\n\
+             tls = {{ certificates = [{inner}], client_auth = {{ ca = {clients:?} }} }}\n\
+             [channel.inner]\nmatch = {{ listener = \"inner\" }}\nrespond = {{ body = \"here\" }}\n\
+             [channel.all]\nupstream = \"app\"\n\
+             [upstream.app]\nendpoints = [\"listener:inner\"]\nidle_connections = 0\n\
+             tls = {{ ca = {trusted:?}, server_name = \"inner.example\", certificate = {certificate:?}, key = {key:?} }}\n"
+        );
+        let engine = Engine::start(driver, text);
+        // The host that the upstream is reached by: under mutual TLS it must be the one that was asked for.
+        let request = "GET / HTTP/1.1\r\nHost: inner.example\r\n\r\n";
+        let status = || engine.connect().ask(request).status();
+        let reload_to = |name: &str, text: &str| {
+            files.write(name, text);
+            assert_eq!(post_reload(&engine).1["refused"], json!([]));
+        };
+        assert_eq!([status(), status()], [200; 2]);
+        reload_to("trusted.pem", &other.pem);
+        assert_eq!(status(), 502, "the endpoint's issuer is not believed any more");
+        reload_to("trusted.pem", &authority.pem);
+        assert_eq!(status(), 200);
+        files.write_pair("own", &other.issue(&["gateway"]));
+        assert_eq!(post_reload(&engine).1["reloaded"], json!(["upstream.app"]));
+        assert_eq!(status(), 502, "the endpoint does not believe what it is shown");
+        files.write_pair("own", &own);
+        assert_eq!(post_reload(&engine).1["reloaded"], json!(["upstream.app"]));
+        assert_eq!(status(), 200);
+    });
+}
+
 /// In TLS 1.3 a client has said all before the server says no: the refusal comes instead of an answer.
 fn is_let_in(engine: &Engine, client: &Arc<ClientConfig>) -> bool {
     let answer = connect(engine.web(), client, NAME).and_then(|mut private| ask(&mut private));
