@@ -3,10 +3,14 @@
 //! Never HTTP: both ends are plain sockets in the test's hands.
 
 mod common;
+#[path = "common/tls.rs"]
+#[allow(dead_code, reason = "taken by several test binaries")]
+mod tls;
 
 use std::fmt;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -14,6 +18,10 @@ use common::engine::{Driver, Engine};
 use common::pattern::{self, Check};
 use common::{PATIENCE, eventually, on_both_drivers};
 use rustix::process::Signal as UnixSignal;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use tls::Authority;
 
 const MIB: u64 = 1 << 20;
 
@@ -371,6 +379,70 @@ fn a_drain_that_is_over_resets_what_is_left() {
         assert_reset(&mut client);
         assert_reset(&mut server);
         engine.wait();
+    });
+}
+
+/// A server that speaks TLS: takes a pattern to its end, answers with as much, and ends as TLS does unless it `breaks_off`.
+fn private_server(length: u64, breaks_off: bool) -> (SocketAddr, thread::JoinHandle<()>) {
+    let (listener, address) = bound();
+    let issued = Authority::new().issue(&["127.0.0.1"]);
+    let key = PrivateKeyDer::from_pem_slice(issued.key.as_bytes()).expect("PEM");
+    let config = ServerConfig::builder().with_no_client_auth().with_single_cert(vec![issued.der()], key);
+    let config = Arc::new(config.expect("a pair"));
+    let serving = thread::spawn(move || {
+        let (tcp, _) = listener.accept().expect("the gateway connects");
+        let connection = ServerConnection::new(config).expect("a server");
+        let mut private = StreamOwned::new(connection, with_deadlines(tcp));
+        let mut check = Check::default();
+        let mut bytes = vec![0; 64 * 1024];
+        loop {
+            match private.read(&mut bytes).expect("an end as TLS says it") {
+                0 => break,
+                count => check.take(&bytes[..count]),
+            }
+        }
+        assert_eq!(check.length(), length);
+        assert!(pattern::send(length, &[100_000], |piece| private.write_all(piece).is_ok()), "all is taken");
+        if !breaks_off {
+            private.conn.send_close_notify();
+            private.flush().expect("the end is taken");
+        }
+    });
+    (address, serving)
+}
+
+/// Towards an endpoint over TLS the same holds: all bytes, and an end only if it was said.
+#[test]
+fn an_endpoint_over_tls_is_relayed_to_as_well() {
+    const LENGTH: u64 = 4 * MIB;
+    on_both_drivers(|driver| {
+        for breaks_off in [false, true] {
+            let (address, serving) = private_server(LENGTH, breaks_off);
+            let upstream = "tls = { verify = \"none\" }";
+            let engine = Engine::start(driver, Relay { upstream, ..relay(&[address]) });
+            let mut client = connect(&engine);
+            let sender = client.try_clone().expect("a descriptor");
+            let sending = thread::spawn(move || {
+                send_pattern(&sender, LENGTH, &[70_000]);
+                sender.shutdown(Shutdown::Write).expect("shutdown");
+            });
+            if breaks_off {
+                let error = loop {
+                    match client.read(&mut [0; 4096]) {
+                        Ok(0) => panic!("what is cut short looks whole"),
+                        Ok(_) => {}
+                        Err(error) => break error,
+                    }
+                };
+                assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+                engine.assert_only_fault("tunnel_upstream_gone", 1);
+            } else {
+                assert_eq!(check_pattern(&client), LENGTH);
+                assert!(engine.faults().is_empty(), "{:?}", engine.faults());
+            }
+            sending.join().expect("all was sent");
+            serving.join().expect("the server is content");
+        }
     });
 }
 
