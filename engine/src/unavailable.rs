@@ -12,12 +12,6 @@ pub(crate) fn refuse(snapshot: &Snapshot) -> anyhow::Result<()> {
             bail!("{what} is not available yet (listener.{})", listener.name);
         }
     }
-    // Refused until requests may change their protocol; websocket alone is the default and says nothing.
-    for channel in &snapshot.channels {
-        if channel.connect {
-            bail!("CONNECT is not available yet (channel.{})", channel.name);
-        }
-    }
     Ok(())
 }
 

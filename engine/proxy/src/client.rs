@@ -25,6 +25,7 @@ use crate::listener;
 use crate::outcome::{Fault, fault_of};
 use crate::preface::{self, Told};
 use crate::stats::{CoreStats, ListenerCounters};
+use crate::upgrade::{self, Switched};
 use crate::wire::{ParkedWire, Wire};
 
 /// How long a task waits for its client's next request before the connection is parked.
@@ -89,7 +90,6 @@ impl Drop for Open {
 }
 
 /// What a connection does after an exchange.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
     /// Serves another request.
     Keep,
@@ -99,6 +99,8 @@ pub(crate) enum Next {
     Linger,
     /// Ends at once, with a reset: its last answer must not look whole.
     Cut,
+    /// Is not HTTP any more.
+    Switch(Box<Switched>),
 }
 
 /// A connection that waits without a task.
@@ -340,6 +342,7 @@ pub(crate) async fn serve(state: Rc<CoreState>, mut client: Client) {
         Next::Close => client.stream.say_end(),
         Next::Cut => {}
         Next::Linger => linger(&state, client).await,
+        Next::Switch(switched) => state.core.spawn(upgrade::serve(Rc::clone(&state), client, *switched)),
     }
 }
 

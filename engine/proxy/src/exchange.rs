@@ -25,6 +25,7 @@ use crate::relay::{Broken, Coding};
 use crate::request::{self, AtHand};
 use crate::response::{self, Answered, Answering, Passed, Progress, Upload};
 use crate::stats::{ChannelCounters, ListenerCounters, Phase};
+use crate::upgrade::{self, Switched};
 use crate::upstream::Connection;
 use crate::workspace::Workspace;
 
@@ -90,6 +91,10 @@ pub(crate) async fn exchange(state: &CoreState, client: &mut Client, work: &mut 
     };
     let channel = &state.snapshot.channels[usize::from(id.0)];
     let counters = &state.stats.channels[usize::from(id.0)];
+    if work.request.upgrade && !upgrade::is_allowed(channel, &chunk, &work.request) {
+        // It is not passed on, so the request is one like any other.
+        work.request.upgrade = false;
+    }
     let total = channel.total_timeout.map_or(Instant::FAR_FUTURE, |limit| began + limit);
     let body_limits = request::body_limits(state, client, channel);
     let route = Route { channel, id, counters, began, total, body_limits };
@@ -103,6 +108,10 @@ pub(crate) async fn exchange(state: &CoreState, client: &mut Client, work: &mut 
         Action::Respond(response) => {
             let rest = Rest::after_head(&work.request, chunk);
             Ok(answer::respond(state, client, &route, rest, response, work).await)
+        }
+        Action::Forward(upstream) if work.request.method == Method::Connect => {
+            let opened = pin!(upgrade::connect(state, client, &route, *upstream, &work.request, chunk)).await;
+            opened.map_err(Failed::unanswered)
         }
         Action::Forward(upstream) => pin!(forward(state, client, &route, *upstream, chunk, work)).await,
     };
@@ -175,9 +184,6 @@ fn find_channel(
     work: &Workspace,
 ) -> Result<ChannelId, Fault> {
     let request = &work.request;
-    if request.method == Method::Connect {
-        return Err(Fault::TunnelRefused);
-    }
     let query = Query {
         listener: listener.0,
         host: request.authority(head),
@@ -186,6 +192,10 @@ fn find_channel(
         method_name: request.method_span.of(head),
     };
     let found = state.snapshot.channel_table.find(&mut state.match_caches.borrow_mut(), &query);
+    if request.method == Method::Connect {
+        let allowed = found.filter(|id| state.snapshot.channels[usize::from(*id)].connect);
+        return allowed.map(ChannelId).ok_or(Fault::TunnelRefused);
+    }
     found.map(ChannelId).ok_or(Fault::NoChannel)
 }
 
@@ -237,7 +247,11 @@ async fn forward(
 
     // 3. What follows for both connections.
     match outcome {
-        Ok(Answered { client: persistence, upstream: reusable }) => {
+        Ok(Answered::Switched) => {
+            let switched = Switched { connection, channel: route.id, early: client.unread.take() };
+            Ok(Next::Switch(Box::new(switched)))
+        }
+        Ok(Answered::Http { client: persistence, upstream: reusable }) => {
             if reusable == Persistence::Keep && is_request_over {
                 state.upstreams.keep(connection);
             }

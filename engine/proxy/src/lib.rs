@@ -3,9 +3,9 @@
 //! Never parses configuration, opens a file or talks to a store; never waits for control.
 //!
 //! Suggested reading order: `exchange` (one request, top to bottom), `request` and `response` (its two sides),
-//! `client` (the connection around it), `upstream` (the pool), `wire`, `handshake` and [`private`], `relay`, `body` and `bulk`, `tcp` and
-//! `tunnel`, `answer`, `error_answer`
-//! and `date`, [`outcome`], [`stats`], `listener` and [`admission`], [`core_main`].
+//! `client` (the connection around it), `upstream` (the pool), `wire`, `handshake` and [`private`], `relay`, `body` and
+//! `bulk`, `tcp`, `upgrade` and `tunnel`, `answer`, `error_answer` and `date`, [`outcome`], [`stats`], `listener` and
+//! [`admission`], [`core_main`].
 
 mod answer;
 mod body;
@@ -24,6 +24,7 @@ mod request;
 mod response;
 mod tcp;
 mod tunnel;
+mod upgrade;
 mod upstream;
 mod wire;
 mod workspace;

@@ -107,7 +107,7 @@ pub(crate) fn rewrite(
         via: forwarding.via.as_deref(),
         request_id: id.as_ref().and_then(|id| std::str::from_utf8(id).ok()),
         host_fallback,
-        upgrade: false,
+        upgrade: work.request.upgrade,
         expect: true,
         proof: client.identity.as_deref().map_or(Proof::NotAsked, Identity::proof),
     };

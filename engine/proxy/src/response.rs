@@ -22,6 +22,7 @@ use crate::exchange::Route;
 use crate::outcome::{Fault, fault_of};
 use crate::relay::{Broken, Coding, Parcel, Way, assemble};
 use crate::stats::{ChannelCounters, Phase};
+use crate::upgrade;
 use crate::upstream::Connection;
 use crate::workspace::{AnswerSpace, Lent};
 
@@ -88,11 +89,16 @@ impl Progress {
 }
 
 /// What an answer leaves behind.
-pub(crate) struct Answered {
-    /// Whether the client's connection serves another request.
-    pub(crate) client: Persistence,
-    /// Whether the endpoint's does.
-    pub(crate) upstream: Persistence,
+pub(crate) enum Answered {
+    /// Two connections.
+    Http {
+        /// Whether the client's serves another request.
+        client: Persistence,
+        /// Whether the endpoint's does.
+        upstream: Persistence,
+    },
+    /// Two ends of another protocol.
+    Switched,
 }
 
 /// An answer on its way: from which connection to which client, and what it answers.
@@ -121,6 +127,8 @@ pub(crate) enum Rest<'a> {
     Head(Chunk),
     /// A final head and what came of the body. The client has taken `sent` bytes, and no more for now.
     Unsent { begun: Begun, space: Lent<'a, AnswerSpace>, chunk: Chunk, consumed: usize, sent: usize },
+    /// The head of a 101, and what came behind it.
+    Switch { space: Lent<'a, AnswerSpace>, chunk: Chunk },
     /// All that has come is on its way, but for bytes that are dealt with next.
     Body { begun: Begun, space: Lent<'a, AnswerSpace>, at_hand: Option<Chunk> },
 }
@@ -203,6 +211,7 @@ impl<'a> Answering<'a> {
                     count_answer(self.route.counters, Some(space.response.status));
                     break (begun, space, beyond);
                 }
+                Rest::Switch { space, chunk } => return self.switch(space, chunk).await,
                 Rest::Body { begun, space, at_hand } => break (begun, space, at_hand),
             }
         };
@@ -249,7 +258,7 @@ impl<'a> Answering<'a> {
         first_byte_at: Instant,
     ) -> Result<Passed<'a>, Fault> {
         if space.response.status == 101 {
-            return Err(Fault::UnaskedUpgrade); // no Upgrade is passed on, so nobody asked
+            return Ok(Passed::Partly(Rest::Switch { space, chunk }));
         }
         // 1. What becomes of its body, and of both connections.
         let framing = decide_response_framing(&space.response, self.request.method);
@@ -291,12 +300,45 @@ impl<'a> Answering<'a> {
         Ok(Passed::Whole(self.end(&begun, beyond.is_some())))
     }
 
+    /// Passes on that another protocol is spoken from now on, and its first bytes. What the client was not offered to change
+    /// to, or while its request is still on its way, nobody asked for.
+    async fn switch(&self, mut space: Lent<'a, AnswerSpace>, chunk: Chunk) -> Result<Answered, Fault> {
+        let is_asked = self.request.upgrade && self.progress.upload.get() == Upload::Done;
+        if !is_asked || !upgrade::is_agreed(self.route.channel, &chunk, &space.response) {
+            return Err(Fault::UnaskedUpgrade);
+        }
+        let waited = self.state.core.turn_time().since(self.progress.waiting_since.get());
+        self.state.record(self.route, Phase::FirstByte, waited);
+        self.rewrite(&chunk, Delivery::None, None, &mut space);
+        let AnswerSpace { response, text, ranges, .. } = &mut *space;
+        let head_bytes = response.head_bytes as usize;
+        ranges.clear();
+        if chunk.len() > head_bytes {
+            ranges.push(0..chunk.len() - head_bytes);
+        }
+        let mut parcel = Parcel {
+            text,
+            head_bytes: text.len(),
+            body_start: head_bytes,
+            ranges,
+            coding: Coding::AsReceived,
+            consumed: chunk.len(),
+            chunk: Some(chunk),
+        };
+        self.progress.is_answer_begun.set(true);
+        // Part of a 101 is no answer that could look whole.
+        let sent = self.way_down().send(&mut parcel, 0).await;
+        sent.map_err(|error| self.download_fault(&Broken::Sink(error)))?;
+        count_answer(self.route.counters, Some(101));
+        Ok(Answered::Switched)
+    }
+
     /// Records how long an answer took that has left. Bytes behind it that nobody asked for make the connection unfit for
     /// the next request.
     fn end(&self, begun: &Begun, has_surplus: bool) -> Answered {
         self.record_phases(begun.first_byte_at);
         let upstream = if has_surplus { Persistence::Close } else { begun.upstream };
-        Answered { client: begun.client, upstream }
+        Answered::Http { client: begun.client, upstream }
     }
 
     /// Receives the rest of a head whose first bytes are there.
@@ -375,7 +417,7 @@ impl<'a> Answering<'a> {
             delivery,
             connection: persistence.and_then(|persistence| connection_option(version, persistence)),
             via: self.client.settings(self.state).forwarding.via.as_deref(),
-            upgrade: space.response.status == 426,
+            upgrade: matches!(space.response.status, 101 | 426),
             date: persistence.is_some().then_some(&*date),
         };
         rewrite_response(head, &space.response, &plan, &mut space.text);

@@ -199,6 +199,11 @@ impl RequestHead {
         }
     }
 
+    /// The protocols that `Upgrade` names, each with its version if it has one, as written.
+    pub fn upgrade_protocols<'a>(&'a self, buf: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+        upgrade_protocols(&self.fields, buf)
+    }
+
     fn clear(&mut self) {
         self.authority = Span::default();
         self.fields.clear();
@@ -250,6 +255,11 @@ impl ResponseHead {
             framing_fields: FramingFields::default(),
             fields_start: 0,
         }
+    }
+
+    /// The protocols that `Upgrade` names, each with its version if it has one, as written.
+    pub fn upgrade_protocols<'a>(&'a self, buf: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+        upgrade_protocols(&self.fields, buf)
     }
 
     /// Whether another response to the same request follows. 101 is final: HTTP ends there.
@@ -583,6 +593,11 @@ fn parse_max_forwards(value: &[u8], earlier: Option<u32>) -> Result<u32, Request
 
 fn accepts_trailers(te: &[u8]) -> bool {
     list_elements(te).any(|coding| coding.eq_ignore_ascii_case(b"trailers"))
+}
+
+fn upgrade_protocols<'a>(fields: &'a [Field], buf: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+    let lines = fields.iter().filter(|field| field.known == KnownField::Upgrade);
+    lines.flat_map(|field| list_elements(field.value.of(buf)))
 }
 
 /// What the `Upgrade` fields of a request offer.
