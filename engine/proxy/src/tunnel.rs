@@ -158,13 +158,15 @@ impl Drop for ResetBoth<'_> {
 /// Relays both ways between two connections until both have ended, one breaks or a deadline passes. `early` is what was
 /// received already from the client, and from the upstream. The connections are to be closed then, whatever the outcome; if
 /// they are closed while this waits, both are reset.
-pub(crate) async fn relay(
-    core: &Core,
-    client: &Wire,
-    upstream: &Wire,
-    terms: Terms<'_>,
+///
+/// The future has each thing once: an `async fn` would keep its arguments beside what is made of them.
+pub(crate) fn relay<'a>(
+    core: &'a Core,
+    client: &'a Wire,
+    upstream: &'a Wire,
+    terms: Terms<'a>,
     early: [Option<Chunk>; 2],
-) -> Result<(), Fault> {
+) -> impl Future<Output = Result<(), Fault>> + 'a {
     let now = core.turn_time();
     let ends_at = Cell::new(terms.lifetime.map_or(Instant::FAR_FUTURE, |lifetime| now + lifetime));
     let [from_client, from_upstream] = early;
@@ -181,12 +183,14 @@ pub(crate) async fn relay(
     let mut down = Way::new(Peer::Upstream, from_upstream, mode);
     let mut reset = ResetBoth { streams: [client, upstream], is_whole: false };
     tunnel.set_deadlines();
-    let ended = poll_fn(|context| tunnel.poll(&mut up, &mut down, context)).await;
-    reset.is_whole = !matches!(ended, Ended::Broken(_));
-    match ended {
-        Ended::Whole => Ok(()),
-        Ended::Heard(fault) | Ended::Broken(fault) => Err(fault),
-    }
+    poll_fn(move |context| {
+        let Poll::Ready(ended) = tunnel.poll(&mut up, &mut down, context) else { return Poll::Pending };
+        reset.is_whole = !matches!(ended, Ended::Broken(_));
+        Poll::Ready(match ended {
+            Ended::Whole => Ok(()),
+            Ended::Heard(fault) | Ended::Broken(fault) => Err(fault),
+        })
+    })
 }
 
 impl<'a> Tunnel<'a> {

@@ -75,9 +75,10 @@ pub(crate) async fn connect(
 }
 
 /// Relays what is spoken now, until that ends. A task of its own: an exchange has more than an idle tunnel should hold.
-pub(crate) async fn serve(state: Rc<CoreState>, client: Client, switched: Switched) {
-    let Switched { connection, channel, early } = switched;
-    let settings = &state.snapshot.channels[usize::from(channel.0)];
+pub(crate) async fn serve(state: Rc<CoreState>, client: Client, mut switched: Switched) {
+    // Used where it lies: what is moved out of an argument is in the task twice.
+    let channel = usize::from(switched.channel.0);
+    let settings = &state.snapshot.channels[channel];
     let timeouts = &client.settings(&state).timeouts;
     let counters = client.counters();
     let terms = Terms {
@@ -88,10 +89,12 @@ pub(crate) async fn serve(state: Rc<CoreState>, client: Client, switched: Switch
         set_aside: &state.set_aside,
         conversation: None,
     };
-    let relayed = tunnel::relay(&state.core, &client.stream, &connection.stream, terms, [early, None]).await;
+    let early = [switched.early.take(), None];
+    let upstream = &switched.connection.stream;
+    let relayed = tunnel::relay(&state.core, &client.stream, upstream, terms, early).await;
     if let Err(fault) = relayed {
         state.stats.count_fault(fault);
-        state.stats.channels[usize::from(channel.0)].faults.add(1);
+        state.stats.channels[channel].faults.add(1);
     }
 }
 
