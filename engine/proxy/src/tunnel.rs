@@ -181,16 +181,17 @@ pub(crate) fn relay<'a>(
     let tunnel = Tunnel { core, client, upstream, terms, moved_at: Cell::new(now), ends_at };
     let mut up = Way::new(Peer::Client, from_client, mode);
     let mut down = Way::new(Peer::Upstream, from_upstream, mode);
-    let mut reset = ResetBoth { streams: [client, upstream], is_whole: false };
+    let reset = ResetBoth { streams: [client, upstream], is_whole: false };
     tunnel.set_deadlines();
-    poll_fn(move |context| {
-        let Poll::Ready(ended) = tunnel.poll(&mut up, &mut down, context) else { return Poll::Pending };
+    async move {
+        let mut reset = reset;
+        let ended = poll_fn(|context| tunnel.poll(&mut up, &mut down, context)).await;
         reset.is_whole = !matches!(ended, Ended::Broken(_));
-        Poll::Ready(match ended {
+        match ended {
             Ended::Whole => Ok(()),
             Ended::Heard(fault) | Ended::Broken(fault) => Err(fault),
-        })
-    })
+        }
+    }
 }
 
 impl<'a> Tunnel<'a> {
