@@ -332,6 +332,40 @@ fn an_upstream_follows_its_files_in_whom_it_trusts_and_what_it_shows() {
     });
 }
 
+/// The host's authorities are those that OpenSSL's programs believe, too, wherever `SSL_CERT_FILE` says that they are.
+#[test]
+fn an_upstream_is_verified_by_the_authorities_of_the_host() {
+    on_both_drivers(|driver| {
+        let (files, authority, other) = (Files::new(), Authority::new(), Authority::new());
+        let inner = files.write_pair("inner", &authority.issue(&["inner.example"]));
+        let text = format!(
+            "[listener.web]\nbind = \"127.0.0.1:0\"\n\
+             [listener.inner]\nbind = \"127.0.0.1:0\"\ninternal = true\nprotocol = \"https\"\n\
+             tls = {{ certificates = [{inner}] }}\n\
+             [channel.inner]\nmatch = {{ listener = \"inner\" }}\nrespond = {{ body = \"here\" }}\n\
+             [channel.all]\nupstream = \"app\"\n\
+             [upstream.app]\nendpoints = [\"listener:inner\"]\ntls = {{ server_name = \"inner.example\" }}\n"
+        );
+        for (pem, expected) in [(&authority.pem, 200), (&other.pem, 502)] {
+            let host = files.write("host.pem", pem);
+            let arguments =
+                ["--cores", "1", "--driver"].map(str::to_owned).into_iter().chain([driver.to_string()]);
+            let arguments: Vec<String> = arguments.collect();
+            let mut command = Engine::command();
+            command.env("SSL_CERT_FILE", &host).env_remove("SSL_CERT_DIR");
+            let engine = Engine::spawn(&mut command, &arguments, &text);
+            engine.wait_until_ready();
+            assert_eq!(engine.connect().get("/").status(), expected);
+        }
+        let none = files.write("host.pem", "");
+        let path = files.write("engine.toml", &text);
+        let mut check = Engine::command();
+        check.env("SSL_CERT_FILE", none).env_remove("SSL_CERT_DIR").args(["check", "--config"]).arg(path);
+        let said = stderr(&check.output().expect("the engine can be run"));
+        assert!(said.starts_with("upstream.app.tls.verify: this host trusts nobody"), "{said}");
+    });
+}
+
 /// In TLS 1.3 a client has said all before the server says no: the refusal comes instead of an answer.
 fn is_let_in(engine: &Engine, client: &Arc<ClientConfig>) -> bool {
     let answer = connect(engine.web(), client, NAME).and_then(|mut private| ask(&mut private));
