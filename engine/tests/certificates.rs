@@ -161,12 +161,17 @@ fn a_reload_takes_what_is_good_and_keeps_what_it_has_instead_of_what_is_not() {
         assert_eq!(shown(&engine, &without_memory()), *second.der());
         assert!(engine.log().contains("certificates not reloaded, listener.web keeps those it has"));
         assert_eq!(engine.stats()["certificates"]["problems"], json!([told]));
-        // A file that is gone is no reason to stop, either.
+        // A file that is gone is no reason to stop, nor is what is none: a pipe is not waited for.
         fs::remove_file(files.path("web.pem")).expect("our file");
         assert_eq!(post_reload(&engine).0, 422);
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mkfifoat(rustix::fs::CWD, files.path("web.pem"), mode).expect("a pipe");
+        let (status, answer) = post_reload(&engine);
+        assert!(status == 422 && answer.to_string().contains("no regular file"), "{answer}");
+        fs::remove_file(files.path("web.pem")).expect("our pipe");
         assert_eq!(shown(&engine, &without_memory()), *second.der());
         let text = String::from_utf8(Connection::open(engine.admin()).get("/metrics").body).expect("text");
-        assert!(text.contains("corelane_certificate_reloads_total{outcome=\"refused\"} 2\n"), "{text}");
+        assert!(text.contains("corelane_certificate_reloads_total{outcome=\"refused\"} 3\n"), "{text}");
         assert!(text.contains("corelane_certificate_reloads_total{outcome=\"reloaded\"} 1\n"), "{text}");
         let expiry = "corelane_certificate_expiry_timestamp_seconds{listener=\"web\",name=\"a.example\"} ";
         assert!(text.contains(expiry), "{text}");

@@ -164,14 +164,17 @@ pub fn spawn(setup: ControlSetup) -> io::Result<(Control, Vec<CoreWatch>)> {
     let drain = Arc::new(tokio::sync::Notify::new());
     let asked = Arc::clone(&drain);
     let thread = std::thread::Builder::new().name("control".to_owned()).spawn(move || {
-        runtime.block_on(async {
+        let exit = runtime.block_on(async {
             if let Some(listener) = admin {
                 tokio::spawn(connections::serve(listener, admin::router(Arc::clone(&shared))));
             }
             tokio::spawn(aggregate::rounds(Arc::clone(&shared)));
             tokio::spawn(Arc::clone(&shared.certificates).rounds());
             lifecycle::run(&shared, signals, ends, &asked).await
-        })
+        });
+        // Who still reads a file that does not come is not waited for.
+        runtime.shutdown_background();
+        exit
     })?;
     Ok((Control { thread, drain }, watches))
 }
