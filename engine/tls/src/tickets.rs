@@ -47,11 +47,14 @@ pub struct NoRandomness;
 #[error("no keys of TLS tickets, or keys that another version of this program wrote")]
 pub struct NotKeys;
 
+/// On the heap from the beginning: what is moved leaves copies that nobody wipes.
+type Secret = Box<Zeroizing<[u8; SECRET_BYTES]>>;
+
 struct TicketKey {
     /// Says in front of a ticket which key it takes. Random, so that it tells nothing.
     id: [u8; ID_BYTES],
     /// As it is exported.
-    secret: Zeroizing<[u8; SECRET_BYTES]>,
+    secret: Secret,
     /// As it is used.
     aead: LessSafeKey,
     /// Seconds since 1970 at which it begins to seal.
@@ -61,38 +64,35 @@ struct TicketKey {
 }
 
 impl TicketKey {
-    fn new(
-        id: [u8; ID_BYTES],
-        secret: Zeroizing<[u8; SECRET_BYTES]>,
-        begins: u64,
-        ends: u64,
-    ) -> Option<Self> {
+    fn new(id: [u8; ID_BYTES], secret: Secret, begins: u64, ends: u64) -> Option<Self> {
         // Nonces are drawn by dice, by every core of every process. Should two be alike, this mode gives away that two
         // tickets hold the same, and nothing else (RFC 8452 §9); GCM would give away its key.
-        let aead = LessSafeKey::new(UnboundKey::new(&AES_256_GCM_SIV, &*secret).ok()?);
+        let aead = LessSafeKey::new(UnboundKey::new(&AES_256_GCM_SIV, &**secret).ok()?);
         Some(Self { id, secret, aead, begins, ends })
     }
 
     fn generate(now: u64) -> Result<Self, NoRandomness> {
-        let (mut id, mut secret) = ([0; ID_BYTES], Zeroizing::new([0; SECRET_BYTES]));
+        let (mut id, mut secret) = ([0; ID_BYTES], Secret::default());
         rand::fill(&mut id).map_err(|_| NoRandomness)?;
-        rand::fill(&mut *secret).map_err(|_| NoRandomness)?;
+        rand::fill(&mut **secret).map_err(|_| NoRandomness)?;
         Self::new(id, secret, now, now + OPENS_FOR.as_secs()).ok_or(NoRandomness)
     }
 
     fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.id);
-        out.extend_from_slice(&*self.secret);
+        out.extend_from_slice(&**self.secret);
         out.extend_from_slice(&self.begins.to_be_bytes());
         out.extend_from_slice(&self.ends.to_be_bytes());
     }
 
     fn read(bytes: &[u8; KEY_BYTES]) -> Option<Self> {
         let (id, rest) = bytes.split_first_chunk()?;
-        let (secret, rest) = rest.split_first_chunk()?;
+        let (secret, rest) = rest.split_first_chunk::<SECRET_BYTES>()?;
         let (begins, rest) = rest.split_first_chunk()?;
         let (begins, ends) = (u64::from_be_bytes(*begins), u64::from_be_bytes(*rest.first_chunk()?));
-        Self::new(*id, Zeroizing::new(*secret), begins, ends)
+        let mut own = Secret::default();
+        own.copy_from_slice(secret);
+        Self::new(*id, own, begins, ends)
     }
 }
 
