@@ -8,8 +8,10 @@ mod common;
 mod tls;
 
 use std::fmt;
+use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -121,7 +123,7 @@ fn send_pattern(mut stream: &TcpStream, length: u64, sizes: &[u64]) {
 }
 
 /// Reads to the end of the stream and says how many bytes came, all of them right.
-fn check_pattern(mut stream: &TcpStream) -> u64 {
+fn check_pattern(mut stream: impl Read) -> u64 {
     let mut check = Check::default();
     let mut bytes = vec![0; 128 * 1024];
     loop {
@@ -383,6 +385,46 @@ fn a_drain_that_is_over_resets_what_is_left() {
         assert_reset(&mut client);
         assert_reset(&mut server);
         engine.wait();
+    });
+}
+
+/// Between TCP and a Unix socket bytes are moved as well.
+#[test]
+fn bulk_bytes_arrive_at_a_unix_socket_and_come_back() {
+    const TOTAL: u64 = 32 * MIB;
+    on_both_drivers(|driver| {
+        // A path has at most 107 bytes.
+        let path = std::env::temp_dir().join(format!("corelane-tcp-{}-{driver}", std::process::id()));
+        let origin = UnixListener::bind(&path).expect("a path of its own");
+        let engine = Engine::start(
+            driver,
+            format!(
+                "[listener.web]\nbind = \"127.0.0.1:0\"\nprotocol = \"tcp\"\nupstream = \"app\"\n\
+                 [upstream.app]\nendpoints = [\"unix:{}\"]\n",
+                path.display()
+            ),
+        );
+        let client = connect(&engine);
+        let (server, _) = origin.accept().expect("the gateway connects");
+        fs::remove_file(&path).expect("the file of this test");
+        server.set_read_timeout(Some(PATIENCE)).expect("a read deadline");
+        server.set_write_timeout(Some(PATIENCE)).expect("a write deadline");
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                send_pattern(&client, TOTAL, &[300_000]);
+                client.shutdown(Shutdown::Write).expect("shutdown");
+            });
+            scope.spawn(|| {
+                let mut sink = &server;
+                assert!(pattern::send(TOTAL, &[300_000], |bytes| sink.write_all(bytes).is_ok()));
+                server.shutdown(Shutdown::Write).expect("shutdown");
+            });
+            scope.spawn(|| assert_eq!(check_pattern(&server), TOTAL));
+            assert_eq!(check_pattern(&client), TOTAL);
+        });
+        assert!(engine.counter("/cores/0/spliced_bytes") > 0);
+        engine.assert_counter("/listeners/0/connections_open", 0);
+        assert!(engine.faults().is_empty(), "{:?}", engine.faults());
     });
 }
 
