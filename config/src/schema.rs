@@ -264,7 +264,7 @@ pub struct Channel {
     /// endpoint. One or a list; none if it is empty.
     #[schemars(default = "upgrade_default", schema_with = "text::one_or_many_or_none", extend("examples" = [["websocket", "mqtt"]]))]
     pub upgrade: Vec<String>,
-    /// Whether CONNECT is answered with a tunnel to the upstream, whatever target it names; 405 otherwise.
+    /// Whether CONNECT is answered with a tunnel to the upstream, whatever target it names; 501 otherwise.
     #[schemars(default, example = true)]
     pub connect: bool,
     /// A fixed answer. Exactly one of `upstream` and `respond`.
