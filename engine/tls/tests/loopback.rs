@@ -235,8 +235,9 @@ fn a_peer_that_trickles_does_not_extend_its_handshake() {
             let (accepted, _) = stage.listener.accept().await.expect("accept");
             let core = stage.core.clone();
             stage.core.spawn(async move {
-                // A handshake record of 16 KiB, which holds a message of 64 KiB.
-                let mut bytes = [22, 3, 1, 0x40, 0, 1, 0, 0xff, 0xff].into_iter().chain(std::iter::repeat(0));
+                // A handshake record of 16 KiB, which holds the start of a hello of 64 KiB.
+                let mut bytes =
+                    [22, 3, 1, 0x40, 0, 1, 0, 0xff, 0xff, 3, 3].into_iter().chain(std::iter::repeat(0));
                 let mut next = || bytes.by_ref().take(20).collect::<Vec<u8>>();
                 while client.send_all(&next()).await.is_ok() {
                     core.sleep(Duration::from_millis(1)).await;
