@@ -259,7 +259,11 @@ fn sleep_is_over(state: &CoreState, stream: &Wire, open: &Open, what: &WaitsFor)
         }
         // Who had not said anything when a drain closed the door has failed at nothing.
         WaitsFor::Hello { .. } | WaitsFor::Header { .. } if state.closes(open.listener) => {}
-        WaitsFor::Hello { .. } | WaitsFor::Header { .. } => state.stats.count_fault(Fault::HandshakeTimeout),
+        WaitsFor::Hello { .. } | WaitsFor::Header { .. } => {
+            // An end would say that who was asked for had nothing to say.
+            let _ = stream.reset_on_close();
+            state.stats.count_fault(Fault::HandshakeTimeout);
+        }
     }
 }
 

@@ -49,7 +49,11 @@ pub(crate) async fn take_header(state: Rc<CoreState>, mut client: Client, deadli
         Ok(Some(header)) => header,
         // Nobody was there: how some look whether a port answers.
         Ok(None) => return,
-        Err(fault) => return state.stats.count_fault(fault),
+        Err(fault) => {
+            // An end would say that who was asked for had nothing to say.
+            let _ = client.stream.reset_on_close();
+            return state.stats.count_fault(fault);
+        }
     };
     client.unread = client.unread.take().and_then(|chunk| behind(chunk, len));
     client.told = told;
@@ -109,7 +113,10 @@ async fn refuse(state: &CoreState, mut client: Client, fault: Fault) {
     let alert = match fault {
         Fault::ServerNameUnknown => client_hello::UNRECOGNIZED_NAME,
         Fault::HelloRejected(rule) if rule != HelloRejected::NotTls => client_hello::DECODE_ERROR,
-        _ => return,
+        _ => {
+            let _ = client.stream.reset_on_close();
+            return;
+        }
     };
     client.unread = None;
     client.stream.set_send_deadline(deadline(state, client.settings(state)));

@@ -31,6 +31,7 @@ mod client;
 mod dice;
 mod hostile;
 mod ledger;
+mod opening;
 mod oracle;
 mod origin;
 mod pattern;

@@ -1,5 +1,5 @@
-//! Does a relay of bytes ever change, lose, invent or misjudge anything? Connections through a TCP listener, each with a
-//! client and a server that send bytes of a pattern, end, break off, or fall silent.
+//! Does a relay of bytes ever change, lose, invent or misjudge anything? Connections through a listener for TCP, or for TLS by
+//! name, each with a client and a server that send bytes of a pattern, end, break off, or fall silent.
 //!
 //! Never looks into the engine: what both ends saw, and what was counted, says whether the laws hold.
 
@@ -21,6 +21,7 @@ use runtime::simulation::{Faults, HostConfig, Limits, Simulation, Stopped};
 use runtime::{Core, Instant, Stream};
 
 use crate::dice::{Dice, mix};
+use crate::opening::Opening;
 use crate::world::start_engine;
 
 const ENGINE: [u8; 4] = [10, 0, 0, 1];
@@ -70,6 +71,9 @@ struct Seen {
 struct Plan {
     parts: [Part; 2],
     starts_after: Duration,
+    /// How the client's opening is cut, and how long it waits after the first pieces.
+    opening_piece: usize,
+    opening_pause: Duration,
 }
 
 /// Everything that happens from one seed, apart from what the network does.
@@ -78,6 +82,7 @@ struct Scenario {
     is_clean: bool,
     cores: usize,
     idle: Duration,
+    opening: Opening,
     config: String,
     faults: Faults,
     plans: Vec<Plan>,
@@ -90,6 +95,8 @@ pub struct Relayed {
     pub broken: Option<String>,
     /// Connections that were relayed to the end, both ways.
     pub whole: u64,
+    /// Those among them that began with a PROXY header or a hello.
+    pub opened: u64,
     /// Connections that broke off or were cut.
     pub cut: u64,
     /// Bytes that went from socket to socket without being copied.
@@ -102,8 +109,9 @@ pub struct Relayed {
 
 impl fmt::Display for Relayed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { broken, whole, cut, spliced_bytes, bytes, .. } = self;
-        write!(f, "{whole} connections whole, {cut} cut, {bytes} bytes, of which {spliced_bytes} spliced")?;
+        let Self { broken, whole, opened, cut, spliced_bytes, bytes, .. } = self;
+        write!(f, "{whole} connections whole ({opened} behind a header or hello), {cut} cut, ")?;
+        write!(f, "{bytes} bytes, of which {spliced_bytes} spliced")?;
         broken.as_ref().map_or(Ok(()), |broken| write!(f, "; broken: {broken}"))
     }
 }
@@ -113,6 +121,8 @@ impl fmt::Display for Relayed {
 struct Book {
     /// By connection: its client, its server.
     seen: Vec<[Seen; 2]>,
+    /// By connection: the client's address.
+    clients: Vec<Option<SocketAddr>>,
     clients_open: usize,
     forgotten: Option<String>,
     broken: Option<String>,
@@ -135,11 +145,13 @@ impl Scenario {
             (false, false) => Faults::swarm(seed),
         };
         let idle = dice.millis(40_000, 90_000);
+        let opening = Opening::of(seed);
+        let [listener, upstream] = opening.settings();
         let config = format!(
             "[process]\nbuffers_per_core = {}\nbuffer_size = \"{}KiB\"\n\n[admin]\nenabled = false\n\n\
-             [listener.bytes]\nbind = \"{}\"\nprotocol = \"tcp\"\nupstream = \"servers\"\n\
+             [listener.bytes]\nbind = \"{}\"\n{listener}\
              timeouts = {{ tunnel = \"{}ms\" }}\n\n\
-             [upstream.servers]\nendpoints = [\"{}\", \"{}\"]\ntimeouts = {{ connect = \"8s\" }}\n",
+             [upstream.servers]\nendpoints = [\"{}\", \"{}\"]\ntimeouts = {{ connect = \"8s\" }}\n{upstream}",
             dice.pick(&[16, 24, 256]),
             dice.pick(&[16, 64, 64]),
             address(ENGINE, 8000),
@@ -165,9 +177,17 @@ impl Scenario {
             }),
         };
         let plans = (0..count)
-            .map(|_| Plan { parts: [part(&mut dice), part(&mut dice)], starts_after: dice.millis(0, 2_000) })
+            .map(|number| {
+                let mut apart = Dice::new(mix(seed) ^ number);
+                Plan {
+                    parts: [part(&mut dice), part(&mut dice)],
+                    starts_after: dice.millis(0, 2_000),
+                    opening_piece: apart.pick(&[1, 3, 16, 30, 64, 1_000]),
+                    opening_pause: apart.millis(0, 500),
+                }
+            })
             .collect();
-        Self { is_clean, cores: dice.between(1, 2) as usize, idle, config, faults, plans }
+        Self { is_clean, cores: dice.between(1, 2) as usize, idle, opening, config, faults, plans }
     }
 }
 
@@ -206,7 +226,8 @@ pub fn play_relays(seed: u64, prints: bool) -> Relayed {
     let loaded = config::load_str("scenario", &scenario.config, config::Format::Toml, &|_| None);
     let snapshot = Arc::new(loaded.unwrap_or_else(|problems| panic!("{problems}")).snapshot);
     let seen = vec![[Seen::default(); 2]; scenario.plans.len()];
-    let book = Rc::new(RefCell::new(Book { seen, ..Book::default() }));
+    let clients_of = vec![None; scenario.plans.len()];
+    let book = Rc::new(RefCell::new(Book { seen, clients: clients_of, ..Book::default() }));
     let told = Rc::clone(&book);
     let on_failure: Rc<dyn Fn(Instant, String)> = Rc::new(move |_, what| told.borrow_mut().breaks(what));
     let fellows = start_engine(&mut simulation, engine, scenario.cores, &snapshot, &on_failure);
@@ -293,27 +314,63 @@ async fn ask(core: Core, number: usize, scenario: Rc<Scenario>, book: Rc<RefCell
     let plan = &scenario.plans[number];
     core.sleep(plan.starts_after).await;
     let made = core.connect(address(ENGINE, 8000), core.now() + Duration::from_secs(200)).await;
-    if let Ok(stream) = made {
+    if let Ok(stream) = made
+        && open(&core, &stream, number, &scenario, &book).await
+    {
         play_part(&core, &stream, number, 0, plan.parts[0], 0, &book).await;
     }
     book.borrow_mut().clients_open -= 1;
+}
+
+/// Says what comes before a client's own bytes; false when the connection is over.
+async fn open(
+    core: &Core,
+    stream: &Stream,
+    number: usize,
+    scenario: &Scenario,
+    book: &RefCell<Book>,
+) -> bool {
+    const PAUSES: usize = 3;
+    book.borrow_mut().clients[number] = stream.local_address().ok();
+    let plan = &scenario.plans[number];
+    stream.set_send_deadline(core.now() + FORGOTTEN_AFTER);
+    for (index, piece) in scenario.opening.said(number).chunks(plan.opening_piece).enumerate() {
+        if stream.send_all(piece).await.is_err() {
+            return false;
+        }
+        if index < PAUSES {
+            core.sleep(plan.opening_pause).await;
+        }
+    }
+    true
 }
 
 /// A server's: whose it is, its first bytes say.
 async fn serve(core: Core, stream: Stream, scenario: Rc<Scenario>, book: Rc<RefCell<Book>>) {
     stream.set_recv_deadline(core.now() + FORGOTTEN_AFTER);
     let mut first = Vec::new();
-    while first.len() < NUMBER_BYTES as usize {
+    let opening = loop {
+        let opening = scenario.opening.expected_len(&first);
+        if let Some(len) = opening.filter(|len| first.len() >= len + NUMBER_BYTES as usize) {
+            break len;
+        }
         match stream.recv_behind(&first).await {
             Ok(Some(chunk)) => first = chunk.to_vec(),
             Ok(None) | Err(_) => return,
         }
-    }
+    };
+    let (opening, first) = first.split_at(opening);
     let number = u32::from_be_bytes([first[0], first[1], first[2], first[3]]) as usize;
     let Some(plan) = scenario.plans.get(number) else {
         return book.borrow_mut().breaks(format!("nobody is connection {number}"));
     };
-    if !take(&first, number, 1, &book) {
+    let client = book.borrow().clients[number].expect("it has connected");
+    let expected = scenario.opening.expected(number, client, address(ENGINE, 8000));
+    if opening != expected {
+        let (opening, expected) = (opening.escape_ascii(), expected.escape_ascii());
+        return book.borrow_mut().breaks(format!("connection {number} begins {opening} and not {expected}"));
+    }
+    if !take(first, number, 1, &book) {
         return;
     }
     play_part(&core, &stream, number, 1, plan.parts[1], first.len() as u64, &book).await;
@@ -468,12 +525,16 @@ fn judge(scenario: &Scenario, book: &RefCell<Book>, fellows: &[Fellow]) -> Relay
         }
         let is_whole = sides.iter().all(|seen| seen.was_ended);
         relayed.whole += u64::from(is_whole);
+        relayed.opened += u64::from(is_whole && !scenario.opening.said(number).is_empty());
         relayed.cut += u64::from(!is_whole);
         if scenario.is_clean && !is_whole {
             book.breaks(format!("connection {number} was cut: {sides:?}"));
         }
     }
     let counted = [sum(|listener| &listener.bytes_received), sum(|listener| &listener.bytes_sent)];
+    let openings = (0..book.seen.len()).map(|number| scenario.opening.said(number).len() as u64);
+    sent[0] += openings.sum::<u64>();
+    // What an endpoint is told is no client's.
     if scenario.is_clean && counted != sent {
         book.breaks(format!("{counted:?} bytes were counted, {sent:?} sent"));
     }

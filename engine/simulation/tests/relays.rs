@@ -18,11 +18,13 @@ fn relays_of_bytes_keep_every_law() {
             );
         }
         sum.whole += relayed.whole;
+        sum.opened += relayed.opened;
         sum.cut += relayed.cut;
         sum.bytes += relayed.bytes;
         sum.spliced_bytes += relayed.spliced_bytes;
     }
     println!("{sum}");
+    assert!(sum.opened > 50, "{sum}");
     assert!(sum.whole > 100 && sum.cut > 30 && sum.spliced_bytes > sum.bytes / 10, "{sum}");
 }
 
