@@ -4,7 +4,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::PATIENCE;
@@ -14,6 +14,8 @@ use super::message::{BodyEnd, Framing, Head, Message, parse_field};
 #[derive(Debug)]
 pub(crate) struct Connection {
     stream: Arc<TcpStream>,
+    /// Keys, once they are agreed on.
+    private: Option<Mutex<rustls::Connection>>,
     /// Received, not yet looked at.
     unread: Vec<u8>,
 }
@@ -31,7 +33,49 @@ impl Connection {
         stream.set_nodelay(true).expect("TCP_NODELAY");
         stream.set_read_timeout(Some(PATIENCE)).expect("a read deadline");
         stream.set_write_timeout(Some(PATIENCE)).expect("a write deadline");
-        Self { stream, unread: Vec::new() }
+        Self { stream, private: None, unread: Vec::new() }
+    }
+
+    /// The same connection made a private one.
+    pub(crate) fn agree(mut self, private: impl Into<rustls::Connection>) -> io::Result<Self> {
+        self.agree_in_place(private)?;
+        Ok(self)
+    }
+
+    pub(crate) fn agree_in_place(&mut self, private: impl Into<rustls::Connection>) -> io::Result<()> {
+        let mut private = private.into();
+        while private.is_handshaking() {
+            private.complete_io(&mut &*self.stream)?;
+        }
+        private.set_buffer_limit(None);
+        self.private = Some(Mutex::new(private));
+        Ok(())
+    }
+
+    fn private(&self) -> Option<MutexGuard<'_, rustls::Connection>> {
+        self.private.as_ref().map(|private| private.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Asks something of the keys that were agreed on.
+    pub(crate) fn agreed<T>(&self, ask: impl FnOnce(&rustls::Connection) -> T) -> T {
+        ask(&self.private().expect("a private connection"))
+    }
+
+    /// Says that nothing more follows, and goes on receiving.
+    pub(crate) fn say_end(&self) {
+        if let Some(mut private) = self.private() {
+            private.send_close_notify();
+            let _ = transmit(&mut private, &self.stream);
+        }
+        self.finish();
+    }
+
+    /// Reads to the end; whether that was said, by close_notify.
+    #[track_caller]
+    pub(crate) fn ends_as_said(&mut self) -> bool {
+        while self.receive() > 0 {}
+        let mut private = self.private().expect("a private connection");
+        private.reader().read(&mut [0]).is_ok_and(|count| count == 0)
     }
 
     /// For reading and writing at the same time.
@@ -41,7 +85,13 @@ impl Connection {
 
     /// Sends in one write. False when the other end is gone.
     pub(crate) fn send(&self, bytes: impl AsRef<[u8]>) -> bool {
-        (&*self.stream).write_all(bytes.as_ref()).is_ok()
+        match self.private() {
+            Some(mut private) => {
+                private.writer().write_all(bytes.as_ref()).is_ok()
+                    && transmit(&mut private, &self.stream).is_ok()
+            }
+            None => (&*self.stream).write_all(bytes.as_ref()).is_ok(),
+        }
     }
 
     /// Sends in pieces of at most `piece` bytes, each its own segment.
@@ -200,7 +250,11 @@ impl Connection {
     #[track_caller]
     fn receive(&mut self) -> usize {
         let mut buffer = [0; 64 * 1024];
-        let received = match (&*self.stream).read(&mut buffer) {
+        let read = match self.private() {
+            Some(mut private) => read_private(&mut private, &self.stream, &mut buffer),
+            None => (&*self.stream).read(&mut buffer),
+        };
+        let received = match read {
             Ok(received) => received,
             Err(error) if is_timeout(&error) => panic!("nothing came; so far: {}", lossy(&self.unread)),
             Err(_) => 0,
@@ -231,6 +285,31 @@ impl Connection {
         self.stream.set_nonblocking(false).expect("O_NONBLOCK");
         let is_quiet = peeked.as_ref().is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
         assert!(is_quiet && self.unread.is_empty(), "not quiet: {peeked:?} {}", lossy(&self.unread));
+    }
+}
+
+fn transmit(private: &mut rustls::Connection, mut stream: &TcpStream) -> io::Result<()> {
+    while private.wants_write() {
+        private.write_tls(&mut stream)?;
+    }
+    Ok(())
+}
+
+/// Zero is an end that was said; one that was not is `UnexpectedEof`.
+fn read_private(
+    private: &mut rustls::Connection,
+    mut stream: &TcpStream,
+    buffer: &mut [u8],
+) -> io::Result<usize> {
+    loop {
+        match private.reader().read(buffer) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            outcome => return outcome,
+        }
+        private.read_tls(&mut stream)?;
+        let opened = private.process_new_packets();
+        transmit(private, stream)?;
+        opened.map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
     }
 }
 

@@ -143,7 +143,8 @@ impl Engine {
     #[track_caller]
     pub(crate) fn wait_until_ready(&self) {
         let text = fs::read_to_string(&self.config).expect("the file just written");
-        let listeners = text.lines().filter(|line| line.starts_with("[listener.")).count();
+        let names = text.lines().filter_map(|line| line.strip_prefix("[listener."));
+        let listeners = names.filter(|name| !name.contains('.')).count();
         self.log.wait_until(|lines| {
             lines.after("driver").count() == 1
                 && lines.after("admin").count() == 1

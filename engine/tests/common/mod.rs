@@ -9,6 +9,7 @@ pub(crate) mod engine;
 pub(crate) mod message;
 pub(crate) mod origin;
 pub(crate) mod pattern;
+pub(crate) mod private;
 pub(crate) mod signal;
 
 use std::io::{self, Write};

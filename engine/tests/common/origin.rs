@@ -169,6 +169,11 @@ impl Peer {
         (!is_over).then_some(peer)
     }
 
+    /// Makes the connection a private one; false when the other side does not agree.
+    pub(crate) fn agree(&mut self, private: impl Into<rustls::Connection>) -> bool {
+        self.wire.agree_in_place(private).is_ok()
+    }
+
     /// Reads a request to its end and notes it; `None` when the connection ends before that. A request cut short
     /// is noted too.
     pub(crate) fn request(&mut self) -> Option<Message> {
