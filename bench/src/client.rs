@@ -120,11 +120,15 @@ impl Load {
         match self.traffic {
             Traffic::PingPong => return tcp("ping"),
             Traffic::Bulk => return tcp("drain"),
-            Traffic::Kept | Traffic::Churn => {}
+            Traffic::Kept
+            | Traffic::Churn
+            | Traffic::PrivateKept
+            | Traffic::PrivateFull
+            | Traffic::PrivateResumed => {}
         }
         let mut command = vec![
             binaries.join("loadgen").display().to_string(),
-            format!("http://{target}/"),
+            format!("{}://{target}/", if self.traffic.is_private() { "https" } else { "http" }),
             "-c".to_owned(),
             connections,
             "-t".to_owned(),
@@ -137,7 +141,14 @@ impl Load {
         if let Some(driver) = self.driver {
             command.extend(["--driver".to_owned(), driver.to_owned()]);
         }
-        if self.traffic == Traffic::Churn {
+        if self.traffic.is_private() {
+            // What OpenSSL 3.0 has, too: the contenders are to do the same work.
+            command.extend(["--insecure", "--tls", "1.3", "--no-post-quantum"].map(str::to_owned));
+        }
+        if self.traffic == Traffic::PrivateFull {
+            command.push("--no-resumption".to_owned());
+        }
+        if self.traffic.is_churn() {
             command.extend(["--no-keepalive".to_owned(), "-n".to_owned(), CHURN_REQUESTS_MAX.to_string()]);
         }
         command

@@ -29,12 +29,15 @@ impl Origin {
         traffic: Traffic,
         body_bytes: usize,
     ) -> anyhow::Result<Self> {
+        let traffic = traffic.behind();
         let addr = free_addr()?;
         let (listen, body) = (addr.to_string(), body_bytes.to_string());
         let (program, arguments) = match traffic {
-            Traffic::Kept | Traffic::Churn => {
-                ("loadgen", vec!["origin", "--listen", &listen, "--body", &body])
-            }
+            Traffic::Kept
+            | Traffic::Churn
+            | Traffic::PrivateKept
+            | Traffic::PrivateFull
+            | Traffic::PrivateResumed => ("loadgen", vec!["origin", "--listen", &listen, "--body", &body]),
             Traffic::PingPong => ("tcp_load", vec!["echo", &listen]),
             Traffic::Bulk => ("tcp_load", vec!["source", &listen]),
         };

@@ -18,6 +18,12 @@ pub enum Traffic {
     Kept,
     /// HTTP requests, each over a connection of its own.
     Churn,
+    /// HTTP requests, one after the other over kept private connections.
+    PrivateKept,
+    /// HTTP requests, each over a private connection of its own that begins with a full handshake.
+    PrivateFull,
+    /// HTTP requests, each over a private connection of its own that resumes an earlier session.
+    PrivateResumed,
     /// Messages that come back, one after the other over kept connections.
     PingPong,
     /// Bytes from the origin to the client for as long as they are read.
@@ -28,14 +34,38 @@ impl Traffic {
     /// Whether it is HTTP.
     #[must_use]
     pub fn is_http(self) -> bool {
-        matches!(self, Self::Kept | Self::Churn)
+        self.behind() == Self::Kept
+    }
+
+    /// Whether clients come over TLS.
+    #[must_use]
+    pub fn is_private(self) -> bool {
+        matches!(self, Self::PrivateKept | Self::PrivateFull | Self::PrivateResumed)
+    }
+
+    /// Whether every request has a connection of its own.
+    #[must_use]
+    pub fn is_churn(self) -> bool {
+        matches!(self, Self::Churn | Self::PrivateFull | Self::PrivateResumed)
+    }
+
+    /// What an origin sees of it: requests over kept connections, in the clear.
+    #[must_use]
+    pub fn behind(self) -> Self {
+        match self {
+            Self::Kept | Self::Churn | Self::PrivateKept | Self::PrivateFull | Self::PrivateResumed => {
+                Self::Kept
+            }
+            Self::PingPong | Self::Bulk => self,
+        }
     }
 
     /// What is counted: one, and many.
     #[must_use]
     pub fn units(self) -> [&'static str; 2] {
         match self {
-            Self::Kept | Self::Churn => ["request", "requests"],
+            Self::Kept | Self::Churn | Self::PrivateKept => ["request", "requests"],
+            Self::PrivateFull | Self::PrivateResumed => ["handshake", "handshakes"],
             Self::PingPong => ["exchange", "exchanges"],
             Self::Bulk => ["MiB", "MiB"],
         }
@@ -49,6 +79,8 @@ impl Traffic {
         let mut stream = connect(addr)?;
         match self {
             Self::Kept | Self::Churn => ask(&mut stream, body_bytes),
+            // It listens. Whether it serves is seen by the client that warms it up.
+            Self::PrivateKept | Self::PrivateFull | Self::PrivateResumed => Ok(()),
             Self::PingPong => {
                 stream.write_all(b"ping")?;
                 let mut answer = [0; 4];

@@ -282,7 +282,7 @@ mod tests {
             "requests-file = 'mix.jsonl'\nin-order = true\npipeline = 8\nrequests-per-connection = 100",
             "expect-header = ['A: b', 'C: d']\nexpect-status = [200, 404]\nexpect-body-file = 'page.html'",
             "ids = true\nids-at = ['http://a/', 'http://b/']",
-            "insecure = true\nsni = 'h'\ntls = '1.2'\nno-resumption = true",
+            "insecure = true\nsni = 'h'\ntls = '1.2'\nno-resumption = true\nno-post-quantum = true",
             "unix = '/run/app.sock'\nbody = 'number {{seq}}'\ntarget = 'p99 < 5ms'",
         ] {
             let profile = read(text).expect(text);

@@ -6,6 +6,8 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
+use crate::certificate::{PemFiles, SUITE};
+
 /// Connections beside those of the clients: to the origin, and to see whether all is well.
 const CONNECTIONS_SPARE: u32 = 500;
 
@@ -16,13 +18,25 @@ const LARGE_BODY_BYTES: usize = 256 * 1024;
 const NGINX_STREAM_MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
 
 /// One channel by regular expression; statistics need no switch.
-pub(crate) fn engine_config(listen: SocketAddr, origin: SocketAddr, admin: SocketAddr) -> String {
+pub(crate) fn engine_config(
+    listen: SocketAddr,
+    origin: SocketAddr,
+    admin: SocketAddr,
+    private: Option<&PemFiles>,
+) -> String {
+    let (protocol, tls) = match private {
+        None => ("http", String::new()),
+        Some(PemFiles { certificate, key, .. }) => {
+            let files = format!("{{ certificate = {certificate:?}, key = {key:?} }}");
+            ("https", format!("[listener.web.tls]\ncertificates = [{files}]\n"))
+        }
+    };
     format!(
         r#"[listener.web]
 bind = "{listen}"
-protocol = "http"
+protocol = "{protocol}"
 forwarding = {{ x_forwarded_proto = false, x_forwarded_host = false, via = false, request_id = false }}
-
+{tls}
 [channel.all]
 match = {{ path = "^/" }}
 upstream = "origin"
@@ -54,7 +68,24 @@ bind = "{admin}"
 }
 
 /// The kept connections must outlast the run: nginx would otherwise close each after 1,000 requests.
-pub(crate) fn nginx_config(dir: &Path, listen: SocketAddr, origin: SocketAddr, connections: u32) -> String {
+pub(crate) fn nginx_config(
+    dir: &Path,
+    listen: SocketAddr,
+    origin: SocketAddr,
+    connections: u32,
+    private: Option<&PemFiles>,
+) -> String {
+    let (ssl, certificate) = match private {
+        None => ("", String::new()),
+        Some(PemFiles { certificate, key, .. }) => {
+            let (certificate, key) = (certificate.display(), key.display());
+            let lines = format!(
+                "ssl_certificate {certificate}; ssl_certificate_key {key}; ssl_protocols TLSv1.3; ssl_ecdh_curve X25519; \
+                 ssl_conf_command Ciphersuites {SUITE}; ssl_session_cache off; ssl_session_tickets on;"
+            );
+            (" ssl", lines)
+        }
+    };
     let dir = dir.display();
     // It closes idle connections as soon as less than a sixteenth is free.
     let connections_max = (connections + connections / 8 + CONNECTIONS_SPARE).max(8192);
@@ -85,7 +116,8 @@ http {{
         keepalive_timeout 300s;
     }}
     server {{
-        listen {listen} reuseport backlog=1024;
+        listen {listen}{ssl} reuseport backlog=1024;
+        {certificate}
         location / {{
             proxy_pass http://origin;
             proxy_http_version 1.1;
@@ -109,7 +141,12 @@ pub(crate) fn haproxy_config(
     origin: SocketAddr,
     connections: u32,
     body_bytes: usize,
+    private: Option<&PemFiles>,
 ) -> String {
+    let ssl = private.map_or(String::new(), |files| {
+        let both = files.both.display();
+        format!(" ssl crt {both} ssl-min-ver TLSv1.3 ciphersuites {SUITE} curves X25519")
+    });
     let connections_max = (connections + CONNECTIONS_SPARE).max(5000);
     let (pipes, splice) = if body_bytes >= LARGE_BODY_BYTES {
         ("tune.pipesize 1048576", "option splice-request\n    option splice-response")
@@ -132,7 +169,7 @@ defaults
     option forwardfor
     http-reuse always
 frontend web
-    bind {listen} backlog 1024
+    bind {listen} backlog 1024{ssl}
     default_backend origin
 backend origin
     server origin {origin} pool-max-conn -1 maxconn 5000

@@ -11,6 +11,7 @@ use anyhow::{Context as _, ensure};
 use bench::process::{Child, CoreList, free_addr};
 use bench::traffic::Traffic;
 
+use crate::certificate::PemFiles;
 use crate::configuration::{
     engine_config, engine_tcp_config, haproxy_config, haproxy_tcp_config, nginx_config, nginx_stream_config,
 };
@@ -90,18 +91,20 @@ impl Contender {
     /// Why it takes no part in `traffic`, if it does not.
     pub(crate) fn cannot_take(self, traffic: Traffic) -> Option<&'static str> {
         match (self, traffic) {
-            (_, Traffic::Kept) | (Self::Null | Self::Nginx | Self::Haproxy, _) => None,
+            (_, Traffic::Kept) | (Self::Nginx | Self::Haproxy, _) => None,
+            (Self::EngineEpoll | Self::EngineUring, traffic) if traffic.is_private() => None,
+            (_, traffic) if traffic.is_private() => Some("it speaks no TLS"),
+            (Self::Null, _) => None,
             (Self::EngineEpoll | Self::EngineUring, _) | (Self::Pingora, Traffic::Churn) => None,
-            (Self::Pingora, Traffic::PingPong | Traffic::Bulk) => Some("it is set up as an HTTP proxy"),
-            (_, Traffic::Churn | Traffic::PingPong | Traffic::Bulk) => {
-                Some("it passes on HTTP requests over kept connections only")
-            }
+            (Self::Pingora, _) => Some("it is set up as an HTTP proxy"),
+            (_, _) => Some("it passes on HTTP requests over kept connections only"),
         }
     }
 
     /// Writes the configuration that passes `listen` on to the origin; returns the command to run.
     fn command(self, place: &Place<'_>, cores: CoreList, listen: SocketAddr) -> anyhow::Result<Vec<String>> {
-        let Place { binaries, dir, origin, traffic, body_bytes, connections } = *place;
+        let Place { binaries, dir, origin, traffic, body_bytes, connections, private } = *place;
+        let private = private.filter(|_| traffic.is_private());
         let config = dir.join(format!("{}-{}.conf", self.name(), listen.port()));
         let config_path = config.display().to_string();
         let write = |text: String| {
@@ -129,22 +132,22 @@ impl Contender {
             Self::Null => relay("null_relay", &[&from, &to])?,
             Self::EngineEpoll | Self::EngineUring => {
                 write(match traffic {
-                    Traffic::Kept | Traffic::Churn => engine_config(listen, origin, free_addr()?),
                     Traffic::PingPong | Traffic::Bulk => engine_tcp_config(listen, origin, free_addr()?),
+                    _ => engine_config(listen, origin, free_addr()?, private),
                 })?;
                 engine(if self == Self::EngineEpoll { "epoll" } else { "uring" })
             }
             Self::Nginx => {
                 write(match traffic {
-                    Traffic::Kept | Traffic::Churn => nginx_config(dir, listen, origin, connections),
                     Traffic::PingPong | Traffic::Bulk => nginx_stream_config(dir, listen, origin),
+                    _ => nginx_config(dir, listen, origin, connections, private),
                 })?;
                 ["nginx", "-e", "stderr", "-c", &config_path].map(str::to_owned).into()
             }
             Self::Haproxy => {
                 write(match traffic {
-                    Traffic::Kept | Traffic::Churn => haproxy_config(listen, origin, connections, body_bytes),
                     Traffic::PingPong | Traffic::Bulk => haproxy_tcp_config(listen, origin),
+                    _ => haproxy_config(listen, origin, connections, body_bytes, private),
                 })?;
                 ["haproxy", "-db", "-f", &config_path].map(str::to_owned).into()
             }
@@ -173,6 +176,8 @@ pub(crate) struct Place<'a> {
     pub(crate) body_bytes: usize,
     /// Connections that clients will open to each contender.
     pub(crate) connections: u32,
+    /// What contenders show where clients come over TLS.
+    pub(crate) private: Option<&'a PemFiles>,
 }
 
 /// A contender that answers.

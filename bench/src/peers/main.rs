@@ -3,6 +3,7 @@
 //!
 //! Arguments in, table out; it never leaves a process behind. Run it as `bench/peers`, which builds what it needs.
 
+mod certificate;
 mod configuration;
 mod contender;
 mod idle;
@@ -37,7 +38,7 @@ struct Arguments {
     /// Contender to measure; may be repeated [default: both drivers, nginx and haproxy]
     #[arg(long = "candidate", value_name = "NAME")]
     candidates: Vec<Contender>,
-    /// What shares the core with each candidate
+    /// What shares the core with each candidate; nginx where clients come over TLS and null was meant
     #[arg(long, value_name = "NAME", default_value = "null")]
     against: Contender,
     /// Turns of every candidate
@@ -117,15 +118,16 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
 
     let mut outcomes = Vec::new();
     for scenario in &scenarios {
-        if let Some(cause) = arguments.against.cannot_take(scenario.traffic) {
-            bail!("{} cannot be the reference of {}: {cause}", arguments.against.name(), scenario.name);
+        let reference = bench.reference_for(scenario);
+        if let Some(cause) = reference.cannot_take(scenario.traffic) {
+            bail!("{} cannot be the reference of {}: {cause}", reference.name(), scenario.name);
         }
         let (contenders, left_out) = contenders_of(scenario, &arguments.candidates);
         let progress = |round: u32, contender: Contender| {
             eprintln!("{}: round {} of {}, {}", scenario.name, round + 1, arguments.rounds, contender.name());
         };
         let rows = bench.run(scenario, &contenders, &progress)?;
-        let outcome = Outcome { scenario, reference: arguments.against, rows, left_out };
+        let outcome = Outcome { scenario, reference, rows, left_out };
         print!("{}", outcome.to_text());
         outcomes.push(outcome);
     }

@@ -11,6 +11,7 @@ use bench::client::{Client, Load, Report};
 use bench::origin::Origin;
 use bench::process::CoreList;
 
+use crate::certificate::PemFiles;
 use crate::contender::{Contender, Place, Server};
 use crate::idle;
 use crate::scenario::{Figure, Scenario};
@@ -90,6 +91,7 @@ impl Bench<'_> {
         let origin =
             Origin::start(self.binaries, self.dir, origin_cores, scenario.traffic, scenario.body_bytes)
                 .context("the origin does not run")?;
+        let private = PemFiles::create(self.dir)?;
         let place = Place {
             binaries: self.binaries,
             dir: self.dir,
@@ -97,6 +99,7 @@ impl Bench<'_> {
             traffic: scenario.traffic,
             body_bytes: scenario.body_bytes,
             connections: scenario.connections,
+            private: Some(&private),
         };
         let mut stands = Vec::new();
         for &contender in contenders {
@@ -104,7 +107,7 @@ impl Bench<'_> {
         }
         let reference = match scenario.figure {
             Figure::PairedCpu => {
-                let server = Server::start(self.reference, SERVER_CORE, &place)
+                let server = Server::start(self.reference_for(scenario), SERVER_CORE, &place)
                     .context("the reference does not run")?;
                 self.warm_up(scenario, &server)?;
                 Some(server)
@@ -118,6 +121,12 @@ impl Bench<'_> {
             }
         }
         Ok(stands.into_iter().map(|stand| stand.row).collect())
+    }
+
+    /// The reference, or where that speaks no TLS, nginx.
+    pub(crate) fn reference_for(&self, scenario: &Scenario) -> Contender {
+        let is_left_to_us = self.reference == Contender::Null;
+        if is_left_to_us && scenario.traffic.is_private() { Contender::Nginx } else { self.reference }
     }
 
     fn load(&self, scenario: &Scenario) -> Load {

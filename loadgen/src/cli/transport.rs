@@ -28,6 +28,9 @@ pub(crate) struct TransportArgs {
     /// Begin every connection with a full handshake
     #[arg(long, help_heading = "TLS, for https and wss URLs")]
     pub(crate) no_resumption: bool,
+    /// Offer no post-quantum key exchange, as clients of some years ago
+    #[arg(long, help_heading = "TLS, for https and wss URLs")]
+    pub(crate) no_post_quantum: bool,
     /// Offer this version alone [default: 1.3 and 1.2]
     #[arg(long, value_enum, value_name = "VERSION", help_heading = "TLS, for https and wss URLs")]
     pub(crate) tls: Option<TlsVersion>,
@@ -49,6 +52,7 @@ impl TransportArgs {
             (self.insecure, "--insecure"),
             (self.sni.is_some(), "--sni"),
             (self.no_resumption, "--no-resumption"),
+            (self.no_post_quantum, "--no-post-quantum"),
             (self.tls.is_some(), "--tls"),
         ];
         given.into_iter().find_map(|(is_given, name)| is_given.then_some(name))

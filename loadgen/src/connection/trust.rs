@@ -13,7 +13,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::version::{TLS12, TLS13};
 use rustls::{
-    ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme, SupportedProtocolVersion,
+    ClientConfig, DigitallySignedStruct, Error, NamedGroup, RootCertStore, SignatureScheme,
+    SupportedProtocolVersion,
 };
 
 use crate::cli::transport::{TlsVersion, TransportArgs};
@@ -55,7 +56,11 @@ impl Trust {
         let name = ServerName::try_from(name.clone()).map_err(|_| {
             anyhow!("'{name}' is no name or address that a certificate can be for; --sni gives another")
         })?;
-        let provider = Arc::new(aws_lc_rs::default_provider());
+        let mut provider = aws_lc_rs::default_provider();
+        if args.no_post_quantum {
+            provider.kx_groups.retain(|group| group.name() != NamedGroup::X25519MLKEM768);
+        }
+        let provider = Arc::new(provider);
         let builder = ClientConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(&versions(args.tls))
             .context("TLS cannot be set up")?;
