@@ -232,7 +232,7 @@ pub struct Forwarding {
     /// Give each request an `X-Request-ID` unless a trusted peer sent one.
     #[schemars(example = false)]
     pub request_id: bool,
-    /// Say who the client is, where its certificate was checked, in `X-Client-Cert-…`; what it sent under these names itself
+    /// Say who the client is, where its certificate was checked, in `Client-Cert` and `X-Client-Certificate-…`; what it sent under these names itself
     /// is dropped wherever certificates are asked for.
     #[schemars(example = false)]
     pub client_certificate: bool,

@@ -1,7 +1,7 @@
 //! How does a client's connection become a private one? It waits for a first word, for a place, and for its part of the core.
 //!
-//! Never lets those who come keep waiting those who are here: a handshake computes as long as a thousand requests do, so there
-//! is a bound to how many are in progress, to how many wait for that, and to what they take of a turn.
+//! Never lets those who come keep waiting those who are here: a handshake computes, and strangers ask for it, so there is a
+//! bound to how many are in progress, to how many wait for that, and to what they take of a turn.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -26,9 +26,10 @@ use crate::preface::Told;
 use crate::stats::ListenerCounters;
 use crate::wire::Wire;
 
-/// Clients of one listener that wait on one core for a place; each holds a socket and 100 bytes.
+/// Clients of one listener that wait on one core for a place; each holds a socket and its place in the line.
 const WAITING_MAX: usize = 4096;
-/// How much of a turn handshakes may take: one that is begun is done, and a signature of RSA takes most of a millisecond.
+/// How much of a turn handshakes may take. A step that has begun is done: a signature takes from 20 µs (ECDSA P-256) to 2 ms
+/// (RSA-4096), as decision 0015 measured.
 const COMPUTING_PER_TURN: Duration = Duration::from_micros(250);
 
 /// What a client is told that speaks HTTP in the clear where TLS is spoken.
