@@ -139,10 +139,10 @@ impl Scrape {
         let help = "Exchanges that did not end as they should";
         families.counters("faults", help, self.shared.faults().map(labelled("fault")))?;
         let help = "TLS handshakes with clients that failed, by cause";
-        let failed = self.shared.handshake_faults().filter(happened);
+        let failed = self.shared.handshake_faults();
         families.counters("handshake_faults", help, failed.map(labelled("cause")))?;
         let help = "TLS handshakes with endpoints that failed, by cause";
-        let failed = self.shared.upstream_handshake_faults().filter(happened);
+        let failed = self.shared.upstream_handshake_faults();
         families.counters("upstream_handshake_faults", help, failed.map(labelled("cause")))?;
         let help = "Requests refused, by the rule their head or body broke";
         let rejected = self.shared.requests_rejected().filter(happened);

@@ -25,7 +25,7 @@ pub(crate) struct Stats<'s> {
     upstreams: Vec<UpstreamStatus<'s>>,
     /// All kinds, so that one that never came up is seen to be zero.
     faults: BTreeMap<&'static str, u64>,
-    /// Only causes that came up.
+    /// All causes, likewise.
     handshake_faults: BTreeMap<&'static str, u64>,
     upstream_handshake_faults: BTreeMap<&'static str, u64>,
     /// Only rules that were broken: there are dozens.
@@ -140,11 +140,8 @@ impl<'s> Stats<'s> {
                 .map(|upstream| UpstreamStatus::of(shared, upstream))
                 .collect(),
             faults: shared.faults().collect(),
-            handshake_faults: shared.handshake_faults().filter(|(_, count)| *count > 0).collect(),
-            upstream_handshake_faults: shared
-                .upstream_handshake_faults()
-                .filter(|(_, count)| *count > 0)
-                .collect(),
+            handshake_faults: shared.handshake_faults().collect(),
+            upstream_handshake_faults: shared.upstream_handshake_faults().collect(),
             requests_rejected: shared.requests_rejected().filter(|(_, count)| *count > 0).collect(),
             responses_rejected: shared.responses_rejected().filter(|(_, count)| *count > 0).collect(),
             connections_rejected: shared.connections_rejected().filter(|(_, count)| *count > 0).collect(),
