@@ -577,6 +577,25 @@ impl Io {
         self.wait_bytes::<usize>(index, waker).map_ok(|_| 0)
     }
 
+    /// Moves what is there of up to `limit` further bytes into a pipe that is not empty; 0 may as well mean that it is full.
+    pub(crate) fn fill_more(&mut self, index: u32, conduit: &mut Conduit, limit: usize) -> usize {
+        let socket = &mut self.sockets[index];
+        let Some(fd) = socket.fd.as_ref().filter(|_| may_have_bytes(socket)) else { return 0 };
+        match conduit.fill(fd, limit) {
+            Ok(0) => {
+                socket.flags.set(Flags::ENDED);
+                0
+            }
+            Ok(count) => count,
+            Err(Errno::AGAIN | Errno::INTR) => 0,
+            // The kernel says it once; the next receive passes it on.
+            Err(error) => {
+                socket.error = error.raw_os_error();
+                0
+            }
+        }
+    }
+
     /// Moves what the kernel takes at once of the first `count` bytes of a pipe to a socket, behind what was sent before.
     pub(crate) fn try_drain(&mut self, index: u32, conduit: &mut Conduit, count: usize) -> io::Result<usize> {
         if self.sockets[index].letters > 0 {

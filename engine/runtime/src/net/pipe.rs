@@ -13,6 +13,11 @@ use crate::core::Core;
 /// Bytes that are asked for in one move: as many as the largest pipe holds.
 pub const MOVE_BYTES_MAX: usize = 1 << 20;
 
+/// A move that brings so many bytes has made room for more at the source, which may be there already: one send of all
+/// wakes the receiver less often than one of each. So often that is tried.
+const MORE_BYTES_MIN: usize = 64 * 1024;
+const MORE_MAX: u32 = 4;
+
 /// A pipe of its core's bounded set. Goes back when dropped, or is closed with what is in it.
 pub struct Pipe {
     core: Core,
@@ -52,11 +57,20 @@ impl Pipe {
         assert_eq!(self.held, 0, "bytes are to leave before others come");
         let Some(conduit) = &mut self.conduit else { return Poll::Ready(Ok(0)) };
         let limit = limit.min(MOVE_BYTES_MAX);
-        let outcome = self.core.io().poll_fill(source.index(), conduit, limit, context.waker());
-        if let Poll::Ready(Ok(count)) = outcome {
-            self.held = count;
+        let mut io = self.core.io();
+        let Poll::Ready(mut filled) = io.poll_fill(source.index(), conduit, limit, context.waker())? else {
+            return Poll::Pending;
+        };
+        let mut more = filled;
+        for _ in 0..MORE_MAX {
+            if more < MORE_BYTES_MIN || filled == limit {
+                break;
+            }
+            more = io.fill_more(source.index(), conduit, limit - filled);
+            filled += more;
         }
-        outcome
+        self.held = filled;
+        Poll::Ready(Ok(filled))
     }
 
     /// Gives `sink` what it takes at once of the bytes, and says how many that was.

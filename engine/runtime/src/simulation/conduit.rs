@@ -10,8 +10,8 @@ use rustix::io::Errno;
 use super::endpoint::Endpoint;
 use super::world::{HostId, World};
 
-/// Bytes that one holds: Linux's default.
-const CAPACITY: usize = 64 * 1024;
+/// Bytes that one holds: more than a socket does, so that one may be filled by several moves.
+const CAPACITY: usize = 256 * 1024;
 
 /// A pipe of a simulated host.
 #[derive(Debug)]
