@@ -241,7 +241,11 @@ pub fn play_relays(seed: u64, prints: bool) -> Relayed {
         let (scenario, book) = (Rc::clone(&scenario), Rc::clone(&book));
         core.clone().spawn(async move {
             loop {
-                let Ok((stream, _)) = listener.accept().await else { continue };
+                let Ok((stream, _)) = listener.accept().await else {
+                    // Without a descriptor it fails at once, again and again.
+                    core.sleep(Duration::from_millis(10)).await;
+                    continue;
+                };
                 core.spawn(serve(core.clone(), stream, Rc::clone(&scenario), Rc::clone(&book)));
             }
         });
