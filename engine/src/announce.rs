@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 
 use config::snapshot::{Protocol, Snapshot};
+use proxy::address::Address;
 use runtime::driver::Chosen;
 
 use crate::bind::reachable;
@@ -17,7 +18,7 @@ use crate::settings::{Source, count};
 pub(crate) struct Serving<'a> {
     pub(crate) snapshot: &'a Snapshot,
     pub(crate) source: Source<'a>,
-    pub(crate) listeners: &'a [SocketAddr],
+    pub(crate) listeners: &'a [Address],
     pub(crate) admin: Option<SocketAddr>,
     pub(crate) driver: &'a Chosen,
     pub(crate) cores: usize,
@@ -42,7 +43,14 @@ impl Serving<'_> {
         for (listener, address) in self.snapshot.listeners.iter().zip(self.listeners) {
             let internal = if listener.internal { ", internal" } else { "" };
             let scheme = scheme(&listener.protocol);
-            let line = format!("listener {:width$} {scheme}://{address} ({cores}{internal})", listener.name);
+            let name = &listener.name;
+            let line = match address {
+                Address::Tcp(address) => {
+                    format!("listener {name:width$} {scheme}://{address} ({cores}{internal})")
+                }
+                // No URL has a path for an authority.
+                Address::Unix(_) => format!("listener {name:width$} {address} ({scheme}, {cores}{internal})"),
+            };
             push_line(&mut text, &line);
         }
         if let Some(address) = self.admin {
@@ -58,8 +66,11 @@ impl Serving<'_> {
     /// For whoever started it without knowing what to do with it.
     fn push_hints(&self, text: &mut String) {
         let mut listeners = self.snapshot.listeners.iter().zip(self.listeners);
-        let Some((_, web)) = listeners.find(|(listener, _)| !listener.internal) else { return };
-        let web = reachable(*web);
+        let web = listeners.find_map(|(listener, address)| match address {
+            Address::Tcp(address) if !listener.internal => Some(reachable(*address)),
+            _ => None,
+        });
+        let Some(web) = web else { return };
         push_line(text, "\ntry next");
         push_line(text, &format!("  curl http://{web}/"));
         push_line(text, &format!("  loadgen http://{web}/ -c 64 -d 10s"));
@@ -71,9 +82,20 @@ impl Serving<'_> {
 
     fn log(&self) {
         for (listener, address) in self.snapshot.listeners.iter().zip(self.listeners) {
-            let url = format_args!("{}://{address}", scheme(&listener.protocol));
+            let scheme = scheme(&listener.protocol);
+            let url = match address {
+                Address::Tcp(address) => format!("{scheme}://{address}"),
+                Address::Unix(_) => address.to_string(),
+            };
             let internal = listener.internal;
-            tracing::info!(listener = listener.name, %url, cores = self.cores, internal, "listening");
+            tracing::info!(
+                listener = listener.name,
+                url,
+                protocol = scheme,
+                cores = self.cores,
+                internal,
+                "listening"
+            );
         }
         if let Some(address) = self.admin {
             tracing::info!(url = %format_args!("http://{address}"), "admin");
@@ -123,8 +145,8 @@ mod tests {
     #[test]
     fn every_line_begins_as_scripts_expect_it() {
         let snapshot = snapshot();
-        let listeners =
-            ["127.0.0.1:8080".parse().expect("address"), "127.0.0.1:40123".parse().expect("address")];
+        let tcp = |text: &str| Address::Tcp(text.parse().expect(text));
+        let listeners = [tcp("127.0.0.1:8080"), tcp("127.0.0.1:40123")];
         let refused = io::Error::from_raw_os_error(1);
         let serving = Serving {
             snapshot: &snapshot,
@@ -141,6 +163,9 @@ admin            http://127.0.0.1:9000
 driver           epoll (io_uring refused: Operation not permitted (os error 1))
 ";
         assert_eq!(serving.text(), expected);
+        let at_a_path = [Address::Unix(std::path::Path::new("/run/web.sock").into()), tcp("127.0.0.1:40123")];
+        let text = Serving { listeners: &at_a_path, ..serving }.text();
+        assert!(text.starts_with("listener web     unix:/run/web.sock (http, 2 cores)\n"), "{text}");
         let hinted = Serving { source: Source::Default, cores: 1, ..serving }.text();
         assert!(hinted.contains("(1 core)\n"), "{hinted}");
         assert!(hinted.contains("curl http://127.0.0.1:8080/\n"), "{hinted}");

@@ -4,12 +4,15 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::path::Path;
 use std::sync::Arc;
 
-use config::snapshot::{EndpointAddress, ListenerId, Snapshot};
+use config::snapshot::{BindAddress, EndpointAddress, Listener, ListenerId, Snapshot};
+use control::SocketFile;
 use proxy::address::Address;
 use runtime::Handle;
 use runtime::net::listener::bind_per_core;
+use runtime::net::unix::bind_unix;
 
 /// The listening sockets of the process.
 #[derive(Debug)]
@@ -17,15 +20,26 @@ pub(crate) struct Bound {
     /// By core: its own socket of each listener.
     pub(crate) per_core: Vec<Vec<(ListenerId, Handle)>>,
     /// By listener: where it is, the port that the kernel chose included.
-    pub(crate) addresses: Box<[SocketAddr]>,
+    pub(crate) addresses: Box<[Address]>,
+    /// Files of Unix sockets.
+    pub(crate) socket_files: SocketFiles,
     /// Admin's socket and where it is.
     pub(crate) admin: Option<(TcpListener, SocketAddr)>,
+}
+
+/// What is to be removed, and when.
+#[derive(Debug, Default)]
+pub(crate) struct SocketFiles {
+    /// Of listeners that a drain closes: when it begins.
+    pub(crate) until_drain: Vec<SocketFile>,
+    /// Of internal ones, which end with the process.
+    pub(crate) until_end: Vec<SocketFile>,
 }
 
 /// An address that could not be had.
 #[derive(Debug)]
 pub(crate) struct BindError {
-    address: SocketAddr,
+    address: Address,
     /// The key or flag that asked for it.
     owner: String,
     error: io::Error,
@@ -36,7 +50,15 @@ impl std::error::Error for BindError {}
 impl std::fmt::Display for BindError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "cannot listen on {} ({}): ", self.address, self.owner)?;
-        let port = self.address.port();
+        match &self.address {
+            Address::Tcp(address) => self.explain_port(address.port(), f),
+            Address::Unix(path) => self.explain_path(path, f),
+        }
+    }
+}
+
+impl BindError {
+    fn explain_port(&self, port: u16, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.error.kind() {
             io::ErrorKind::AddrInUse => {
                 write!(f, "address in use; `ss -ltnp 'sport = :{port}'` shows by whom")
@@ -50,39 +72,94 @@ impl std::fmt::Display for BindError {
             _ => write!(f, "{}", self.error),
         }
     }
+
+    fn explain_path(&self, path: &Path, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.error.kind() {
+            io::ErrorKind::AddrInUse => {
+                write!(f, "{}; `ss -xlp src {}` shows which", self.error, path.display())
+            }
+            io::ErrorKind::AlreadyExists => {
+                write!(f, "{}; remove that or choose another path", self.error)
+            }
+            io::ErrorKind::NotFound => write!(f, "its directory does not exist; create it first"),
+            io::ErrorKind::PermissionDenied => {
+                write!(f, "permission denied; the process needs write permission for its directory")
+            }
+            _ => write!(f, "{}", self.error),
+        }
+    }
 }
 
-/// Binds every listener once for each core, and admin once.
+/// Binds every listener for all cores, and admin once.
 pub(crate) fn bind(snapshot: &Snapshot, cores: usize) -> Result<Bound, BindError> {
     let mut per_core: Vec<Vec<_>> = (0..cores).map(|_| Vec::new()).collect();
     let mut addresses = Vec::new();
+    let mut socket_files = SocketFiles::default();
     for (id, listener) in (0..).map(ListenerId).zip(&snapshot.listeners) {
-        let owner = format!("listener.{}.bind", listener.name);
-        let address = listener.bind.tcp().expect("Unix sockets are not served yet");
-        let failed = |error| BindError { address, owner: owner.clone(), error };
-        let sockets = bind_per_core(address, listener.backlog, cores).map_err(failed)?;
-        addresses.push(sockets[0].local_addr().map_err(failed)?);
+        let (sockets, address) = match &listener.bind {
+            BindAddress::Tcp(address) => bind_tcp(listener, *address, cores)?,
+            BindAddress::Unix { path, mode } => {
+                let (sockets, file) = bind_path(listener, path, *mode, cores)?;
+                let files = &mut socket_files;
+                if listener.internal { &mut files.until_end } else { &mut files.until_drain }.push(file);
+                (sockets, Address::Unix(Arc::from(&**path)))
+            }
+        };
+        addresses.push(address);
         for (core, socket) in per_core.iter_mut().zip(sockets) {
-            core.push((id, socket.into()));
+            core.push((id, socket));
         }
     }
     let admin = snapshot.admin.as_ref().map(|admin| bind_admin(admin.bind)).transpose()?;
-    Ok(Bound { per_core, addresses: addresses.into(), admin })
+    Ok(Bound { per_core, addresses: addresses.into(), socket_files, admin })
+}
+
+/// A socket of its own for each core.
+fn bind_tcp(
+    listener: &Listener,
+    address: SocketAddr,
+    cores: usize,
+) -> Result<(Vec<Handle>, Address), BindError> {
+    let failed = |error| BindError { address: address.into(), owner: owner(listener), error };
+    let sockets = bind_per_core(address, listener.backlog, cores).map_err(failed)?;
+    let bound = sockets[0].local_addr().map_err(failed)?;
+    Ok((sockets.into_iter().map(Handle::from).collect(), bound.into()))
+}
+
+/// One socket for all cores.
+fn bind_path(
+    listener: &Listener,
+    path: &Path,
+    mode: u32,
+    cores: usize,
+) -> Result<(Vec<Handle>, SocketFile), BindError> {
+    let failed = |error| BindError { address: Address::Unix(path.into()), owner: owner(listener), error };
+    let sockets = bind_unix(path, Some(mode), listener.backlog, cores).map_err(failed)?;
+    let file = SocketFile::at(path).map_err(failed)?;
+    Ok((sockets.into_iter().map(Handle::from).collect(), file))
+}
+
+/// The key that asks for a listener's address.
+fn owner(listener: &Listener) -> String {
+    format!("listener.{}.bind", listener.name)
 }
 
 fn bind_admin(address: SocketAddr) -> Result<(TcpListener, SocketAddr), BindError> {
-    let failed = |error| BindError { address, owner: "admin.bind".to_owned(), error };
+    let failed = |error| BindError { address: address.into(), owner: "admin.bind".to_owned(), error };
     let socket = TcpListener::bind(address).map_err(failed)?;
     let bound = socket.local_addr().map_err(failed)?;
     Ok((socket, bound))
 }
 
 /// Where each endpoint is, now that the process's own listeners have their ports.
-pub(crate) fn endpoint_addresses(snapshot: &Snapshot, listeners: &[SocketAddr]) -> Arc<[Address]> {
+pub(crate) fn endpoint_addresses(snapshot: &Snapshot, listeners: &[Address]) -> Arc<[Address]> {
     let address = |endpoint: &config::snapshot::Endpoint| match &endpoint.address {
         EndpointAddress::Tcp(address) => Address::Tcp(*address),
         EndpointAddress::Unix(path) => Address::Unix(Arc::from(&**path)),
-        EndpointAddress::Listener(id) => Address::Tcp(reachable(listeners[usize::from(id.0)])),
+        EndpointAddress::Listener(id) => match &listeners[usize::from(id.0)] {
+            Address::Tcp(bound) => Address::Tcp(reachable(*bound)),
+            path @ Address::Unix(_) => path.clone(),
+        },
     };
     snapshot.endpoints.iter().map(address).collect()
 }
@@ -114,7 +191,7 @@ mod tests {
     #[test]
     fn each_cause_comes_with_what_to_do() {
         let check = |address: &str, kind: io::ErrorKind, expected: &str| {
-            let address = address.parse().expect(address);
+            let address = address.parse::<SocketAddr>().expect(address).into();
             let error = BindError { address, owner: "listener.web.bind".to_owned(), error: kind.into() };
             assert_eq!(error.to_string(), expected);
         };
@@ -136,5 +213,24 @@ mod tests {
             "cannot listen on [::]:80 (listener.web.bind): permission denied; \
              ports below 1024 need CAP_NET_BIND_SERVICE",
         );
+    }
+
+    #[test]
+    fn each_cause_of_a_path_comes_with_what_to_do() {
+        let check = |kind: io::ErrorKind, expected: &str| {
+            let address = Address::Unix(Path::new("/run/x.sock").into());
+            let error = io::Error::new(kind, "the cause");
+            let error = BindError { address, owner: "listener.web.bind".to_owned(), error };
+            let expected = format!("cannot listen on unix:/run/x.sock (listener.web.bind): {expected}");
+            assert_eq!(error.to_string(), expected);
+        };
+        check(io::ErrorKind::AddrInUse, "the cause; `ss -xlp src /run/x.sock` shows which");
+        check(io::ErrorKind::AlreadyExists, "the cause; remove that or choose another path");
+        check(io::ErrorKind::NotFound, "its directory does not exist; create it first");
+        check(
+            io::ErrorKind::PermissionDenied,
+            "permission denied; the process needs write permission for its directory",
+        );
+        check(io::ErrorKind::InvalidInput, "the cause");
     }
 }

@@ -9,7 +9,6 @@ mod announce;
 mod bind;
 mod settings;
 mod start;
-mod unavailable;
 
 mod client;
 mod report;

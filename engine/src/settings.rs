@@ -14,7 +14,7 @@ use control::{Certificates, Note};
 
 use crate::cli::RunArgs;
 use crate::logging::{self, stderr_has_color};
-use crate::{print, say, unavailable};
+use crate::{print, say};
 
 /// Where a configuration comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +75,6 @@ pub(crate) fn load(args: &RunArgs) -> anyhow::Result<Arc<Snapshot>> {
     if let Some(bind) = args.admin {
         snapshot.admin = Some(Admin { bind });
     }
-    unavailable::refuse(&snapshot)?;
     config::apply_port_offset(&mut snapshot, args.port_offset)
         .map_err(|error| anyhow!("--port-offset: {error}"))?;
     Ok(Arc::new(snapshot))
@@ -103,7 +102,6 @@ pub(crate) fn check(args: &RunArgs) -> anyhow::Result<ExitCode> {
 pub(crate) fn check_file(path: &Path) -> anyhow::Result<ExitCode> {
     let source = Source::File(path);
     let snapshot = Arc::new(source.load()?.snapshot);
-    unavailable::refuse(&snapshot)?;
     certificates(&snapshot)?;
     print(&fine(&source.name(), &snapshot))
 }

@@ -42,7 +42,8 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let endpoint_addresses = bind::endpoint_addresses(&snapshot, &bound.addresses);
     let driver = args.driver.settle();
 
-    let Bound { per_core, addresses, admin } = bound;
+    let Bound { per_core, addresses, socket_files, admin } = bound;
+    let _removed_at_the_end = socket_files.until_end;
     let (admin, admin_address) = admin.unzip();
     let process = Arc::new(ProcessInfo {
         version: env!("CARGO_PKG_VERSION"),
@@ -63,6 +64,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         endpoint_addresses,
         certificates,
         admin,
+        socket_files: socket_files.until_drain,
     })
     .context("cannot start the control thread")?;
     for (core, watch) in cores.into_iter().zip(watches) {

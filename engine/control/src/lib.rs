@@ -2,11 +2,12 @@
 //!
 //! Never on the request path: no request waits for anything in here, however comfortable it makes itself.
 //!
-//! Suggested reading order: [`ControlSetup`] and [`spawn`], `lifecycle` (signals, drain, the end), `certificates`, `aggregate` and
+//! Suggested reading order: [`ControlSetup`] and [`spawn`], `lifecycle` (signals, drain, the end), `socket_file`, `certificates`, `aggregate` and
 //! `latency`, `scarcity`, `admin`, `catalogue` (every counter by name),
 //! `shards` (where they are), `stats` and `metrics` (two renderings).
 
 mod lifecycle;
+mod socket_file;
 
 mod certificates;
 
@@ -26,7 +27,7 @@ mod stats;
 mod testing;
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
@@ -39,6 +40,7 @@ use proxy::core_main::Fellow;
 use crate::aggregate::Aggregator;
 pub use crate::certificates::{Certificates, Note, Notes, Reloaded};
 pub use crate::lifecycle::{CoreWatch, Exit};
+pub use crate::socket_file::SocketFile;
 
 /// What is known of this process when it starts.
 #[derive(Debug)]
@@ -76,13 +78,15 @@ pub struct ControlSetup {
     /// The cores, by index.
     pub fellows: Arc<[Fellow]>,
     /// Where each listener was bound, by [`config::snapshot::ListenerId`].
-    pub listener_addresses: Box<[SocketAddr]>,
+    pub listener_addresses: Box<[Address]>,
     /// Where each endpoint is, by [`config::snapshot::EndpointId`].
     pub endpoint_addresses: Arc<[Address]>,
     /// What private connections take from files.
     pub certificates: Arc<Certificates>,
     /// The admin listener; `None` leaves signals as the only way in.
     pub admin: Option<TcpListener>,
+    /// Where nobody is to find a listener once the process drains.
+    pub socket_files: Vec<SocketFile>,
 }
 
 /// What the handlers, the rounds and the lifecycle share on the control thread.
@@ -91,7 +95,7 @@ pub(crate) struct Shared {
     pub(crate) process: Arc<ProcessInfo>,
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) fellows: Arc<[Fellow]>,
-    pub(crate) listener_addresses: Box<[SocketAddr]>,
+    pub(crate) listener_addresses: Box<[Address]>,
     pub(crate) endpoint_addresses: Arc<[Address]>,
     pub(crate) certificates: Arc<Certificates>,
     /// Held across a round, so that two queries do not ask the cores at once.
@@ -170,7 +174,7 @@ pub fn spawn(setup: ControlSetup) -> io::Result<(Control, Vec<CoreWatch>)> {
             }
             tokio::spawn(aggregate::rounds(Arc::clone(&shared)));
             tokio::spawn(Arc::clone(&shared.certificates).rounds());
-            lifecycle::run(&shared, signals, ends, &asked).await
+            lifecycle::run(&shared, signals, ends, &asked, setup.socket_files).await
         });
         // Who still reads a file that does not come is not waited for.
         runtime.shutdown_background();

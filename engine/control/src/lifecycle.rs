@@ -13,6 +13,7 @@ use tokio::sync::{Notify, mpsc};
 
 use crate::Shared;
 use crate::certificates::Certificates;
+use crate::socket_file::SocketFile;
 
 /// What cores get on top of the drain timeout to close what is left.
 const CORE_END_GRACE: Duration = Duration::from_secs(2);
@@ -165,6 +166,7 @@ pub(crate) async fn run(
     mut signals: Signals,
     mut ends: mpsc::Receiver<CoreEnd>,
     drain_asked: &Notify,
+    socket_files: Vec<SocketFile>,
 ) -> Exit {
     tokio::select! {
         signal = signals.end(&shared.certificates) => tracing::info!("{}: draining", signal.name()),
@@ -172,7 +174,7 @@ pub(crate) async fn run(
         end = ends.recv() => return Exit::failure(unexpected(end)),
     }
     tokio::select! {
-        exit = drain(shared, &mut ends) => exit,
+        exit = drain(shared, &mut ends, socket_files) => exit,
         signal = signals.end(&shared.certificates) => {
             tracing::warn!("{} while draining: ending at once", signal.name());
             Exit { code: SIGNAL_BASE + signal.number(), error: None }
@@ -189,9 +191,11 @@ fn unexpected(end: Option<CoreEnd>) -> String {
 }
 
 /// Tells every core to finish what it has and waits for all of them.
-async fn drain(shared: &Shared, ends: &mut mpsc::Receiver<CoreEnd>) -> Exit {
+async fn drain(shared: &Shared, ends: &mut mpsc::Receiver<CoreEnd>, socket_files: Vec<SocketFile>) -> Exit {
     shared.begin_drain();
     shared.aggregator.lock().await.retire().await;
+    // Before the cores: who comes from here on finds nobody, or who has taken this process's place.
+    drop(socket_files);
     let timeout = shared.snapshot.process.drain_timeout;
     let all_ended = async {
         let mut untold: Vec<&Fellow> = shared.fellows.iter().collect();

@@ -3,7 +3,6 @@
 //! Never collects or resets anything: it only reads.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 
 use config::snapshot::Upstream;
 use proxy::stats::{ChannelCounters, CoreStats, EndpointCounters, ListenerCounters};
@@ -89,7 +88,7 @@ struct CoreStatus<'s> {
 #[derive(Serialize)]
 struct ListenerStatus<'s> {
     name: &'s str,
-    address: SocketAddr,
+    address: String,
     internal: bool,
     #[serde(flatten)]
     counted: Sums<'s, ListenerCounters>,
@@ -217,7 +216,7 @@ impl<'s> ListenerStatus<'s> {
         let listener = &shared.snapshot.listeners[index];
         Self {
             name: &listener.name,
-            address: shared.listener_addresses[index],
+            address: shared.listener_addresses[index].to_string(),
             internal: listener.internal,
             counted: Sums { entries: &catalogue::LISTENER, shards: shards.clone() },
             per_core: ByCore { entries: &catalogue::LISTENER, shards },

@@ -62,7 +62,7 @@ pub(crate) fn shared(cores: usize) -> (Arc<Shared>, Vec<IdleCore>) {
             uring_error: Some("refused by a \"sandbox\"".to_owned()),
             cores: (0..cores).map(|cpu| CoreInfo { cpu, ..CoreInfo::default() }).collect(),
         }),
-        listener_addresses: vec![address; snapshot.listeners.len()].into(),
+        listener_addresses: vec![address.into(); snapshot.listeners.len()].into(),
         endpoint_addresses: vec![address.into(); snapshot.endpoints.len()].into(),
         aggregator: tokio::sync::Mutex::new(Aggregator::new(Arc::clone(&fellows), Arc::clone(&snapshot))),
         certificates: Arc::new(Certificates::load(&snapshot).expect("no certificates").0),

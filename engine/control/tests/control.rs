@@ -46,12 +46,13 @@ fn bench(cores: usize) -> Bench {
             uring_error: None,
             cores: (0..cores).map(|_| CoreInfo::default()).collect(),
         }),
-        listener_addresses: vec![admin; snapshot.listeners.len()].into(),
+        listener_addresses: vec![admin.into(); snapshot.listeners.len()].into(),
         endpoint_addresses: vec![admin.into(); snapshot.endpoints.len()].into(),
         certificates: Arc::new(Certificates::load(&snapshot).expect("no certificates").0),
         snapshot,
         fellows: fellows.into(),
         admin: Some(listener),
+        socket_files: Vec::new(),
     })
     .expect("control");
     let cores = inner.into_iter().zip(watches).map(|((config, mailbox), watch)| (config, mailbox, watch));

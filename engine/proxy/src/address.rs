@@ -1,4 +1,4 @@
-//! Where is an endpoint, now that the process's own listeners have their ports?
+//! Where is an endpoint or a listener, now that the process's own listeners have their ports? And who has no address at all?
 //!
 //! Never a name: what is here can be connected to as it is.
 
@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-/// What a connection to an endpoint is made to.
+/// What a connection is made to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
     /// A TCP address.
@@ -24,6 +24,12 @@ impl Address {
             Self::Unix(_) => "localhost".to_owned(),
         }
     }
+}
+
+/// Whether a client has no address: one by a Unix socket, see [`runtime::net::listener::Accepted`]. No network contains it,
+/// and nothing is told of it.
+pub(crate) fn is_nobodys(peer: SocketAddr) -> bool {
+    peer.ip().is_unspecified()
 }
 
 impl From<SocketAddr> for Address {

@@ -12,6 +12,7 @@ use proto::client_hello::{self, ClientHello, HelloRejected, ServerName};
 use proto::proxy_protocol::{self, Addresses, Header, ProxyRejected, Version};
 use runtime::{Chunk, Instant};
 
+use crate::address::is_nobodys;
 use crate::client::{Client, linger};
 use crate::core_main::CoreState;
 use crate::listener;
@@ -170,8 +171,7 @@ pub(crate) fn header_for(client: &Client, version: ProxyVersion) -> Vec<u8> {
         Some(Told { destination: Some(destination), .. }) => Some(*destination),
         _ => client.stream.local_address().ok(),
     };
-    // The client of a Unix socket has no address.
-    let source = Some(client.peer).filter(|peer| !peer.ip().is_unspecified());
+    let source = Some(client.peer).filter(|peer| !is_nobodys(*peer));
     let addresses = source.zip(destination).map(|(source, destination)| Addresses { source, destination });
     let version = match version {
         ProxyVersion::V1 => Version::V1,

@@ -13,6 +13,7 @@ use proto::http1::rejected::RequestRejected;
 use proto::http1::rewrite::{Proof, RequestPlan, rewrite_request};
 use runtime::Chunk;
 
+use crate::address::is_nobodys;
 use crate::body::Body;
 use crate::client::Client;
 use crate::core_main::{CoreState, deadline};
@@ -100,7 +101,7 @@ pub(crate) fn rewrite(
         client: &address,
         scheme: if client.stream.is_private() { "https" } else { "http" },
         is_trusted: is_trusted(forwarding, client),
-        x_forwarded_for: forwarding.x_forwarded_for,
+        x_forwarded_for: forwarding.x_forwarded_for && !address.is_empty(),
         x_forwarded_proto: forwarding.x_forwarded_proto,
         x_forwarded_host: forwarding.x_forwarded_host,
         forwarded: forwarding.forwarded,
@@ -115,12 +116,15 @@ pub(crate) fn rewrite(
 }
 
 fn is_trusted(forwarding: &Forwarding, client: &Client) -> bool {
-    forwarding.trusted.iter().any(|network| network.contains(client.peer.ip()))
+    forwarding.trusted.iter().any(|network| network.contains(client.peer.ip())) && !is_nobodys(client.peer)
 }
 
-/// The client's address as text, without port; at most 45 characters (RFC 4291 §2.2).
+/// The client's address as text, without port; at most 45 characters (RFC 4291 §2.2). Empty if it has none.
 fn address_text(client: &Client) -> ArrayString<46> {
     let mut text = ArrayString::new();
+    if is_nobodys(client.peer) {
+        return text;
+    }
     match client.peer.ip().to_canonical() {
         std::net::IpAddr::V4(address) => {
             // The formatter of the standard library costs as much as parsing the whole head.

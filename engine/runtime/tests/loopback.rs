@@ -572,7 +572,7 @@ fn a_unix_socket_carries_bulk_bytes_both_ways_and_their_end() {
         |config| config.buffers_per_lane = 4,
         |core| async move {
             let path = SocketPath::new("bulk");
-            let listener = bind_unix(&path.0, 16, 1).expect("bind").remove(0);
+            let listener = bind_unix(&path.0, None, 16, 1).expect("bind").remove(0);
             let listener = core.adopt_listener(listener).expect("adopt");
             let server = core.clone();
             core.spawn(async move {
@@ -606,7 +606,7 @@ fn a_unix_socket_with_a_full_queue_is_waited_for_until_the_deadline() {
         |_| {},
         |core| async move {
             let path = SocketPath::new("queue");
-            let listener = bind_unix(&path.0, 0, 1).expect("bind").remove(0);
+            let listener = bind_unix(&path.0, None, 0, 1).expect("bind").remove(0);
             let first = core.connect_unix(&path.0, soon(&core)).await.expect("the queue takes one");
             let in_50_ms = core.now() + Duration::from_millis(50);
             let error = core.connect_unix(&path.0, in_50_ms).await.expect_err("the queue is full");
@@ -636,7 +636,7 @@ fn a_unix_socket_without_a_listener_is_an_error() {
             let path = SocketPath::new("gone");
             let error = core.connect_unix(&path.0, soon(&core)).await.expect_err("no file");
             assert_eq!(error.kind(), ErrorKind::NotFound);
-            drop(bind_unix(&path.0, 16, 1).expect("bind"));
+            drop(bind_unix(&path.0, None, 16, 1).expect("bind"));
             let error = core.connect_unix(&path.0, soon(&core)).await.expect_err("nobody listens");
             assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
         },
@@ -651,7 +651,7 @@ fn cores_that_share_a_unix_socket_take_each_connection_once() {
         |_| {},
         |core| async move {
             let path = SocketPath::new("shared");
-            let listeners = bind_unix(&path.0, 16, 2).expect("bind");
+            let listeners = bind_unix(&path.0, None, 16, 2).expect("bind");
             let accepted = Rc::new(Cell::new(0));
             for listener in listeners {
                 let listener = core.adopt_listener(listener).expect("adopt");
@@ -680,7 +680,7 @@ fn a_listener_that_ends_leaves_its_unix_socket_to_the_others() {
         |_| {},
         |core| async move {
             let path = SocketPath::new("leaves");
-            let mut listeners = bind_unix(&path.0, 16, 2).expect("bind");
+            let mut listeners = bind_unix(&path.0, None, 16, 2).expect("bind");
             let ends = core.adopt_listener(listeners.remove(0)).expect("adopt");
             drop(ends);
             let (other, address) = listener();

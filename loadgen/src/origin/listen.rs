@@ -72,7 +72,7 @@ impl ListenAddress {
                 Ok((handles, Listening { address: Self::Tcp(address) }))
             }
             Self::Unix(path) => {
-                let handles = bind_unix(path, backlog, cores)?.into_iter().map(Handle::from).collect();
+                let handles = bind_unix(path, None, backlog, cores)?.into_iter().map(Handle::from).collect();
                 Ok((handles, Listening { address: self.clone() }))
             }
         }

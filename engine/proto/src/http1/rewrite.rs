@@ -14,7 +14,7 @@ use super::target::TargetForm;
 /// What a gateway adds to a request.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestPlan<'a> {
-    /// The client's address as text, without port or brackets.
+    /// The client's address as text, without port or brackets; empty if it has none, as one by a Unix socket.
     pub client: &'a str,
     /// Scheme the client used, `http` or `https`.
     pub scheme: &'a str,
@@ -423,7 +423,7 @@ fn list_element(known: KnownField, head: &RequestHead, plan: &RequestPlan<'_>, o
 fn forwarded_element(head: &RequestHead, plan: &RequestPlan<'_>, out: &mut Writer<'_>) {
     let is_ipv6 = plan.client.contains(':');
     out.text(if is_ipv6 { "for=\"[" } else { "for=" });
-    out.text(plan.client);
+    out.text(if plan.client.is_empty() { "unknown" } else { plan.client }); // RFC 7239 §6.2
     out.text(if is_ipv6 { "]\"" } else { "" });
     if !head.authority.is_empty() {
         out.text(";host=\"");

@@ -169,9 +169,13 @@ impl Handle {
         }
     }
 
-    /// Lets a listening socket begin no new connection, as far as this machine allows.
+    /// Lets a listening socket begin no new connection, as far as this machine allows. One at a path refuses them from now on,
+    /// by all of its descriptors, and keeps those that wait.
     pub(crate) fn refuse_new(&self) {
         match &self.0 {
+            Carrier::Kernel(fd) if sockopt::socket_domain(fd) == Ok(AddressFamily::UNIX) => {
+                let _ = rustix::net::shutdown(fd, Shutdown::Read);
+            }
             Carrier::Kernel(fd) => {
                 let _ = SockRef::from(fd).attach_filter(&WITHOUT_SYN);
             }

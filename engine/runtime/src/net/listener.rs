@@ -59,7 +59,8 @@ impl Listener {
     /// Accepts nothing more, and keeps what the kernel has accepted already.
     ///
     /// A connection made between the last accept and the close would be reset. Its client had better not get it: it asks
-    /// again after a second (RFC 6298 §2.1). Where filters are refused that moment remains.
+    /// again after a second (RFC 6298 §2.1). Where filters are refused that moment remains. At a path it is refused, also for
+    /// the other cores' listeners: there is one queue, and once it is empty no connection can be in it.
     pub async fn stop(self) -> Backlog {
         let handle = {
             let mut io = self.core.io();

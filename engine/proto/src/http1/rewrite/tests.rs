@@ -197,6 +197,12 @@ fn an_ipv6_client_is_quoted_in_forwarded_only() {
 }
 
 #[test]
+fn a_client_without_an_address_is_unknown_in_forwarded() {
+    let plan = RequestPlan { client: "", forwarded: true, ..BARE };
+    check_fields(&plan, "", "Forwarded: for=unknown;host=\"a\";proto=http\r\n");
+}
+
+#[test]
 fn via_names_the_version_received_and_keeps_the_chain() {
     let plan = RequestPlan { via: Some("gate"), ..BARE };
     check_fields(

@@ -1,0 +1,69 @@
+//! What stays of a listener at a path when it accepts no more? Nothing: its file goes first.
+//!
+//! Never removes a file that somebody else has put in its place.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+/// The file of a Unix socket that this process has bound; removed when dropped.
+#[derive(Debug)]
+pub struct SocketFile {
+    path: Box<Path>,
+    identity: (u64, u64),
+}
+
+impl SocketFile {
+    /// The file that is at `path` now. Its number is nobody else's while its socket is open.
+    ///
+    /// # Errors
+    /// When there is none, or it cannot be looked at.
+    pub fn at(path: &Path) -> io::Result<Self> {
+        Ok(Self { path: path.into(), identity: identity(path)? })
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        match identity(&self.path) {
+            Ok(identity) if identity == self.identity => {}
+            // Removed, or another process's.
+            _ => return,
+        }
+        if let Err(error) = fs::remove_file(&self.path) {
+            tracing::warn!("cannot remove the socket {}: {error}", self.path.display());
+        }
+    }
+}
+
+/// Device and inode.
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    let metadata = fs::symlink_metadata(path)?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn only_the_file_of_its_own_goes_with_it() {
+        let path = std::env::temp_dir().join(format!("corelane-file-{}", std::process::id()));
+        let ours = UnixListener::bind(&path).expect("bind");
+        drop(SocketFile::at(&path).expect("a file"));
+        assert!(!path.exists(), "removed with its owner");
+
+        let _again = UnixListener::bind(&path).expect("bind");
+        let file = SocketFile::at(&path).expect("a file");
+        fs::remove_file(&path).expect("remove");
+        let _anothers = UnixListener::bind(&path).expect("bind");
+        drop(file);
+        assert!(path.exists(), "it is another's by now");
+        fs::remove_file(&path).expect("remove");
+        drop(ours);
+        assert!(SocketFile::at(&path).is_err(), "there is none");
+    }
+}
