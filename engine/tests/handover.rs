@@ -4,7 +4,9 @@
 
 mod common;
 
+use std::io::{Read, Write};
 use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread;
 
@@ -18,6 +20,7 @@ use proxy::stats::CoreStats;
 use proxy::{CoreSetup, Fellow, serve};
 use runtime::mailbox::{Receiver, mailbox};
 use runtime::net::listener::bind_per_core;
+use runtime::net::unix::bind_unix;
 use runtime::{CoreConfig, DriverChoice};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: test\r\n\r\n";
@@ -37,8 +40,12 @@ struct Cores {
 
 impl Cores {
     fn new(driver: common::engine::Driver) -> Self {
+        Self::with_room_for(CONNECTIONS, driver)
+    }
+
+    fn with_room_for(connections: usize, driver: common::engine::Driver) -> Self {
         let text = format!(
-            "listener.web = {{ bind = '127.0.0.1:0', limits = {{ connections = {CONNECTIONS} }} }}\n\
+            "listener.web = {{ bind = '127.0.0.1:0', limits = {{ connections = {connections} }} }}\n\
              channel.all.respond = {{ body = 'ok' }}"
         );
         let loaded = config::load_str("test.toml", &text, Format::Toml, &|_| None);
@@ -127,6 +134,40 @@ fn a_core_that_takes_nothing_loses_nothing() {
         }
         for core in [busy, revived] {
             core.join().expect("no panic").expect("the core ends well");
+        }
+    });
+}
+
+/// More wait than a core accepts before it hears that it drains; the rest comes out of the queue that both share.
+#[test]
+fn connections_that_wait_at_a_path_when_the_cores_drain_are_served() {
+    const WAITING: usize = 200;
+    on_both_drivers(|driver| {
+        let Cores { mut setups, fellows, .. } = Cores::with_room_for(WAITING, driver);
+        let path = std::env::temp_dir().join(format!("corelane-drain-{driver}-{}", std::process::id()));
+        let listeners = bind_unix(&path, None, WAITING as u32, setups.len()).expect("a path of its own");
+        let connect = |_| {
+            let mut client = UnixStream::connect(&path).expect("room in the queue");
+            client.set_read_timeout(Some(PATIENCE)).expect("a deadline");
+            client.write_all(GET.as_bytes()).expect("sent");
+            client
+        };
+        let clients: Vec<_> = (0..WAITING).map(connect).collect();
+        std::fs::remove_file(&path).expect("as control does before it tells the cores");
+        for (setup, listener) in setups.iter_mut().zip(listeners) {
+            setup.listeners = vec![(ListenerId(0), listener.into())];
+        }
+        for fellow in &*fellows {
+            fellow.sender.send(CoreMessage::Drain { timeout: PATIENCE }).expect("room in the mailbox");
+        }
+        let cores: Vec<_> = setups.into_iter().map(|setup| thread::spawn(move || serve(setup))).collect();
+        for mut client in clients {
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).expect("an answer, and the end of the connection");
+            assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("\r\n\r\nok"), "{answer:?}");
+        }
+        for core in cores {
+            core.join().expect("no panic").expect("a good end");
         }
     });
 }

@@ -695,6 +695,34 @@ fn a_listener_that_ends_leaves_its_unix_socket_to_the_others() {
     );
 }
 
+/// All descriptors are of one socket: a stop on one core is a stop on all, and the queue stays to be emptied.
+#[test]
+fn a_unix_socket_that_has_stopped_refuses_new_clients_and_keeps_those_who_wait() {
+    on_every_driver(
+        |_| {},
+        |core| async move {
+            let path = SocketPath::new("stops");
+            let mut listeners = bind_unix(&path.0, None, 16, 2).expect("bind");
+            let (stops, goes_on) = (listeners.remove(0), listeners.remove(0));
+            let goes_on = core.adopt_listener(goes_on).expect("adopt");
+            let mut waiting = Vec::new();
+            for _ in 0..3 {
+                waiting.push(core.connect_unix(&path.0, soon(&core)).await.expect("connect"));
+            }
+            let mut backlog = core.adopt_listener(stops).expect("adopt").stop().await;
+            let error = core.connect_unix(&path.0, soon(&core)).await.expect_err("it has stopped");
+            assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+            let _first = backlog.next().expect("waits");
+            drop(backlog);
+            let _second = goes_on.accept().await.expect("waits on the other core, too");
+            let mut backlog = goes_on.stop().await;
+            let _third = backlog.next().expect("waits");
+            assert!(backlog.next().is_none(), "nobody else came");
+            assert!(waiting.iter().all(runtime::Stream::is_quiet), "none was closed");
+        },
+    );
+}
+
 /// A pipe with bytes in it is nobody else's; an empty one serves again, and there are no more than there may be.
 #[test]
 fn pipes_are_bounded_and_none_goes_on_with_bytes_of_another() {
