@@ -327,10 +327,7 @@ impl<'a> Tunnel<'a> {
 
     /// Takes note that the receiving side has taken bytes.
     fn has_sent(&self, way: &mut Way<'a>, count: usize) {
-        self.moved_at.set(self.core.turn_time());
-        if way.from == Peer::Upstream {
-            self.terms.sent.add(count as u64);
-        }
+        self.count_sent(way.from, count);
         let is_all = match &mut way.held {
             Held::Nothing => false,
             // Kept for the next move, if that follows at once.
@@ -346,6 +343,13 @@ impl<'a> Tunnel<'a> {
         };
         if is_all {
             way.held = Held::Nothing;
+        }
+    }
+
+    fn count_sent(&self, from: Peer, count: usize) {
+        self.moved_at.set(self.core.turn_time());
+        if from == Peer::Upstream {
+            self.terms.sent.add(count as u64);
         }
     }
 
@@ -368,13 +372,29 @@ impl<'a> Tunnel<'a> {
                 if let Some(conversation) = &self.terms.conversation {
                     conversation.hear(way.from, &chunk);
                 }
-                way.held = Held::Buffer(chunk);
+                self.pass(way, chunk);
                 GO_ON
             }
             Poll::Ready(Ok(None)) => self.end(way, context),
             Poll::Ready(Err(error)) => self.source_failed(way, &error),
             Poll::Pending => WAIT,
         }
+    }
+
+    /// Sends what was received; nearly always all of it goes at once. The rest is held.
+    fn pass(&self, way: &mut Way<'a>, mut chunk: Chunk) {
+        match self.stream(way.from.other()).try_send(&[IoSlice::new(&chunk)]) {
+            Ok(count) => {
+                self.count_sent(way.from, count);
+                chunk.consume(count);
+                if chunk.is_empty() {
+                    return;
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => return way.refuse(),
+        }
+        way.held = Held::Buffer(chunk);
     }
 
     /// Receives into a pipe, if there is one.

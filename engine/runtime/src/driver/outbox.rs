@@ -8,6 +8,9 @@ pub(crate) const LETTER_BYTES_MAX: usize = 2048;
 /// All letters of a turn together; beyond, messages go to the kernel at once.
 const LETTERS_BYTES_MAX: usize = 512 * 1024;
 
+/// How many letters; a socket counts its own in a `u16`.
+const LETTERS_MAX: usize = 16 * 1024;
+
 /// One message to one socket.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Letter {
@@ -25,7 +28,9 @@ pub(crate) struct Outbox {
 
 impl Outbox {
     pub(crate) fn has_room(&self, bytes: usize) -> bool {
-        bytes <= LETTER_BYTES_MAX && self.bytes.len() + bytes <= LETTERS_BYTES_MAX
+        bytes <= LETTER_BYTES_MAX
+            && self.bytes.len() + bytes <= LETTERS_BYTES_MAX
+            && self.letters.len() < LETTERS_MAX
     }
 
     pub(crate) fn post<'a>(&mut self, socket: u32, slices: impl Iterator<Item = &'a [u8]>) {
@@ -73,5 +78,10 @@ mod tests {
         assert!(!outbox.has_room(LETTER_BYTES_MAX));
         outbox.clear();
         assert!(outbox.is_empty() && outbox.has_room(LETTER_BYTES_MAX));
+        for _ in 0..LETTERS_MAX {
+            assert!(outbox.has_room(1));
+            outbox.post(1, [b"x".as_slice()].into_iter());
+        }
+        assert!(!outbox.has_room(1));
     }
 }
