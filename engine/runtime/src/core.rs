@@ -413,6 +413,7 @@ impl Core {
         let busy = self.0.tasks.ready_count() > 0
             || self.io().has_parked_events()
             || self.0.pools.iter().any(|pool| pool.can_wake());
+        spin.moved(self.0.counters.spliced_bytes.value());
         if busy { self.look(Some(Duration::ZERO), spin).map(|_| ()) } else { self.idle(spin) }
     }
 

@@ -6,7 +6,8 @@
 //! about 50 µs longer cut the median latency to a third. But a core that looks in vain burns what another
 //! process could use, so each failure halves the wait, and after a few the core sleeps at once and tries a short
 //! look again only after a sleep that turned out to be short. And when work comes for many connections at a time
-//! there is nothing to win: the wake-up is shared by all of them.
+//! there is nothing to win: the wake-up is shared by all of them. Nor with bulk: whoever comes later finds more to move at
+//! once, and looking in between would cost as much as the moving.
 
 use std::time::Duration;
 
@@ -18,6 +19,9 @@ const BATCH_MAX: u32 = 3;
 /// Events are averaged over about this many waits that brought any.
 const BATCH_MEMORY: u32 = 8;
 
+/// What a turn that moved bulk counts as.
+const EVENTS_OF_BULK: usize = 16;
+
 /// Decides the length of the next busy wait.
 #[derive(Debug)]
 pub(crate) struct Spin {
@@ -25,11 +29,13 @@ pub(crate) struct Spin {
     next: Duration,
     /// Average number of events, times [`BATCH_MEMORY`].
     batch: u32,
+    /// Bytes moved in bulk until the last turn.
+    moved: u64,
 }
 
 impl Spin {
     pub(crate) const fn new(longest: Duration) -> Self {
-        Self { longest, next: longest, batch: 0 }
+        Self { longest, next: longest, batch: 0, moved: 0 }
     }
 
     /// How long to look before sleeping; zero means: sleep at once.
@@ -43,6 +49,14 @@ impl Spin {
         if events > 0 {
             let events = u32::try_from(events).unwrap_or(u32::MAX / BATCH_MEMORY);
             self.batch = self.batch - self.batch / BATCH_MEMORY + events;
+        }
+    }
+
+    /// The core has moved so many bytes in bulk since it began.
+    pub(crate) fn moved(&mut self, bytes: u64) {
+        if bytes != self.moved {
+            self.moved = bytes;
+            self.saw(EVENTS_OF_BULK);
         }
     }
 
@@ -106,6 +120,22 @@ mod tests {
         (0..100).for_each(|_| spin.saw(20));
         assert_eq!(spin.budget(), Duration::ZERO);
         (0..100).for_each(|_| spin.saw(2));
+        assert_eq!(spin.budget(), LONGEST);
+    }
+
+    #[test]
+    fn bulk_is_not_looked_for() {
+        let mut spin = Spin::new(LONGEST);
+        for turn in 1..=10 {
+            spin.moved(turn * 65_536);
+            spin.saw(1);
+        }
+        assert_eq!(spin.budget(), Duration::ZERO);
+        // It is over.
+        for _ in 0..20 {
+            spin.moved(655_360);
+            spin.saw(1);
+        }
         assert_eq!(spin.budget(), LONGEST);
     }
 

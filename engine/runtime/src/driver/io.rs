@@ -596,6 +596,15 @@ impl Io {
         }
     }
 
+    /// Finds out whether a socket still has what it was marked for: a move that took all it was told to take does not say.
+    pub(crate) fn settle(&mut self, index: u32) {
+        let socket = &mut self.sockets[index];
+        let is_drained = socket.fd.as_ref().is_some_and(|fd| fd.has_unread() == Ok(false));
+        if is_drained && !socket.flags.has(Flags::READ_CLOSED) {
+            socket.flags.clear(Flags::READABLE);
+        }
+    }
+
     /// Moves what the kernel takes at once of the first `count` bytes of a pipe to a socket, behind what was sent before.
     pub(crate) fn try_drain(&mut self, index: u32, conduit: &mut Conduit, count: usize) -> io::Result<usize> {
         if self.sockets[index].letters > 0 {

@@ -121,6 +121,16 @@ impl Handle {
         }
     }
 
+    /// Whether there are bytes, or an end, to be received.
+    pub(crate) fn has_unread(&self) -> Result<bool, Errno> {
+        match &self.0 {
+            // Of an end the kernel tells by an event alone.
+            Carrier::Kernel(fd) => rustix::io::ioctl_fionread(fd).map(|bytes| bytes > 0),
+            #[cfg(feature = "simulation")]
+            Carrier::Simulated(endpoint) => endpoint.has_unread(),
+        }
+    }
+
     #[inline]
     pub(crate) fn send(&self, slices: &[IoSlice<'_>]) -> Result<usize, Errno> {
         let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;

@@ -69,6 +69,10 @@ impl Pipe {
             more = io.fill_more(source.index(), conduit, limit - filled);
             filled += more;
         }
+        if filled == limit {
+            // Otherwise the connection would seem to have spoken, and would not be kept.
+            io.settle(source.index());
+        }
         self.held = filled;
         Poll::Ready(Ok(filled))
     }

@@ -161,6 +161,10 @@ impl Connection {
         events
     }
 
+    pub(super) fn has_unread(&mut self, side: Side) -> bool {
+        self.incoming(side).arrived() > 0 || self.incoming(side).end_has_arrived()
+    }
+
     pub(super) fn recv(&mut self, side: Side, spare: &mut [u8], medium: &mut Medium) -> Result<usize, Errno> {
         let state = self.end(side).state;
         let there = self.incoming(side).arrived().min(spare.len());

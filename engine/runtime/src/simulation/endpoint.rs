@@ -30,6 +30,10 @@ impl Endpoint {
         self.world.network().recv(self.key, spare)
     }
 
+    pub(crate) fn has_unread(&self) -> Result<bool, Errno> {
+        self.world.network().has_unread(self.key)
+    }
+
     pub(crate) fn send(&self, slices: &[IoSlice<'_>]) -> Result<usize, Errno> {
         self.world.network().send(self.key, slices)
     }

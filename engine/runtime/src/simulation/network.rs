@@ -221,6 +221,10 @@ impl Network {
         self.on_end(key, |connection, side, medium| connection.recv(side, spare, medium))
     }
 
+    pub(super) fn has_unread(&mut self, key: Key) -> Result<bool, Errno> {
+        self.on_end(key, |connection, side, _| Ok(connection.has_unread(side)))
+    }
+
     pub(super) fn send(&mut self, key: Key, slices: &[IoSlice<'_>]) -> Result<usize, Errno> {
         self.on_end(key, |connection, side, medium| connection.send(side, slices, medium))
     }
