@@ -36,7 +36,10 @@ fn start(driver: Driver, origin: &Origin) -> Engine {
     );
     let upstream = format!("limits = {{ {head} }}");
     let endpoints = &[origin.address];
-    Engine::start(driver, Config { endpoints, listener: &listener, upstream: &upstream, ..Config::default() })
+    // As far as HTTP/1 goes: whoever lets a connection change its protocol has tests of his own.
+    let channel = "upgrade = []";
+    let config = Config { endpoints, listener: &listener, channel, upstream: &upstream, ..Config::default() };
+    Engine::start(driver, config)
 }
 
 /// Runs `test` on every vector of a side and says which one it was that failed.
