@@ -403,20 +403,6 @@ fn absolute_targets_are_forwarded_as_path_and_host() {
 }
 
 #[test]
-fn an_offer_to_upgrade_is_not_passed_on() {
-    const ASK: &str = "GET / HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
-    on_both_drivers(|driver| {
-        let origin = Origin::answering(OK);
-        let engine = Engine::before(driver, origin.address);
-        let mut client = engine.connect();
-        client.ask(ASK).assert_is(200, "ok");
-        client.get("/").assert_is(200, "ok");
-        let (_, received) = &origin.seen().requests[0];
-        assert_eq!((received.head.value("Upgrade"), received.head.value("Connection")), (None, None));
-    });
-}
-
-#[test]
 fn what_no_channel_takes_is_answered_here() {
     let config =
         "[listener.web]\nbind = \"127.0.0.1:0\"\n[channel.a]\nmatch = { path_exact = \"/a\" }\nrespond = {}";

@@ -74,7 +74,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         // PostgreSQL leaves shared memory and children behind when it is killed.
-        let _ = kill_process(Pid::from_child(&self.process), Signal::INT);
+        let _ = kill_process(Pid::from_child(&self.process), Signal::TERM);
         let _ = self.process.wait();
     }
 }

@@ -203,7 +203,13 @@ impl Wire {
     #[inline]
     pub(crate) fn stays_idle(&self) -> bool {
         match self {
-            Self::Plain(stream) => stream.is_quiet(),
+            Self::Plain(stream) => {
+                // A body that was moved may be announced after it is gone.
+                stream.is_quiet() || {
+                    stream.settle();
+                    stream.is_quiet()
+                }
+            }
             Self::Private(stream) => stream.is_quiet() || stream.stays_idle(),
         }
     }

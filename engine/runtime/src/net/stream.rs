@@ -197,6 +197,12 @@ impl Stream {
         Ok(self.core.io().fd(self.index).reset_on_close()?)
     }
 
+    /// Finds out whether bytes that were announced are still there: what announced them may have come to notice only after
+    /// they were moved. Costs a system call.
+    pub fn settle(&self) {
+        self.core.io().settle(self.index);
+    }
+
     /// Whether nothing was received or noticed since the last receive; what an idle connection should be.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
