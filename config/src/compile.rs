@@ -3,6 +3,7 @@
 //! Never invents a value: every default was filled in while reading, and a name that stands for nothing is an error.
 
 mod fingerprint;
+mod retry;
 mod rules;
 mod service;
 
@@ -185,6 +186,7 @@ fn compile_channel(name: &str, channel: &schema::Channel, names: &Names<'_>) -> 
         tunnel_timeout: channel.timeouts.tunnel.map(Timespan::duration),
         upgrade,
         connect: channel.connect,
+        hedge_after: channel.hedge.map(|hedge| hedge.after.duration()),
         error_pages: compile_pages(&channel.error_page),
         internal,
     })
@@ -213,6 +215,10 @@ fn compile_upstreams(config: &Config, names: &Names<'_>) -> Option<Box<[Upstream
             idle_connections_max: upstream.idle_connections,
             idle_timeout: upstream.idle_timeout.duration(),
             limits: compile_upstream_limits(&upstream.limits),
+            in_flight_max: upstream.limits.in_flight,
+            pending_max: upstream.limits.pending,
+            retry: retry::compile_retry(&upstream.retry),
+            queue: retry::compile_queue(&upstream.queue),
             tls: match &upstream.tls {
                 Some(tls) => Some(service::compile_upstream_tls(tls, names)?),
                 None => None,

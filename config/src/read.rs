@@ -9,6 +9,7 @@ mod listener;
 mod page;
 mod process;
 mod protocol;
+mod retry;
 mod tls;
 mod upstream;
 

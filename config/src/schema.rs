@@ -4,6 +4,7 @@
 
 pub mod limits;
 pub mod page;
+pub mod retry;
 pub mod table;
 pub mod text;
 pub mod tls;
@@ -16,6 +17,7 @@ use serde::Serialize;
 
 use self::limits::{ChannelLimits, ListenerLimits, UpstreamLimits};
 use self::page::ErrorPages;
+use self::retry::{Hedge, Queue, Retry};
 use self::table::Table;
 use self::text::{Bind, ServerNames, Target, UnixMode, Via};
 use self::tls::{ListenerTls, UpstreamTls};
@@ -279,6 +281,10 @@ pub struct Channel {
     #[serde(skip_serializing_if = "ChannelTimeouts::is_empty")]
     #[schemars(default)]
     pub timeouts: ChannelTimeouts,
+    /// A second copy of a request whose answer is slow in coming.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(default, with = "Hedge")]
+    pub hedge: Option<Hedge>,
     /// Bodies of our own error answers, by status, in place of the listener's.
     #[serde(skip_serializing_if = "ErrorPages::is_empty")]
     #[schemars(default)]
@@ -366,9 +372,15 @@ pub struct Upstream {
     /// Deadlines towards the endpoint.
     #[schemars(default)]
     pub timeouts: UpstreamTimeouts,
-    /// Bounds of what an endpoint may answer.
+    /// Bounds of what its endpoints may answer, and of what they are asked at a time.
     #[schemars(default)]
     pub limits: UpstreamLimits,
+    /// When a request goes out again.
+    #[schemars(default)]
+    pub retry: Retry,
+    /// Where a request waits for which no endpoint has room.
+    #[schemars(default)]
+    pub queue: Queue,
     /// The PROXY header that connections to its endpoints begin with, so that they learn the client's address.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(default, with = "ProxyVersion", example = &"v2")]

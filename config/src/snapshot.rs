@@ -9,6 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use proto::matching::ChannelTable;
+use proto::retry::Causes;
 
 /// Index of a listener in [`Snapshot::listeners`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -439,6 +440,8 @@ pub struct Channel {
     pub upgrade: Upgrades,
     /// Whether CONNECT is answered with a tunnel to the upstream, whatever target it names.
     pub connect: bool,
+    /// How long the first byte of an answer is waited for before a second copy of the request goes to another endpoint.
+    pub hedge_after: Option<Duration>,
     /// Bodies of our own error answers, in place of the listener's.
     pub error_pages: ErrorPages,
     /// Only internal listeners can reach it; its exchanges are left out of totals.
@@ -506,10 +509,40 @@ pub struct Upstream {
     pub idle_timeout: Duration,
     /// Bounds of what an endpoint may answer.
     pub limits: UpstreamLimits,
+    /// Exchanges in progress of the process: 503.
+    pub in_flight_max: Option<u32>,
+    /// Those of them that have no connection yet: 503.
+    pub pending_max: Option<u32>,
+    /// When a request goes out again.
+    pub retry: Retry,
+    /// Where one waits while every endpoint has as many connections as it may have.
+    pub queue: Queue,
     /// How its endpoints are spoken to over TLS, if they are.
     pub tls: Option<UpstreamTls>,
     /// The PROXY header that connections to its endpoints begin with, if they do.
     pub proxy_protocol: Option<ProxyVersion>,
+}
+
+/// When a request goes out again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retry {
+    /// Tries of one request, at least one.
+    pub tries_max: u8,
+    /// Requests that may go out again, in hundredths of those sent.
+    pub budget_percent: u32,
+    /// After what.
+    pub causes: Causes,
+    /// After answers with these statuses, where [`Cause::Status`](proto::retry::Cause::Status) is one of the causes.
+    pub statuses: Box<[u16]>,
+}
+
+/// Where a request waits for a connection that it may not have yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Queue {
+    /// Requests of the process that may wait at a time: 503.
+    pub requests_max: u32,
+    /// How long each may: 503.
+    pub timeout: Duration,
 }
 
 /// Versions of the PROXY protocol.

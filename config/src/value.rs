@@ -10,7 +10,9 @@ pub(crate) mod field;
 pub(crate) mod fingerprint;
 pub(crate) mod name;
 pub(crate) mod network;
+pub(crate) mod retry_cause;
 pub(crate) mod server_name;
+pub(crate) mod share;
 pub(crate) mod size;
 pub(crate) mod unix;
 

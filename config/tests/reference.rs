@@ -32,7 +32,7 @@ names every problem in one, with line, column and key; `engine config dump --con
 [https.toml](../config/examples/https.toml).
 
 - A **duration** is a whole number with `us`, `ms`, `s`, `m` or `h`; a **size** one with `B`, `KB`, `KiB`, `MB`, `MiB`, `GB` or
-  `GiB`.
+  `GiB`; a **share** one with `%`.
 - `\"${NAME}\"` in a string is taken from the environment, `\"${NAME:-default}\"` has a default; `\"$${\"` is a plain `${`.
 - The NAME of a table is yours to choose: 1 to 30 of `A-Z a-z 0-9 _ - .`.
 - A key that is not listed here is an error. A dash for a default means that nothing is set.
@@ -177,6 +177,7 @@ fn kind(root: &Value, schema: &Value) -> String {
     let kind = match (schema["$ref"].as_str(), resolved["type"].as_str(), other) {
         (Some("#/$defs/Timespan"), _, _) => "duration",
         (Some("#/$defs/ByteSize"), _, _) => "size",
+        (Some("#/$defs/Share"), _, _) => "share",
         (_, Some("array"), _) => "list",
         _ if is_table_of_strings(resolved) => "table",
         (_, Some(kind @ ("integer" | "boolean" | "string")), _) => kind,
@@ -353,7 +354,7 @@ fn every_range_is_what_the_reader_takes() {
     for key in tables(&schema()).iter().flat_map(|table| &table.keys) {
         let Some((least, greatest)) = &key.range else {
             assert!(
-                !["integer", "duration", "size"].contains(&key.kind.as_str()),
+                !["integer", "duration", "size", "share"].contains(&key.kind.as_str()),
                 "{}: no range",
                 key.pointer
             );

@@ -7,6 +7,7 @@ use proto::matching::HostPattern;
 use super::fields::{Fields, Item};
 use super::limits::read_channel;
 use super::page::{read_body, read_pages};
+use super::retry::read_hedge;
 use super::{TIMEOUT_MAX, TIMEOUT_MIN};
 use crate::schema::{Channel, ChannelTimeouts, Matching, Respond, upgrade_default};
 use crate::value::field;
@@ -26,6 +27,9 @@ pub(super) fn read(fields: &mut Fields<'_>) -> Option<Channel> {
     let (upgrade, connect) = (read_upgrade(fields), fields.boolean("connect", false));
     if fields.has("respond") {
         check_tunnel(fields, &upgrade, connect);
+        if fields.has("hedge") {
+            fields.error("hedge", "means nothing without an upstream", Some("leave it out".to_owned()));
+        }
     }
     Some(Channel {
         enabled: fields.boolean("enabled", true),
@@ -37,6 +41,7 @@ pub(super) fn read(fields: &mut Fields<'_>) -> Option<Channel> {
         respond: fields.table("respond", read_respond),
         limits: fields.table("limits", read_channel).unwrap_or_default(),
         timeouts: fields.table("timeouts", read_timeouts).unwrap_or_default(),
+        hedge: fields.table("hedge", read_hedge),
         error_page: read_pages(fields),
     })
 }

@@ -14,6 +14,7 @@ use crate::report::Report;
 use crate::schema::table::Table;
 use crate::suggest;
 use crate::value::duration::Timespan;
+use crate::value::share::Share;
 use crate::value::size::ByteSize;
 use crate::value::{Refusal, name};
 
@@ -145,6 +146,15 @@ impl<'r> Fields<'r> {
         default: ByteSize,
     ) -> ByteSize {
         self.quantity(name, "a size such as \"64KiB\"", ByteSize::parse, bounds).unwrap_or(default)
+    }
+
+    pub(super) fn share(
+        &mut self,
+        name: &'static str,
+        bounds: RangeInclusive<Share>,
+        default: Share,
+    ) -> Share {
+        self.quantity(name, "a share such as \"20%\"", Share::parse, bounds).unwrap_or(default)
     }
 
     /// A string with rules of its own.

@@ -31,9 +31,6 @@ const CONNECTIONS_MAX: u32 = 10_000_000;
 
 pub(super) fn read_listener(fields: &mut Fields<'_>, buffer_size: ByteSize) -> ListenerLimits {
     let default = listener_default(buffer_size);
-    let count = |fields: &mut Fields<'_>, name, greatest: u32| {
-        fields.is_given(name).then(|| fields.integer(name, 1..=greatest, greatest))
-    };
     ListenerLimits {
         head_bytes: read_head_bytes(fields, default.head_bytes, buffer_size),
         fields: read_fields(fields, default.fields),
@@ -43,10 +40,15 @@ pub(super) fn read_listener(fields: &mut Fields<'_>, buffer_size: ByteSize) -> L
         trailer_bytes: fields.size("trailer_bytes", PART_BYTES_MIN..=HEAD_BYTES_MAX, default.trailer_bytes),
         trailers: fields.integer("trailers", 0..=TRAILERS_MAX, default.trailers),
         pipelined: fields.integer("pipelined", 1..=u16::MAX, default.pipelined),
-        requests: count(fields, "requests", REQUESTS_MAX),
-        connections: count(fields, "connections", CONNECTIONS_MAX),
-        connections_per_address: count(fields, "connections_per_address", CONNECTIONS_MAX),
+        requests: read_count(fields, "requests", REQUESTS_MAX),
+        connections: read_count(fields, "connections", CONNECTIONS_MAX),
+        connections_per_address: read_count(fields, "connections_per_address", CONNECTIONS_MAX),
     }
+}
+
+/// A number that is unbounded where it is left out.
+fn read_count(fields: &mut Fields<'_>, name: &'static str, greatest: u32) -> Option<u32> {
+    fields.is_given(name).then(|| fields.integer(name, 1..=greatest, greatest))
 }
 
 pub(super) fn read_channel(fields: &mut Fields<'_>) -> ChannelLimits {
@@ -60,6 +62,8 @@ pub(super) fn read_upstream(fields: &mut Fields<'_>, buffer_size: ByteSize) -> U
         fields: read_fields(fields, default.fields),
         trailer_bytes: fields.size("trailer_bytes", PART_BYTES_MIN..=HEAD_BYTES_MAX, default.trailer_bytes),
         trailers: fields.integer("trailers", 0..=TRAILERS_MAX, default.trailers),
+        in_flight: read_count(fields, "in_flight", CONNECTIONS_MAX),
+        pending: read_count(fields, "pending", CONNECTIONS_MAX),
     }
 }
 

@@ -4,6 +4,7 @@
 
 use super::fields::{Fields, Item};
 use super::limits::{read_upstream, upstream_default};
+use super::retry::{read_queue, read_retry};
 use super::tls::read_upstream_tls;
 use super::{TIMEOUT_MAX, TIMEOUT_MIN};
 use crate::document::Value;
@@ -24,6 +25,8 @@ pub(super) fn read(fields: &mut Fields<'_>, buffer_size: ByteSize) -> Option<Ups
         idle_timeout: fields.duration("idle_timeout", TIMEOUT_MIN..=TIMEOUT_MAX, idle_timeout_default()),
         timeouts: fields.table("timeouts", read_timeouts).unwrap_or_default(),
         limits: limits.unwrap_or_else(|| upstream_default(buffer_size)),
+        retry: fields.table("retry", read_retry).unwrap_or_default(),
+        queue: fields.table("queue", read_queue).unwrap_or_default(),
         proxy_protocol: read_proxy_protocol(fields),
         tls: fields.table("tls", read_upstream_tls),
     })

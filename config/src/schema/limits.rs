@@ -71,7 +71,7 @@ pub struct ChannelLimits {
     pub body_bytes: Option<ByteSize>,
 }
 
-/// Bounds of what an endpoint may answer.
+/// Bounds of what its endpoints may answer, and of what they are asked at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields, default)]
 pub struct UpstreamLimits {
@@ -88,6 +88,16 @@ pub struct UpstreamLimits {
     /// Trailer lines of an answer, which is cut off beyond. A checksum, a signature and a status are three. 0 to 1000.
     #[schemars(range(min = 0, max = 1000), example = 0)]
     pub trailers: u16,
+    /// Exchanges in progress at a time, over all cores and endpoints; further requests are answered 503 at once. Unbounded by
+    /// default: only who runs the endpoints knows what they bear. 1 to 10000000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "u32", range(min = 1, max = 10_000_000), example = 1000)]
+    pub in_flight: Option<u32>,
+    /// Those of them that have no connection yet, because one is being made or none may be; further requests that need one
+    /// are answered 503 at once. Unbounded by default. 1 to 10000000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "u32", range(min = 1, max = 10_000_000), example = 100)]
+    pub pending: Option<u32>,
 }
 
 impl Default for ListenerLimits {
@@ -121,6 +131,8 @@ impl Default for UpstreamLimits {
             fields: 100,
             trailer_bytes: ByteSize::from_bytes(TRAILER_BYTES_MAX.into()),
             trailers: TRAILERS_MAX,
+            in_flight: None,
+            pending: None,
         }
     }
 }

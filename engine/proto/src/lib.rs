@@ -14,3 +14,4 @@ pub mod histogram;
 pub mod matching;
 pub mod messages;
 pub mod proxy_protocol;
+pub mod retry;
