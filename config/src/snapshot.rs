@@ -3,6 +3,8 @@
 //! Nothing here can represent a user's mistake; nothing here is parsed, looked up by name or mutated after
 //! [`crate::load_file`] has built it. A snapshot is swapped whole.
 
+pub mod destination;
+
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;

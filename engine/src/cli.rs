@@ -2,7 +2,7 @@
 //!
 //! Never carries a flag out. What is not available is refused here, not ignored elsewhere.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -111,6 +111,8 @@ pub(crate) enum Command {
     Status(AdminArgs),
     /// Show what a running engine has counted
     Stats(AdminArgs),
+    /// Write what LVS, the kernel's balancer, would be told to do the same
+    Render(RenderArgs),
 }
 
 #[derive(Args, Debug)]
@@ -136,6 +138,29 @@ pub(crate) struct DumpArgs {
     /// Configuration file; left out, the embedded default
     #[arg(long, short, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+}
+
+/// What to write for LVS, and from what.
+#[derive(Args, Debug)]
+pub(crate) struct RenderArgs {
+    /// Commands for ipvsadm, or a part of keepalived.conf
+    #[arg(value_enum)]
+    pub(crate) form: RenderForm,
+
+    /// Configuration file
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+
+    /// Address of the services of listeners that listen on every address
+    #[arg(long, value_name = "IP")]
+    pub(crate) address: Option<IpAddr>,
+}
+
+/// For which program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RenderForm {
+    Ipvsadm,
+    Keepalived,
 }
 
 /// Where a running engine is asked.

@@ -11,6 +11,7 @@ mod settings;
 mod start;
 
 mod client;
+mod render;
 mod report;
 
 use std::io::{self, Write};
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         Some(Command::Config(ConfigCommand::Dump(args))) => settings::dump(args.config.as_deref()),
         Some(Command::Status(args)) => report::status(args),
         Some(Command::Stats(args)) => report::stats(args),
+        Some(Command::Render(args)) => render::render(args),
     };
     match outcome {
         Ok(code) => code,

@@ -37,7 +37,7 @@ impl<'a> Source<'a> {
         }
     }
 
-    fn name(self) -> String {
+    pub(crate) fn name(self) -> String {
         match self {
             Self::File(path) => path.display().to_string(),
             Self::Flags { .. } => "the command line".to_owned(),
@@ -46,7 +46,7 @@ impl<'a> Source<'a> {
     }
 
     /// Loads it and shows every problem, warnings too.
-    fn load(self) -> anyhow::Result<Loaded> {
+    pub(crate) fn load(self) -> anyhow::Result<Loaded> {
         let loaded = match self {
             Self::File(path) => config::load_file(path),
             Self::Flags { listen, to } => config::quick_proxy(listen, to),

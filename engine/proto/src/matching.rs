@@ -272,6 +272,18 @@ impl ChannelTable {
         Some(entry.channel)
     }
 
+    /// The channels that may take a request of this listener, in the order they are tried, each with whether it takes every one
+    /// that comes to it.
+    pub fn takers(&self, listener: u16) -> impl Iterator<Item = (u16, bool)> {
+        let takes_from = move |entry: &&Entry| {
+            entry.listeners.as_ref().is_none_or(|listeners| listeners.contains(&listener))
+        };
+        self.entries.iter().filter(takes_from).map(|entry| {
+            let is_open = matches!(entry.path, PathTest::Any) && entry.hosts.is_empty();
+            (entry.channel, is_open && entry.methods.is_none())
+        })
+    }
+
     fn path_matches(&self, test: &PathTest, caches: &mut MatchCaches, path: &[u8]) -> bool {
         match test {
             PathTest::Any => true,
