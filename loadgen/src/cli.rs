@@ -326,6 +326,10 @@ pub(crate) struct OriginArgs {
     /// `GET /loadgen-ids?run=RUN` itself. The ids of 64 runs, up to 268,435,456 each and 256 MiB a thread, are kept
     #[arg(long)]
     pub(crate) ids: bool,
+    /// Count them in FILE, a line for each that came: the account outlives an origin that is killed, and origins that
+    /// share a file, on one machine, have one account
+    #[arg(long, value_name = "FILE", requires = "ids")]
+    pub(crate) ids_file: Option<PathBuf>,
     /// Threads, or auto: one for each usable CPU
     #[arg(short = 't', long, default_value = "1", value_name = "N|auto")]
     pub(crate) threads: CoreCount,
@@ -533,6 +537,7 @@ mod tests {
             ("loadgen https://h/ --ca f --insecure", "--insecure"),
             ("loadgen origin --tls --cert f", "--key"),
             ("loadgen origin --cert f --key f", "--tls"),
+            ("loadgen origin --ids-file f", "--ids"),
             ("loadgen origin --listen unix:", "a path is missing"),
             ("loadgen http://h/ -c 0", "--connections"),
             ("loadgen http://h/ -t 1.5", "a positive number or 'auto'"),

@@ -6,6 +6,7 @@
 
 pub(crate) mod identity;
 mod ids;
+mod ids_file;
 pub(crate) mod listen;
 pub(crate) mod stall;
 mod tcp;
@@ -34,9 +35,10 @@ use crate::cli::{OriginArgs, ServeArg};
 use crate::connection::transport::Transport;
 use crate::origin::identity::server_config;
 use crate::origin::ids::Ids;
+use crate::origin::ids_file::IdsFile;
 use crate::origin::listen::ListenAddress;
 use crate::origin::stall::Stall;
-use crate::protocol::http::ids::{ID_FIELD, REPORT_PATH, parse_id};
+use crate::protocol::http::ids::{ID_FIELD, REPORT_PATH, RunId, parse_id};
 use crate::protocol::http::response::discard_chunks;
 use crate::threads::{allow_descriptors, place, settle_driver, stop_on_signals};
 use crate::websocket::handshake::{Wish, read_wish};
@@ -81,13 +83,20 @@ pub(crate) fn run(args: &OriginArgs) -> Result<ExitCode> {
         (ServeArg::Http, Some(_)) => "https",
         (ServeArg::Echo | ServeArg::Sink | ServeArg::Source, _) => "tcp",
     };
+    let account = match &args.ids_file {
+        Some(path) => {
+            let file = IdsFile::open(path).with_context(|| format!("cannot write to {}", path.display()))?;
+            Some(Account::File(file))
+        }
+        None => args.ids.then(|| Account::Memory(Ids::new(placement.len()))),
+    };
     let service = Arc::new(Service {
         response: Response::new(args.body as usize),
         serve: args.serve,
         delay: args.delay,
         stall: args.stall,
         start: Instant::now(),
-        ids: args.ids.then(|| Ids::new(placement.len())),
+        account,
         tls,
     });
     let stop = stop_on_signals()?;
@@ -144,7 +153,7 @@ struct Service {
     stall: Option<Stall>,
     /// From which the stalls are counted, the same for all threads.
     start: Instant,
-    ids: Option<Ids>,
+    account: Option<Account>,
     /// Who it is on private connections.
     tls: Option<Arc<ServerConfig>>,
 }
@@ -159,6 +168,37 @@ impl Service {
         if !stalled.is_zero() {
             core.sleep(stalled).await;
         }
+    }
+}
+
+/// Where ids are counted.
+enum Account {
+    /// As long as this process lives.
+    Memory(Ids),
+    File(IdsFile),
+}
+
+impl Account {
+    fn count(&self, thread: usize, id: &[u8], (run, number): (RunId, u64)) {
+        match self {
+            Self::Memory(ids) => ids.count(thread, run, number),
+            Self::File(file) => file.count(id),
+        }
+    }
+
+    /// The answer to how often each id of `run` came; empty, which is no answer, if that cannot be told.
+    fn report(&self, run: RunId) -> String {
+        let tally = match self {
+            Self::Memory(ids) => ids.tally(run),
+            Self::File(file) => match file.tally(run) {
+                Ok(tally) => tally,
+                Err(error) => {
+                    eprintln!("loadgen: cannot read the ids back: {error}");
+                    return String::new();
+                }
+            },
+        };
+        serde_json::to_string(&tally).unwrap_or_default()
     }
 }
 
@@ -246,7 +286,11 @@ impl Connection {
         let mut rest: Option<Chunk> = None;
         loop {
             let Some(mut chunk) = self.read_head(rest.take(), &mut head).await? else { return Ok(()) };
-            let own = self.service.ids.as_ref().map_or(Own::Nothing, |ids| self.note_id(ids, &chunk, &head));
+            let own = self
+                .service
+                .account
+                .as_ref()
+                .map_or(Own::Nothing, |account| self.note_id(account, &chunk, &head));
             let wish = if head.upgrade { read_wish(&chunk, &head) } else { Wish::None };
             chunk.consume(head.head_bytes as usize);
             match wish {
@@ -293,18 +337,18 @@ impl Connection {
     }
 
     /// Counts the id of a request, or finds that it asks how often each came.
-    fn note_id(&self, ids: &Ids, bytes: &[u8], head: &RequestHead) -> Own {
+    fn note_id(&self, account: &Account, bytes: &[u8], head: &RequestHead) -> Own {
         let run = head.path_and_query.of(bytes).strip_prefix(REPORT_PATH.as_bytes());
         if let Some(run) = run.and_then(|run| std::str::from_utf8(run).ok()?.parse().ok()) {
-            return Own::Report(serde_json::to_string(&ids.tally(run)).unwrap_or_default());
+            return Own::Report(account.report(run));
         }
         let is_id = |name: &[u8]| name.eq_ignore_ascii_case(ID_FIELD.as_bytes());
         let Some(field) = head.fields.iter().find(|field| is_id(field.name.of(bytes))) else {
             return Own::Nothing;
         };
         let id = field.value.of(bytes);
-        let Some((run, number)) = parse_id(id) else { return Own::Nothing };
-        ids.count(self.thread, run, number);
+        let Some(parsed) = parse_id(id) else { return Own::Nothing };
+        account.count(self.thread, id, parsed);
         Own::Id([ID_FIELD.as_bytes(), b": ", id, b"\r\n"].concat())
     }
 

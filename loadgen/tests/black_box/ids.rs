@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::thread;
 
-use crate::harness::{DRIVERS, Origin, loadgen, read_request_text, serve, serve_always};
+use crate::harness::{DRIVERS, Origin, loadgen, read_request_text, scratch_path, serve, serve_always};
 
 /// Passes one request on over a connection of its own, and returns the answer.
 fn pass_on(origin: SocketAddr, request: &str) -> Vec<u8> {
@@ -18,16 +18,24 @@ fn pass_on(origin: SocketAddr, request: &str) -> Vec<u8> {
 
 /// A relay that delivers each request as often as `deliveries` says of its place among all.
 fn relay(origin: SocketAddr, deliveries: impl Fn(usize) -> usize + Clone + Send + 'static) -> String {
+    relay_over(vec![origin], move |seq| &[0; 8][..deliveries(seq)])
+}
+
+/// A relay that delivers each request to the origins that `deliveries` says of its place among all.
+fn relay_over(
+    origins: Vec<SocketAddr>,
+    deliveries: impl Fn(usize) -> &'static [usize] + Clone + Send + 'static,
+) -> String {
     serve(move |mut stream| {
-        let deliveries = deliveries.clone();
+        let (origins, deliveries) = (origins.clone(), deliveries.clone());
         thread::spawn(move || {
             while let Some(request) = read_request_text(&mut stream) {
                 let seq =
                     request.lines().find_map(|line| line.strip_prefix("X-Loadgen-Id: ")?.split_once('-'));
-                let times = seq.map_or(1, |(_, seq)| deliveries(seq.parse().expect("a number")));
+                let places = seq.map_or(&[0][..], |(_, seq)| deliveries(seq.parse().expect("a number")));
                 let mut answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_vec();
-                for _ in 0..times {
-                    answer = pass_on(origin, &request);
+                for place in places {
+                    answer = pass_on(origins[*place], &request);
                 }
                 if stream.write_all(&answer).is_err() {
                     return;
@@ -119,4 +127,30 @@ fn an_origin_that_does_not_count_is_no_proof() {
     let run = loadgen(&origin.url(), "-c 1 -n 5 --ids");
     assert_eq!(run.code, Some(2), "{run:?}");
     assert!(run.err.contains("is it a loadgen origin --ids?"), "{}", run.err);
+}
+
+#[test]
+fn an_account_in_a_file_outlives_its_origin_and_spans_several() {
+    let file = scratch_path("ids");
+    let args = format!("--ids --ids-file {}", file.display());
+    // Three origins take turns; one of them is no more when the account is asked for.
+    let mut origins: Vec<Option<Origin>> = (0..3).map(|_| Some(Origin::start(&args))).collect();
+    let addresses: Vec<SocketAddr> = origins.iter().flatten().map(|origin| origin.address).collect();
+    let url = relay_over(addresses.clone(), |seq| if seq == 4 { &[0, 1] } else { &[[0], [1], [2]][seq % 3] });
+    let run = loadgen(&url, &format!("-c 1 -t 1 -n 30 --ids --ids-at http://{}", addresses[1]));
+    let delivery = |what: &str| run.count(&format!("/delivery/{what}"));
+    assert_eq!((delivery("once"), delivery("twice"), delivery("never")), (29, 1, 0), "{run:?}");
+
+    drop(origins[0].take());
+    let lines = std::fs::read_to_string(&file).expect("the account");
+    assert_eq!(lines.lines().count(), 31, "{lines}");
+    let id = lines.lines().next().expect("an id");
+    let run = id.split_once('-').expect("a run").0;
+    let later = Origin::start(&args);
+    let answer = pass_on(
+        later.address,
+        &format!("GET /loadgen-ids?run={run} HTTP/1.1\r\nHost: o\r\nConnection: close\r\n\r\n"),
+    );
+    let answer = String::from_utf8(answer).expect("text");
+    assert!(answer.ends_with(r#"{"once":29,"twice":1,"more":0,"uncounted":0}"#), "{answer}");
 }
