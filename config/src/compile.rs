@@ -6,22 +6,21 @@ mod fingerprint;
 mod retry;
 mod rules;
 mod service;
+mod upstream;
 
 use std::collections::{HashMap, HashSet};
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
 use crate::document::key::Key;
 use crate::report::Report;
 use crate::schema::table::Table;
-use crate::schema::text::{Target, Via};
+use crate::schema::text::Via;
 use crate::schema::{self, Config};
 use crate::snapshot::{
-    Action, Admin, Balance, Channel, Endpoint, EndpointAddress, EndpointId, ErrorPages, Forwarding,
-    HeadLimits, Listener, ListenerId, ListenerLimits, ListenerTimeouts, ProcessSettings, ProxyProtocolIn,
-    ProxyVersion, Snapshot, StaticResponse, TrailerLimits, Upgrades, Upstream, UpstreamId, UpstreamLimits,
-    UpstreamTimeouts,
+    Action, Admin, Channel, ErrorPages, Forwarding, HeadLimits, Listener, ListenerId, ListenerLimits,
+    ListenerTimeouts, ProcessSettings, ProxyProtocolIn, Snapshot, StaticResponse, TrailerLimits, Upgrades,
+    UpstreamId,
 };
 use crate::suggest;
 use crate::value::duration::Timespan;
@@ -30,14 +29,14 @@ use crate::value::size::ByteSize;
 /// Builds the snapshot. `None` means that the report names at least one reference that could not be resolved.
 pub(crate) fn compile(config: &Config, report: &Report<'_>) -> Option<Snapshot> {
     let names = Names::of(config, report);
-    let endpoints = compile_endpoints(config, &names);
     let channels: Vec<_> =
         config.channel.iter().map(|(name, channel)| compile_channel(name, channel, &names)).collect();
     let table = rules::compile(config, &names);
     let listeners: Vec<_> =
         config.listener.iter().map(|(name, listener)| compile_listener(name, listener, &names)).collect();
-    let upstreams = compile_upstreams(config, &names);
+    let upstreams = upstream::compile(config, &names);
     let enabled = config.channel.iter().zip(channels).filter(|((_, channel), _)| channel.enabled);
+    let upstreams = upstreams?;
     Some(Snapshot {
         node: config.node.id.clone(),
         fingerprint: fingerprint::fingerprint(config),
@@ -45,8 +44,8 @@ pub(crate) fn compile(config: &Config, report: &Report<'_>) -> Option<Snapshot> 
         listeners: listeners.into_iter().collect::<Option<_>>()?,
         channels: enabled.map(|(_, channel)| channel).collect::<Option<_>>()?,
         channel_table: table?,
-        upstreams: upstreams?,
-        endpoints: endpoints?,
+        slots_count: upstreams.last().map_or(0, |last| last.slots_first.0 + last.slots_count),
+        upstreams,
         admin: config.admin.enabled.then_some(Admin { bind: config.admin.bind }),
     })
 }
@@ -192,73 +191,6 @@ fn compile_channel(name: &str, channel: &schema::Channel, names: &Names<'_>) -> 
     })
 }
 
-fn compile_upstreams(config: &Config, names: &Names<'_>) -> Option<Box<[Upstream]>> {
-    let mut first = 0_u16;
-    let upstreams = config.upstream.iter().map(|(name, upstream)| {
-        let count = u16::try_from(upstream.endpoints.len()).ok()?;
-        let endpoints_first = EndpointId(first);
-        first = first.checked_add(count)?;
-        let timeouts = &upstream.timeouts;
-        Some(Upstream {
-            name: name.to_owned(),
-            balance: match upstream.balance {
-                schema::Balance::RoundRobin => Balance::RoundRobin,
-            },
-            endpoints_first,
-            endpoints_count: count,
-            timeouts: UpstreamTimeouts {
-                connect: timeouts.connect.duration(),
-                first_byte: timeouts.first_byte.duration(),
-                body: timeouts.body.duration(),
-                send: timeouts.send.duration(),
-            },
-            idle_connections_max: upstream.idle_connections,
-            idle_timeout: upstream.idle_timeout.duration(),
-            limits: compile_upstream_limits(&upstream.limits),
-            in_flight_max: upstream.limits.in_flight,
-            pending_max: upstream.limits.pending,
-            retry: retry::compile_retry(&upstream.retry),
-            queue: retry::compile_queue(&upstream.queue),
-            tls: match &upstream.tls {
-                Some(tls) => Some(service::compile_upstream_tls(tls, names)?),
-                None => None,
-            },
-            proxy_protocol: upstream.proxy_protocol.map(|version| match version {
-                schema::ProxyVersion::V1 => ProxyVersion::V1,
-                schema::ProxyVersion::V2 => ProxyVersion::V2,
-            }),
-        })
-    });
-    upstreams.collect()
-}
-
-fn compile_endpoints(config: &Config, names: &Names<'_>) -> Option<Box<[Endpoint]>> {
-    let mut endpoints = Vec::new();
-    for (id, (upstream, settings)) in (0..u16::MAX).zip(config.upstream.iter()) {
-        let key = Key::of(["upstream", upstream, "endpoints"]);
-        for target in &settings.endpoints {
-            let address = match target {
-                Target::Tcp(address) => Some(EndpointAddress::Tcp(*address)),
-                Target::Localhost(port) => {
-                    Some(EndpointAddress::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, *port))))
-                }
-                Target::Unix(path) => Some(EndpointAddress::Unix(Path::new(path).into())),
-                Target::Listener(listener) => {
-                    let key = names.report.item_key(&key, &target.to_string());
-                    names.listener(listener, &key).map(EndpointAddress::Listener)
-                }
-            };
-            let upstream = UpstreamId(id);
-            endpoints.push(address.map(|address| Endpoint { upstream, address, name: target.to_string() }));
-        }
-    }
-    if endpoints.len() > usize::from(u16::MAX) {
-        let cause = format!("at most {} endpoints are possible in all, found {}", u16::MAX, endpoints.len());
-        names.report.error(&Key::of(["upstream"]), cause, None);
-    }
-    endpoints.into_iter().collect()
-}
-
 fn compile_limits(limits: &schema::limits::ListenerLimits) -> ListenerLimits {
     ListenerLimits {
         head: HeadLimits { head_bytes_max: bytes_u32(limits.head_bytes), fields_max: limits.fields },
@@ -270,13 +202,6 @@ fn compile_limits(limits: &schema::limits::ListenerLimits) -> ListenerLimits {
         requests_max: limits.requests.map_or(u64::MAX, u64::from),
         connections_max: limits.connections,
         connections_per_address_max: limits.connections_per_address,
-    }
-}
-
-fn compile_upstream_limits(limits: &schema::limits::UpstreamLimits) -> UpstreamLimits {
-    UpstreamLimits {
-        head: HeadLimits { head_bytes_max: bytes_u32(limits.head_bytes), fields_max: limits.fields },
-        trailers: compile_trailers(limits.trailer_bytes, limits.trailers),
     }
 }
 

@@ -363,6 +363,10 @@ pub struct Upstream {
     /// `"listener:NAME"`.
     #[schemars(length(min = 1), extend("examples" = [["10.0.0.1:8000", "10.0.0.2:8000"]]))]
     pub endpoints: Vec<Target>,
+    /// How many endpoints there may be at a time, those added or found out while the process runs included. Twice those
+    /// written and at least 16 if left out. 1 to 4096.
+    #[schemars(default = "endpoints_max_default", range(min = 1, max = 4096), example = 64)]
+    pub endpoints_max: u16,
     /// Idle connections kept for reuse, per core and endpoint. 0 to 65535.
     #[schemars(default = "idle_connections_default", example = 64)]
     pub idle_connections: u16,
@@ -561,6 +565,16 @@ pub(crate) fn upgrade_default() -> Vec<String> {
 
 pub(crate) fn retry_after_default() -> Timespan {
     Timespan::from_secs(1)
+}
+
+/// Without an endpoint written.
+fn endpoints_max_default() -> u16 {
+    endpoints_max_beside(0)
+}
+
+/// Room for as many more as there are.
+pub(crate) fn endpoints_max_beside(written: usize) -> u16 {
+    u16::try_from((2 * written).max(16)).unwrap_or(u16::MAX)
 }
 
 pub(crate) fn idle_connections_default() -> u16 {

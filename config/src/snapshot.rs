@@ -8,6 +8,7 @@ pub mod destination;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use proto::matching::ChannelTable;
@@ -25,7 +26,7 @@ pub struct ChannelId(pub u16);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UpstreamId(pub u16);
 
-/// Index of an endpoint in [`Snapshot::endpoints`], unique across upstreams.
+/// A place for an endpoint, unique across upstreams: [`Upstream::slots`]. Who takes it may change while the process runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EndpointId(pub u16);
 
@@ -46,8 +47,8 @@ pub struct Snapshot {
     pub channel_table: ChannelTable,
     /// Upstreams by [`UpstreamId`].
     pub upstreams: Box<[Upstream]>,
-    /// Endpoints of all upstreams, by [`EndpointId`]; those of one upstream are adjacent.
-    pub endpoints: Box<[Endpoint]>,
+    /// How many [`EndpointId`]s there are: the slots of all upstreams.
+    pub slots_count: u16,
     /// The admin listener, unless it is turned off.
     pub admin: Option<Admin>,
 }
@@ -407,6 +408,13 @@ pub struct Network {
     pub prefix_len: u8,
 }
 
+impl Upstream {
+    /// Its slots.
+    pub fn slots(&self) -> impl Iterator<Item = EndpointId> + use<> {
+        (self.slots_first.0..self.slots_first.0 + self.slots_count).map(EndpointId)
+    }
+}
+
 impl Network {
     /// Whether `address` lies in this range. IPv4-mapped IPv6 addresses count as IPv4.
     #[must_use]
@@ -499,10 +507,12 @@ pub struct Upstream {
     pub name: String,
     /// How an endpoint is chosen.
     pub balance: Balance,
-    /// First of this upstream's endpoints in [`Snapshot::endpoints`].
-    pub endpoints_first: EndpointId,
-    /// How many endpoints, at least one.
-    pub endpoints_count: u16,
+    /// The endpoints that it begins with.
+    pub endpoints: Box<[Endpoint]>,
+    /// First of its slots.
+    pub slots_first: EndpointId,
+    /// How many endpoints it may have at a time, those found out or added while the process runs included.
+    pub slots_count: u16,
     /// Deadlines towards the endpoint.
     pub timeouts: UpstreamTimeouts,
     /// Idle connections kept per core and endpoint.
@@ -603,12 +613,33 @@ pub struct UpstreamTimeouts {
 /// One server of an upstream.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
-    /// The upstream it belongs to.
-    pub upstream: UpstreamId,
     /// Where it listens.
     pub address: EndpointAddress,
     /// As written, for statistics and logs.
     pub name: String,
+    /// What share it gets.
+    pub terms: EndpointTerms,
+}
+
+/// What share of an upstream's traffic an endpoint gets, and when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointTerms {
+    /// Its share beside the others'; 0 gets nothing new.
+    pub weight: u16,
+    /// 0 is tried first; others only while no endpoint of a lower number can be used.
+    pub priority: u8,
+    /// Where it stands.
+    pub zone: Option<Arc<str>>,
+    /// Connections of the process to it.
+    pub connections_max: Option<u32>,
+    /// Once it had as many as allowed, it gets more only when it has fewer than this.
+    pub connections_min: Option<u32>,
+}
+
+impl Default for EndpointTerms {
+    fn default() -> Self {
+        Self { weight: 1, priority: 0, zone: None, connections_max: None, connections_min: None }
+    }
 }
 
 /// Where an endpoint listens.

@@ -15,7 +15,8 @@ fn flags_make_a_proxy() {
     let snapshot = loaded.snapshot;
     let listeners: Vec<_> = snapshot.listeners.iter().map(|l| format!("{} {}", l.name, l.bind)).collect();
     assert_eq!(listeners, ["web 127.0.0.1:8080", "web-2 [::1]:8081"]);
-    let endpoints: Vec<_> = snapshot.endpoints.iter().map(|endpoint| endpoint.name.as_str()).collect();
+    let endpoints: Vec<_> =
+        snapshot.upstreams[0].endpoints.iter().map(|endpoint| endpoint.name.as_str()).collect();
     assert_eq!(endpoints, ["10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"]);
     assert_eq!(
         (snapshot.upstreams[0].name.as_str(), snapshot.channels[0].name.as_str()),

@@ -1,6 +1,6 @@
 //! Does a configuration survive its own dump, and mean the same in TOML and JSON?
 
-use config::snapshot::{Action, EndpointAddress, Snapshot};
+use config::snapshot::{Action, EndpointAddress, EndpointId, Snapshot};
 use config::{Format, Loaded, Problems, default_config, dump, load_file, load_str};
 
 const QUICKSTART: &str = include_str!("../examples/quickstart.toml");
@@ -101,7 +101,8 @@ fn the_default_is_a_listener_an_origin_behind_it_and_admin() {
         snapshot.listeners.iter().map(|l| (l.name.as_str(), l.bind.to_string())).collect();
     assert_eq!(listeners, [("web", "127.0.0.1:8080".to_owned()), ("origin", "127.0.0.1:0".to_owned())]);
     assert_eq!(snapshot.admin.map(|admin| admin.bind.to_string()), Some("127.0.0.1:9000".to_owned()));
-    let [endpoint] = &*snapshot.endpoints else { panic!("{:?}", snapshot.endpoints) };
+    let endpoints = &snapshot.upstreams[0].endpoints;
+    let [endpoint] = &**endpoints else { panic!("{endpoints:?}") };
     assert!(matches!(endpoint.address, EndpointAddress::Listener(id) if id.0 == 1));
     let [origin, default] = &*snapshot.channels else { panic!("{:?}", snapshot.channels) };
     assert_eq!(
@@ -158,14 +159,12 @@ fn a_channel_is_internal_when_only_internal_listeners_reach_it() {
 }
 
 #[test]
-fn endpoints_of_one_upstream_are_adjacent() {
+fn every_upstream_has_slots_of_its_own() {
     let snapshot = load(CHANNELS).snapshot;
-    for (id, upstream) in snapshot.upstreams.iter().enumerate() {
-        let first = usize::from(upstream.endpoints_first.0);
-        let endpoints = &snapshot.endpoints[first..first + usize::from(upstream.endpoints_count)];
-        assert!(endpoints.iter().all(|endpoint| usize::from(endpoint.upstream.0) == id));
-    }
-    let names: Vec<_> = snapshot.endpoints.iter().map(|endpoint| endpoint.name.as_str()).collect();
+    let slots: Vec<_> = snapshot.upstreams.iter().flat_map(|upstream| upstream.slots()).collect();
+    assert_eq!(slots, (0..snapshot.slots_count).map(EndpointId).collect::<Vec<_>>());
+    let endpoints = snapshot.upstreams.iter().flat_map(|upstream| &upstream.endpoints);
+    let names: Vec<_> = endpoints.map(|endpoint| endpoint.name.as_str()).collect();
     assert_eq!(names, ["127.0.0.1:8101", "127.0.0.1:8102", "localhost:8201"]);
 }
 

@@ -351,7 +351,7 @@ fn the_tcp_example_says_what_it_means() {
     assert_eq!(routes.find(Some("x.y.b.example")), Some(upstream("app")));
     assert_eq!(routes.find(Some("b.example")), Some(upstream("web")));
     assert!(
-        matches!(&snapshot.endpoints[0].address, EndpointAddress::Unix(path) if path.ends_with(".s.PGSQL.5432"))
+        matches!(&snapshot.upstreams[0].endpoints[0].address, EndpointAddress::Unix(path) if path.ends_with(".s.PGSQL.5432"))
     );
     let lab = &snapshot.upstreams[usize::from(upstream("lab").0)];
     assert_eq!(lab.proxy_protocol, Some(ProxyVersion::V2));

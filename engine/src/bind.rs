@@ -151,17 +151,16 @@ fn bind_admin(address: SocketAddr) -> Result<(TcpListener, SocketAddr), BindErro
     Ok((socket, bound))
 }
 
-/// Where each endpoint is, now that the process's own listeners have their ports.
-pub(crate) fn endpoint_addresses(snapshot: &Snapshot, listeners: &[Address]) -> Arc<[Address]> {
-    let address = |endpoint: &config::snapshot::Endpoint| match &endpoint.address {
+/// Where an endpoint is, now that the process's own listeners have their ports.
+pub(crate) fn address_of(endpoint: &EndpointAddress, listeners: &[Address]) -> Address {
+    match endpoint {
         EndpointAddress::Tcp(address) => Address::Tcp(*address),
         EndpointAddress::Unix(path) => Address::Unix(Arc::from(&**path)),
         EndpointAddress::Listener(id) => match &listeners[usize::from(id.0)] {
             Address::Tcp(bound) => Address::Tcp(reachable(*bound)),
             path @ Address::Unix(_) => path.clone(),
         },
-    };
-    snapshot.endpoints.iter().map(address).collect()
+    }
 }
 
 /// The address under which this host reaches its own listener: loopback for one that listens everywhere.

@@ -10,11 +10,12 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context as _, anyhow};
 use config::snapshot::Snapshot;
 use control::{Control, ControlSetup, CoreInfo, CoreWatch, ProcessInfo};
-use proxy::address::Address;
 use proxy::admission::Admission;
 use proxy::core_main::{CoreSetup, Fellow, serve};
 use proxy::message::MAILBOX_CAPACITY;
 use proxy::private::Private;
+use proxy::roster::Roster;
+use proxy::roster::keeper::Keeper;
 use proxy::stats::CoreStats;
 use runtime::cores::CoreId;
 use runtime::mailbox::mailbox;
@@ -39,7 +40,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let placement = args.cores.placement();
     raise_descriptor_limit();
     let bound = bind::bind(&snapshot, placement.len())?;
-    let endpoint_addresses = bind::endpoint_addresses(&snapshot, &bound.addresses);
+    let keeper = Keeper::new(&snapshot, |address| bind::address_of(address, &bound.addresses));
     let driver = args.driver.settle();
 
     let Bound { per_core, addresses, socket_files, admin } = bound;
@@ -54,14 +55,14 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         cores: placement.iter().map(|cpu| CoreInfo { cpu: cpu.id, thread_id: OnceLock::new() }).collect(),
     });
     let private = Arc::new(certificates.private());
-    let cores = prepare(&snapshot, &placement, driver.kind, per_core, &endpoint_addresses, &private)?;
+    let cores = prepare(&snapshot, &placement, driver.kind, per_core, keeper.roster(), &private)?;
     let fellows = Arc::clone(&cores[0].fellows);
     let (control, watches) = control::spawn(ControlSetup {
         process: Arc::clone(&process),
         snapshot: Arc::clone(&snapshot),
         fellows: Arc::clone(&fellows),
         listener_addresses: addresses.clone(),
-        endpoint_addresses,
+        keeper,
         certificates,
         admin,
         socket_files: socket_files.until_drain,
@@ -87,7 +88,7 @@ fn prepare(
     placement: &[CoreId],
     driver: DriverKind,
     per_core: Vec<Vec<(config::snapshot::ListenerId, runtime::Handle)>>,
-    endpoint_addresses: &Arc<[Address]>,
+    roster: &Arc<Roster>,
     private: &Arc<Private>,
 ) -> anyhow::Result<Vec<CoreSetup>> {
     let mut configs = Vec::new();
@@ -119,7 +120,7 @@ fn prepare(
         config,
         snapshot: Arc::clone(snapshot),
         listeners,
-        endpoint_addresses: Arc::clone(endpoint_addresses),
+        roster: Arc::clone(roster),
         stats: Arc::clone(&fellow.stats),
         mailbox,
         fellows: Arc::clone(&fellows),

@@ -11,10 +11,11 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use config::Format;
-use config::snapshot::{EndpointAddress, ListenerId, Snapshot};
+use config::snapshot::{EndpointAddress, ListenerId};
 use proxy::address::Address;
 use proxy::admission::Admission;
 use proxy::message::{CoreMessage, MAILBOX_CAPACITY};
+use proxy::roster::keeper::Keeper;
 use proxy::stats::CoreStats;
 use proxy::{CoreSetup, Fellow, serve};
 use runtime::mailbox::{Sender, mailbox};
@@ -115,7 +116,7 @@ impl Gateway {
         let setup = CoreSetup {
             config,
             listeners: sockets.into_iter().map(|socket| (ListenerId(0), socket.into())).collect(),
-            endpoint_addresses: endpoint_addresses(&snapshot),
+            roster: Arc::clone(Keeper::new(&snapshot, address_of).roster()),
             fellows: [Fellow { sender: mail.clone(), stats: Arc::clone(&stats) }].into(),
             stats,
             admission: Admission::new(&snapshot),
@@ -134,12 +135,11 @@ impl Gateway {
     }
 }
 
-fn endpoint_addresses(snapshot: &Snapshot) -> Arc<[Address]> {
-    let address = |endpoint: &config::snapshot::Endpoint| match endpoint.address {
-        EndpointAddress::Tcp(address) => address.into(),
+fn address_of(endpoint: &EndpointAddress) -> Address {
+    match endpoint {
+        EndpointAddress::Tcp(address) => (*address).into(),
         EndpointAddress::Unix(_) | EndpointAddress::Listener(_) => unreachable!("none is configured"),
-    };
-    snapshot.endpoints.iter().map(address).collect()
+    }
 }
 
 /// Client connections that stay open.

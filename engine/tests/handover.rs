@@ -16,6 +16,7 @@ use config::Format;
 use config::snapshot::{ListenerId, Snapshot};
 use proxy::admission::Admission;
 use proxy::message::CoreMessage;
+use proxy::roster::keeper::Keeper;
 use proxy::stats::CoreStats;
 use proxy::{CoreSetup, Fellow, serve};
 use runtime::mailbox::{Receiver, mailbox};
@@ -68,7 +69,7 @@ impl Cores {
             stats: Arc::clone(&fellows[config.index].stats),
             config,
             listeners: Vec::new(),
-            endpoint_addresses: [].into(),
+            roster: Arc::clone(Keeper::new(&snapshot, |_| unreachable!("none is configured")).roster()),
             fellows: Arc::clone(&fellows),
             admission: Arc::clone(&admission),
             private: Arc::default(),

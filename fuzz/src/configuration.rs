@@ -45,8 +45,8 @@ fn assert_placed(problems: &Problems, text: &str) {
 fn assert_whole(snapshot: &config::snapshot::Snapshot) {
     assert!(!snapshot.listeners.is_empty());
     for upstream in &snapshot.upstreams {
-        let first = usize::from(upstream.endpoints_first.0);
-        let end = first + usize::from(upstream.endpoints_count);
-        assert!(first < end && end <= snapshot.endpoints.len());
+        let end = upstream.slots_first.0 + upstream.slots_count;
+        assert!(upstream.endpoints.len() <= usize::from(upstream.slots_count));
+        assert!(upstream.slots_count > 0 && end <= snapshot.slots_count);
     }
 }

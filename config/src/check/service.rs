@@ -57,6 +57,10 @@ pub(super) fn check_endpoints(config: &Config, report: &Report<'_>) {
         config.listener.iter().map(|(name, listener)| (name, listener.protocol)).collect();
     for (name, upstream) in config.upstream.iter() {
         let list = Key::of(["upstream", name, "endpoints"]);
+        if upstream.endpoints.len() > usize::from(upstream.endpoints_max) {
+            let cause = format!("there are {} endpoints already", upstream.endpoints.len());
+            report.error(&Key::of(["upstream", name, "endpoints_max"]), cause, None);
+        }
         for endpoint in &upstream.endpoints {
             let warn = |cause: String, suggestion: &str| {
                 let key = report.item_key(&list, &endpoint.to_string());

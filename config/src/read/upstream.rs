@@ -10,17 +10,20 @@ use super::{TIMEOUT_MAX, TIMEOUT_MIN};
 use crate::document::Value;
 use crate::schema::text::Target;
 use crate::schema::{
-    Balance, ProxyVersion, Upstream, UpstreamTimeouts, idle_connections_default, idle_timeout_default,
+    Balance, ProxyVersion, Upstream, UpstreamTimeouts, endpoints_max_beside, idle_connections_default,
+    idle_timeout_default,
 };
 use crate::value::address;
 use crate::value::size::ByteSize;
 
 pub(super) fn read(fields: &mut Fields<'_>, buffer_size: ByteSize) -> Option<Upstream> {
     fields.require("endpoints", "[\"10.0.0.1:8000\"]");
+    let endpoints: Vec<_> = fields.items_some("endpoints").iter().filter_map(read_endpoint).collect();
     let limits = fields.table("limits", |fields| read_upstream(fields, buffer_size));
     Some(Upstream {
         balance: fields.word("balance", &[("round_robin", Balance::RoundRobin)]),
-        endpoints: fields.items_some("endpoints").iter().filter_map(read_endpoint).collect(),
+        endpoints_max: fields.integer("endpoints_max", 1..=4096, endpoints_max_beside(endpoints.len())),
+        endpoints,
         idle_connections: fields.integer("idle_connections", 0..=u16::MAX, idle_connections_default()),
         idle_timeout: fields.duration("idle_timeout", TIMEOUT_MIN..=TIMEOUT_MAX, idle_timeout_default()),
         timeouts: fields.table("timeouts", read_timeouts).unwrap_or_default(),

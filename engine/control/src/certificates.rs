@@ -4,7 +4,6 @@
 
 mod files;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -90,7 +89,7 @@ struct LiveListener {
 struct LiveUpstream {
     inner: tls::client::Upstream,
     config: Arc<ClientConfig>,
-    names: Box<[ServerName<'static>]>,
+    server_name: Option<ServerName<'static>>,
     state: Mutex<State>,
 }
 
@@ -184,7 +183,7 @@ impl Certificates {
         let listener = |live: &LiveListener| Arc::clone(&live.config);
         let upstream = |live: &LiveUpstream| PrivateUpstream {
             config: Arc::clone(&live.config),
-            names: live.names.clone(),
+            server_name: live.server_name.clone(),
         };
         Private {
             listeners: self.listeners.iter().map(|live| live.as_ref().map(listener)).collect(),
@@ -375,7 +374,7 @@ impl LiveUpstream {
     ) -> Result<Self, String> {
         let upstream = &snapshot.upstreams[usize::from(id.0)];
         let held = held("upstream", &upstream.name, parts.identity.as_slice());
-        let names = endpoint_names(snapshot, upstream, settings)?;
+        let server_name = server_name(snapshot, upstream, settings)?;
         let is_http = |channel: &config::snapshot::Channel| matches!(channel.action, Action::Forward(forwarded) if forwarded == id);
         let inner = tls::client::Upstream::new(ClientSettings {
             trust: parts.trust,
@@ -386,7 +385,7 @@ impl LiveUpstream {
         })
         .map_err(|error| error.to_string())?;
         let config = inner.config().map_err(|error| error.to_string())?;
-        Ok(Self { inner, config, names, state: State::new(reading, held) })
+        Ok(Self { inner, config, server_name, state: State::new(reading, held) })
     }
 
     fn replace(&self, name: &str, parts: &UpstreamParts) -> Result<Vec<Held>, String> {
@@ -415,43 +414,31 @@ fn version_min(version: TlsVersion) -> VersionMin {
     }
 }
 
-/// Who each endpoint must prove to be.
-fn endpoint_names(
+/// Who the endpoints must prove to be, where that is not each one's own address.
+fn server_name(
     snapshot: &Snapshot,
     upstream: &Upstream,
     settings: &UpstreamTls,
-) -> Result<Box<[ServerName<'static>]>, String> {
-    let first = usize::from(upstream.endpoints_first.0);
-    let endpoints = &snapshot.endpoints[first..first + usize::from(upstream.endpoints_count)];
+) -> Result<Option<ServerName<'static>>, String> {
     if let Some(name) = &settings.server_name {
-        let name = ServerName::try_from(name.to_string()).map_err(|_| {
+        let server_name = ServerName::try_from(name.to_string());
+        return server_name.map(Some).map_err(|_| {
             format!("server_name: '{name}' is no name or address that a certificate can be for")
-        })?;
-        return Ok(vec![name; endpoints.len()].into());
+        });
     }
-    let address = |endpoint: &config::snapshot::Endpoint| match &endpoint.address {
-        EndpointAddress::Tcp(address) => Some(address.ip()),
-        EndpointAddress::Unix(_) => None,
-        EndpointAddress::Listener(id) => match &snapshot.listeners[usize::from(id.0)].bind {
-            // As this process reaches it.
-            BindAddress::Tcp(bind) => Some(match bind.ip() {
-                IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-                IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-                ip => ip,
-            }),
-            BindAddress::Unix { .. } => None,
-        },
+    let is_path = |endpoint: &&config::snapshot::Endpoint| match &endpoint.address {
+        EndpointAddress::Tcp(_) => false,
+        EndpointAddress::Unix(_) => true,
+        EndpointAddress::Listener(id) => {
+            matches!(snapshot.listeners[usize::from(id.0)].bind, BindAddress::Unix { .. })
+        }
     };
-    endpoints
-        .iter()
-        .map(|endpoint| match address(endpoint) {
-            Some(ip) => Ok(ServerName::IpAddress(ip.into())),
-            None => Err(format!(
-                "server_name: is missing: {} is a Unix socket, whose address no certificate can be for",
-                endpoint.name
-            )),
-        })
-        .collect()
+    upstream.endpoints.iter().find(is_path).map_or(Ok(None), |endpoint| {
+        Err(format!(
+            "server_name: is missing: {} is a Unix socket, whose address no certificate can be for",
+            endpoint.name
+        ))
+    })
 }
 
 fn held(owner_kind: &'static str, owner: &str, identities: &[Identity]) -> Vec<Held> {

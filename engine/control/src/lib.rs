@@ -29,13 +29,16 @@ mod testing;
 use std::io;
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Instant, SystemTime};
 
-use config::snapshot::Snapshot;
+use config::snapshot::{Snapshot, UpstreamId};
 use proxy::address::Address;
 use proxy::core_main::Fellow;
+use proxy::message::CoreMessage;
+use proxy::roster::Roster;
+use proxy::roster::keeper::Keeper;
 
 use crate::aggregate::Aggregator;
 pub use crate::certificates::{Certificates, Note, Notes, Reloaded};
@@ -79,8 +82,8 @@ pub struct ControlSetup {
     pub fellows: Arc<[Fellow]>,
     /// Where each listener was bound, by [`config::snapshot::ListenerId`].
     pub listener_addresses: Box<[Address]>,
-    /// Where each endpoint is, by [`config::snapshot::EndpointId`].
-    pub endpoint_addresses: Arc<[Address]>,
+    /// Writes who the endpoints are.
+    pub keeper: Keeper,
     /// What private connections take from files.
     pub certificates: Arc<Certificates>,
     /// The admin listener; `None` leaves signals as the only way in.
@@ -96,7 +99,9 @@ pub(crate) struct Shared {
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) fellows: Arc<[Fellow]>,
     pub(crate) listener_addresses: Box<[Address]>,
-    pub(crate) endpoint_addresses: Arc<[Address]>,
+    pub(crate) roster: Arc<Roster>,
+    /// Control's alone; locked because handlers may move between threads, held for no wait.
+    pub(crate) keeper: Mutex<Keeper>,
     pub(crate) certificates: Arc<Certificates>,
     /// Held across a round, so that two queries do not ask the cores at once.
     pub(crate) aggregator: tokio::sync::Mutex<Aggregator>,
@@ -106,6 +111,17 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Changes the endpoints of an upstream, and tells the cores to look.
+    #[expect(dead_code, reason = "health and the admin listener come to it")]
+    pub(crate) fn change_roster<T>(&self, upstream: UpstreamId, change: impl FnOnce(&mut Keeper) -> T) -> T {
+        let changed = change(&mut self.keeper.lock().unwrap_or_else(PoisonError::into_inner));
+        for fellow in self.fellows.iter() {
+            // A core whose mailbox is full looks when it chooses an endpoint next.
+            let _ = fellow.sender.send(CoreMessage::Look { upstream });
+        }
+        changed
     }
 
     pub(crate) fn begin_drain(&self) {
@@ -161,7 +177,8 @@ pub fn spawn(setup: ControlSetup) -> io::Result<(Control, Vec<CoreWatch>)> {
         snapshot: setup.snapshot,
         fellows: setup.fellows,
         listener_addresses: setup.listener_addresses,
-        endpoint_addresses: setup.endpoint_addresses,
+        roster: Arc::clone(setup.keeper.roster()),
+        keeper: Mutex::new(setup.keeper),
         certificates: setup.certificates,
         draining: AtomicBool::new(false),
     });

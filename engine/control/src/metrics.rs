@@ -8,11 +8,13 @@ use std::fmt::{self, Write as _};
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
+use config::snapshot::UpstreamId;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 use proto::histogram::MergedHistogram;
+use proxy::roster::member::Member;
 use proxy::stats::Row;
 
 use crate::Shared;
@@ -123,10 +125,17 @@ impl Scrape {
                 .collect::<Vec<_>>()
         });
         families.counters("channel_responses", help, by_class)?;
-        let endpoints: Vec<_> = (snapshot.endpoints.iter().enumerate())
-            .map(|(index, endpoint)| {
-                let upstream = snapshot.upstreams[usize::from(endpoint.upstream.0)].name.clone();
-                (vec![("upstream", upstream), ("endpoint", endpoint.name.clone())], shared.endpoint(index))
+        let endpoints: Vec<_> = (0..)
+            .map(UpstreamId)
+            .zip(&snapshot.upstreams)
+            .flat_map(|(id, upstream)| {
+                let members = shared.roster.members(id);
+                let endpoint = |member: &Member| {
+                    let labels =
+                        vec![("upstream", upstream.name.clone()), ("endpoint", member.name.to_string())];
+                    (labels, shared.endpoint(member.id))
+                };
+                members.all.iter().map(endpoint).collect::<Vec<_>>()
             })
             .collect();
         families.entries("endpoint", &catalogue::ENDPOINT, &endpoints)

@@ -2,6 +2,7 @@
 //!
 //! Never copies a counter: what is handed out is read in place.
 
+use config::snapshot::EndpointId;
 use proto::client_hello::HelloRejected;
 use proto::http1::chunked::ChunkRejected;
 use proto::http1::rejected::{RequestRejected, ResponseRejected};
@@ -30,8 +31,8 @@ impl Shared {
     }
 
     /// The shards of an endpoint, by core.
-    pub(crate) fn endpoint(&self, index: usize) -> Vec<&EndpointCounters> {
-        self.cores().map(|core| &core.endpoints[index]).collect()
+    pub(crate) fn endpoint(&self, id: EndpointId) -> Vec<&EndpointCounters> {
+        self.cores().map(|core| &core.endpoints[usize::from(id.0)]).collect()
     }
 
     /// The shards of all listeners that are internal, or of all that are not.

@@ -4,7 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use config::snapshot::Upstream;
+use config::snapshot::{Upstream, UpstreamId};
+use proxy::roster::member::{Member, WEIGHT_ONE};
 use proxy::stats::{ChannelCounters, CoreStats, EndpointCounters, ListenerCounters};
 use serde::Serialize;
 
@@ -113,8 +114,10 @@ struct UpstreamStatus<'s> {
 
 #[derive(Serialize)]
 struct EndpointStatus<'s> {
-    name: &'s str,
+    name: String,
     address: String,
+    state: &'static str,
+    weight: f64,
     #[serde(flatten)]
     counted: Sums<'s, EndpointCounters>,
     per_core: ByCore<'s, EndpointCounters>,
@@ -136,7 +139,8 @@ impl<'s> Stats<'s> {
             upstreams: snapshot
                 .upstreams
                 .iter()
-                .map(|upstream| UpstreamStatus::of(shared, upstream))
+                .zip((0..).map(UpstreamId))
+                .map(|(upstream, id)| UpstreamStatus::of(shared, upstream, id))
                 .collect(),
             faults: shared.faults().collect(),
             handshake_faults: shared.handshake_faults().collect(),
@@ -239,22 +243,23 @@ impl<'s> ChannelStatus<'s> {
 }
 
 impl<'s> UpstreamStatus<'s> {
-    fn of(shared: &'s Shared, upstream: &'s Upstream) -> Self {
-        let first = usize::from(upstream.endpoints_first.0);
-        let endpoints = first..first + usize::from(upstream.endpoints_count);
+    fn of(shared: &'s Shared, upstream: &'s Upstream, id: UpstreamId) -> Self {
+        let members = shared.roster.members(id);
         Self {
             name: &upstream.name,
-            endpoints: endpoints.map(|index| EndpointStatus::of(shared, index)).collect(),
+            endpoints: members.all.iter().map(|member| EndpointStatus::of(shared, member)).collect(),
         }
     }
 }
 
 impl<'s> EndpointStatus<'s> {
-    fn of(shared: &'s Shared, index: usize) -> Self {
-        let shards = shared.endpoint(index);
+    fn of(shared: &'s Shared, member: &Member) -> Self {
+        let shards = shared.endpoint(member.id);
         Self {
-            name: &shared.snapshot.endpoints[index].name,
-            address: shared.endpoint_addresses[index].to_string(),
+            name: member.name.to_string(),
+            address: member.address.to_string(),
+            state: member.state.name(),
+            weight: f64::from(member.weight) / f64::from(WEIGHT_ONE),
             counted: Sums { entries: &catalogue::ENDPOINT, shards: shards.clone() },
             per_core: ByCore { entries: &catalogue::ENDPOINT, shards },
         }

@@ -3,12 +3,13 @@
 //! Never compiled into the program.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 use std::time::{Instant, SystemTime};
 
 use proxy::core_main::Fellow;
 use proxy::message::CoreMessage;
+use proxy::roster::keeper::Keeper;
 use proxy::stats::CoreStats;
 use runtime::mailbox::{Receiver, mailbox};
 use runtime::{CoreConfig, DriverKind};
@@ -53,6 +54,7 @@ pub(crate) fn shared(cores: usize) -> (Arc<Shared>, Vec<IdleCore>) {
         .unzip();
     let fellows: Arc<[Fellow]> = fellows.into();
     let address: SocketAddr = ([127, 0, 0, 1], 8080).into();
+    let keeper = Keeper::new(&snapshot, |_| address.into());
     let shared = Shared {
         process: Arc::new(ProcessInfo {
             version: "1.2.3",
@@ -63,7 +65,8 @@ pub(crate) fn shared(cores: usize) -> (Arc<Shared>, Vec<IdleCore>) {
             cores: (0..cores).map(|cpu| CoreInfo { cpu, ..CoreInfo::default() }).collect(),
         }),
         listener_addresses: vec![address.into(); snapshot.listeners.len()].into(),
-        endpoint_addresses: vec![address.into(); snapshot.endpoints.len()].into(),
+        roster: Arc::clone(keeper.roster()),
+        keeper: Mutex::new(keeper),
         aggregator: tokio::sync::Mutex::new(Aggregator::new(Arc::clone(&fellows), Arc::clone(&snapshot))),
         certificates: Arc::new(Certificates::load(&snapshot).expect("no certificates").0),
         draining: AtomicBool::new(false),

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use control::{Certificates, Control, ControlSetup, CoreInfo, CoreWatch, Exit, ProcessInfo};
 use proxy::core_main::Fellow;
 use proxy::message::CoreMessage;
+use proxy::roster::keeper::Keeper;
 use proxy::stats::{Collected, CoreStats};
 use runtime::mailbox::{Receiver, mailbox};
 use runtime::{CoreConfig, DriverKind};
@@ -47,7 +48,7 @@ fn bench(cores: usize) -> Bench {
             cores: (0..cores).map(|_| CoreInfo::default()).collect(),
         }),
         listener_addresses: vec![admin.into(); snapshot.listeners.len()].into(),
-        endpoint_addresses: vec![admin.into(); snapshot.endpoints.len()].into(),
+        keeper: Keeper::new(&snapshot, |_| admin.into()),
         certificates: Arc::new(Certificates::load(&snapshot).expect("no certificates").0),
         snapshot,
         fellows: fellows.into(),
@@ -72,6 +73,7 @@ fn run_core(
                     reply.push(Collected { core: index, histograms: empty }).expect("room for every core");
                 }
                 CoreMessage::Drain { .. } => break,
+                CoreMessage::Look { .. } => {}
                 CoreMessage::Adopt { .. } => unreachable!("nothing is accepted"),
             }
         }

@@ -10,12 +10,11 @@ use std::sync::atomic::Ordering;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use config::snapshot::{Listener, ListenerId, Snapshot};
+use config::snapshot::{Listener, ListenerId, Snapshot, UpstreamId};
 use proto::matching::MatchCaches;
 use runtime::mailbox::{Receiver, Sender};
 use runtime::{Core, CoreConfig, Handle, Instant};
 
-use crate::address::Address;
 use crate::admission::Admission;
 use crate::client::Clients;
 use crate::date::DateText;
@@ -25,6 +24,7 @@ use crate::listener;
 use crate::message::CoreMessage;
 use crate::private::Private;
 use crate::relay::SetAside;
+use crate::roster::Roster;
 use crate::stats::{Collected, CoreStats, HistogramSet, Phase};
 use crate::upstream::Upstreams;
 use crate::workspace::{AnswerSpace, Spaces, Workspace};
@@ -41,8 +41,8 @@ pub struct CoreSetup {
     pub snapshot: Arc<Snapshot>,
     /// This core's own listening sockets.
     pub listeners: Vec<(ListenerId, Handle)>,
-    /// Where each endpoint is, by [`config::snapshot::EndpointId`].
-    pub endpoint_addresses: Arc<[Address]>,
+    /// Who the endpoints are; the same for all cores.
+    pub roster: Arc<Roster>,
     /// Where this core counts; also `fellows[index].stats`.
     pub stats: Arc<CoreStats>,
     /// What this core is told.
@@ -73,7 +73,7 @@ pub(crate) struct CoreState {
     pub(crate) admission: Arc<Admission>,
     pub(crate) clients: Clients,
     pub(crate) upstreams: Upstreams,
-    /// `Host` for requests of HTTP/1.0 without one, by endpoint: the endpoint's own address.
+    /// `Host` for requests of HTTP/1.0 without one, by upstream: the address of its first endpoint.
     pub(crate) host_fallbacks: Box<[String]>,
     pub(crate) workspaces: Spaces<Workspace>,
     pub(crate) answer_spaces: Spaces<AnswerSpace>,
@@ -134,23 +134,14 @@ pub fn serve(setup: CoreSetup) -> io::Result<()> {
 /// # Errors
 /// When the driver refuses a listener.
 pub async fn serve_on(core: Core, setup: CoreSetup) -> io::Result<()> {
-    let CoreSetup {
-        config: _,
-        snapshot,
-        listeners,
-        endpoint_addresses,
-        stats,
-        mailbox,
-        fellows,
-        admission,
-        private,
-    } = setup;
-    let upstreams = Upstreams::new(&core, &snapshot, &stats, &endpoint_addresses, &private, UPSTREAM_TAG);
+    let CoreSetup { config: _, snapshot, listeners, roster, stats, mailbox, fellows, admission, private } =
+        setup;
+    let upstreams = Upstreams::new(&core, &snapshot, &stats, &roster, &private, UPSTREAM_TAG);
     let state = Rc::new(CoreState {
         match_caches: RefCell::new(snapshot.channel_table.caches()),
         histograms: RefCell::new(Box::new(HistogramSet::new(&snapshot))),
         clients: Clients::default(),
-        host_fallbacks: endpoint_addresses.iter().map(Address::host).collect(),
+        host_fallbacks: host_fallbacks(&snapshot, &roster),
         upstreams,
         workspaces: Spaces::default(),
         answer_spaces: Spaces::default(),
@@ -184,6 +175,13 @@ pub async fn serve_on(core: Core, setup: CoreSetup) -> io::Result<()> {
     Ok(())
 }
 
+/// `Host` for requests without one. That of an upstream that begins with no endpoint says no more than where it is not.
+fn host_fallbacks(snapshot: &Snapshot, roster: &Roster) -> Box<[String]> {
+    let first = |id| roster.members(id).all.first().map(|member| member.address.host());
+    let ids = (0..snapshot.upstreams.len() as u16).map(UpstreamId);
+    ids.map(|id| first(id).unwrap_or_else(|| "localhost".to_owned())).collect()
+}
+
 /// Does what the core is told. While it drains too: another core may not know yet, and hand connections over.
 async fn read_mail(state: Rc<CoreState>, mailbox: Receiver<CoreMessage>) {
     loop {
@@ -199,6 +197,7 @@ async fn read_mail(state: Rc<CoreState>, mailbox: Receiver<CoreMessage>) {
                 // A full queue means that control is gone or far behind: what was recorded is dropped with it.
                 let _ = reply.push(Collected { core: state.core.index(), histograms });
             }
+            CoreMessage::Look { upstream } => state.upstreams.look(upstream),
             CoreMessage::Drain { timeout } => state.drain.begin(timeout),
         }
     }

@@ -8,7 +8,7 @@ use std::io;
 use std::pin::pin;
 use std::task::Poll;
 
-use config::snapshot::{Action, Channel, ChannelId, EndpointId, ListenerId, Upstream, UpstreamId};
+use config::snapshot::{Action, Channel, ChannelId, EndpointId, ListenerId, UpstreamId};
 use proto::http1::chunked::Limits;
 use proto::http1::framing::{Delivery, RequestFraming};
 use proto::http1::head::{Method, Parsed, RequestHead};
@@ -26,7 +26,7 @@ use crate::request::{self, AtHand};
 use crate::response::{self, Answered, Answering, Passed, Progress, Upload};
 use crate::stats::{ChannelCounters, ListenerCounters, Phase};
 use crate::upgrade::{self, Switched};
-use crate::upstream::Connection;
+use crate::upstream::{Connection, Found};
 use crate::workspace::Workspace;
 
 /// What is known of a request once its channel is found.
@@ -215,7 +215,7 @@ async fn forward(
     let settings = &state.snapshot.upstreams[usize::from(upstream.0)];
 
     // 1. The rewritten head, and what is at hand of the body, over a connection.
-    let sent = match send_at_once(state, client, route, upstream, settings, chunk, work)? {
+    let sent = match send_at_once(state, client, route, upstream, chunk, work)? {
         Dispatch::Sent(sent) => sent,
         Dispatch::Held(held) => pin!(send_held(state, client, route, upstream, held, work)).await?,
     };
@@ -312,16 +312,19 @@ fn send_at_once(
     client: &Client,
     route: &Route<'_>,
     upstream: UpstreamId,
-    settings: &Upstream,
     chunk: Chunk,
     work: &mut Workspace,
 ) -> Result<Dispatch, Failed> {
-    request::rewrite(state, client, settings, &chunk, work);
+    request::rewrite(state, client, upstream, &chunk, work);
     // Before a connection is spent on a body that breaks a rule.
     let at_hand = request::take_body_at_hand(&chunk, route.body_limits, work).map_err(Failed::unanswered)?;
     let connection = match state.upstreams.reuse(upstream) {
-        Ok(connection) => connection,
-        Err(endpoint) => {
+        Found::Kept(connection) => connection,
+        Found::Nobody => {
+            let rest = Some(Rest::after_head(&work.request, chunk));
+            return Err(Failed { fault: Fault::NoEndpoint, rest: Answerable::Yes(rest) });
+        }
+        Found::New(endpoint) => {
             state.record(route, Phase::Wait, state.core.now().since(route.began));
             let place = Place::Endpoint(endpoint);
             return Ok(Dispatch::Held(HeldRequest { place, at_hand, chunk }));

@@ -3,7 +3,7 @@
 //! Never parses configuration, opens a file or talks to a store; never waits for control.
 //!
 //! Suggested reading order: `exchange` (one request, top to bottom), `request` and `response` (its two sides),
-//! `client` (the connection around it), `upstream` (the pool), `wire`, `handshake` and [`private`], `relay`, `body` and
+//! `client` (the connection around it), `upstream` (the pool), [`roster`] (who the endpoints are), `wire`, `handshake` and [`private`], `relay`, `body` and
 //! `bulk`, `tcp`, `upgrade` and `tunnel`, `answer`, `error_answer` and `date`, [`outcome`], [`stats`], `listener` and
 //! [`admission`], [`core_main`].
 
@@ -36,6 +36,7 @@ pub mod handshake_fault;
 pub mod message;
 pub mod outcome;
 pub mod private;
+pub mod roster;
 pub mod stats;
 
 pub use crate::core_main::{CoreSetup, Fellow, serve, serve_on};

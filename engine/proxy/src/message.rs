@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use config::snapshot::ListenerId;
+use config::snapshot::{ListenerId, UpstreamId};
 use runtime::Handle;
 
 use crate::admission::Permit;
@@ -31,6 +31,11 @@ pub enum CoreMessage {
         empty: Box<HistogramSet>,
         /// Takes the full one.
         reply: CollectedQueue,
+    },
+    /// The endpoints of an upstream have changed: connections to those that have gone need not be kept.
+    Look {
+        /// Whose.
+        upstream: UpstreamId,
     },
     /// Accept nothing more, finish what is in progress, then end; at the latest after `timeout`.
     Drain {

@@ -49,6 +49,8 @@ pub enum Fault {
     NoChannel,
     /// No descriptor, port or memory was left for a connection to an endpoint: 503.
     ResourcesExhausted,
+    /// No endpoint of the upstream may be used: 503.
+    NoEndpoint,
     /// No connection to any endpoint tried: 502.
     ConnectFailed,
     /// No connection within the upstream's `connect` timeout: 504.
@@ -98,7 +100,7 @@ impl Fault {
     pub const COUNT: usize = Self::NAMES.len();
 
     /// Names of all kinds by [`Self::index`], as exported.
-    pub const NAMES: [&'static str; 34] = [
+    pub const NAMES: [&'static str; 35] = [
         "request_rejected",
         "request_body_rejected",
         "head_timeout",
@@ -133,6 +135,7 @@ impl Fault {
         "proxy_header_rejected",
         "hello_rejected",
         "server_name_unknown",
+        "no_endpoint",
     ];
 
     /// Index of this kind among [`Self::NAMES`].
@@ -173,6 +176,7 @@ impl Fault {
             Self::ProxyHeaderRejected(_) => 31,
             Self::HelloRejected(_) => 32,
             Self::ServerNameUnknown => 33,
+            Self::NoEndpoint => 34,
         }
     }
 
@@ -215,7 +219,8 @@ impl Fault {
             | Self::TotalTimeout
             | Self::TunnelIdle
             | Self::TunnelLifetime => Side::Internal,
-            Self::ConnectFailed
+            Self::NoEndpoint
+            | Self::ConnectFailed
             | Self::ConnectTimeout
             | Self::UpstreamTlsFailed
             | Self::UpstreamGone
@@ -261,7 +266,7 @@ impl Fault {
             | Self::ResponseTruncated
             | Self::UnaskedUpgrade
             | Self::InterimAnswersTooMany => Some(502),
-            Self::ResourcesExhausted => Some(503),
+            Self::ResourcesExhausted | Self::NoEndpoint => Some(503),
             Self::ConnectTimeout
             | Self::UpstreamSendTimeout
             | Self::FirstByteTimeout

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use config::snapshot::{EndpointId, ListenerId, Upstream, UpstreamId};
+use config::snapshot::{ListenerId, UpstreamId};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ServerConfig};
 
@@ -22,8 +22,8 @@ pub struct Private {
 pub struct PrivateUpstream {
     /// Whom to trust, and what to show.
     pub config: Arc<ClientConfig>,
-    /// Who each endpoint must prove to be, in the order of the upstream's endpoints.
-    pub names: Box<[ServerName<'static>]>,
+    /// Who the endpoints must prove to be; `None` for each one's own name.
+    pub server_name: Option<ServerName<'static>>,
 }
 
 impl Private {
@@ -32,15 +32,13 @@ impl Private {
         self.listeners.get(usize::from(id.0))?.as_ref()
     }
 
-    /// How to speak to an endpoint of an upstream, if in private.
+    /// How to speak to an endpoint of an upstream, if in private; `own_name` is the endpoint's.
     pub(crate) fn endpoint(
         &self,
         id: UpstreamId,
-        upstream: &Upstream,
-        endpoint: EndpointId,
-    ) -> Option<(&Arc<ClientConfig>, ServerName<'static>)> {
+        own_name: Option<&ServerName<'static>>,
+    ) -> Option<(&Arc<ClientConfig>, Option<ServerName<'static>>)> {
         let private = self.upstreams.get(usize::from(id.0))?.as_ref()?;
-        let name = private.names.get(usize::from(endpoint.0 - upstream.endpoints_first.0))?;
-        Some((&private.config, name.clone()))
+        Some((&private.config, private.server_name.as_ref().or(own_name).cloned()))
     }
 }

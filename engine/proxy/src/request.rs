@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::io;
 
 use arrayvec::ArrayString;
-use config::snapshot::{Channel, Forwarding, ListenerLimits, Upstream};
+use config::snapshot::{Channel, Forwarding, ListenerLimits, Upstream, UpstreamId};
 use proto::http1::chunked::Limits as BodyLimits;
 use proto::http1::head::{Limits, Parsed, RequestHead, parse_request};
 use proto::http1::rejected::RequestRejected;
@@ -89,14 +89,14 @@ pub(crate) fn body_limits(state: &CoreState, client: &Client, channel: &Channel)
 pub(crate) fn rewrite(
     state: &CoreState,
     client: &Client,
-    settings: &Upstream,
+    upstream: UpstreamId,
     head: &[u8],
     work: &mut Workspace,
 ) {
     let forwarding = &client.settings(state).forwarding;
     let id = forwarding.request_id.then(|| request_id(state));
     let address = address_text(client);
-    let host_fallback = &state.host_fallbacks[usize::from(settings.endpoints_first.0)];
+    let host_fallback = &state.host_fallbacks[usize::from(upstream.0)];
     let plan = RequestPlan {
         client: &address,
         scheme: if client.stream.is_private() { "https" } else { "http" },

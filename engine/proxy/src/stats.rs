@@ -156,7 +156,7 @@ impl CoreStats {
             runtime,
             listeners: zeros(snapshot.listeners.len()),
             channels: zeros(snapshot.channels.len()),
-            endpoints: zeros(snapshot.endpoints.len()),
+            endpoints: zeros(usize::from(snapshot.slots_count)),
             faults: std::array::from_fn(|_| Counter::default()),
             handshake_faults: std::array::from_fn(|_| Counter::default()),
             upstream_handshake_faults: std::array::from_fn(|_| Counter::default()),

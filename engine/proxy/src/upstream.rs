@@ -18,16 +18,21 @@ use crate::handshake_fault::HandshakeFault;
 use crate::outcome::{Fault, fault_of, is_exhaustion};
 use crate::preface;
 use crate::private::Private;
+use crate::roster::Roster;
+use crate::roster::member::Members;
 use crate::stats::CoreStats;
 use crate::wire::{ParkedWire, Wire};
 
 /// Endpoints of one upstream tried for a request before it is answered 502; nothing has been sent by then.
-const ENDPOINTS_TRIED_MAX: u16 = 3;
+const ENDPOINTS_TRIED_MAX: usize = 3;
 
 /// A connection to an endpoint that carries an exchange.
 pub(crate) struct Connection {
     pub(crate) stream: Wire,
+    pub(crate) upstream: UpstreamId,
     pub(crate) endpoint: EndpointId,
+    /// Which occupant of the endpoint's slot it leads to.
+    generation: u32,
     /// Has carried an exchange before, so that its peer may be gone already.
     pub(crate) is_reused: bool,
     active: Active,
@@ -56,6 +61,17 @@ impl Drop for Active {
 struct Idle {
     parked: ParkedWire,
     endpoint: EndpointId,
+    generation: u32,
+}
+
+/// What there is for an exchange.
+pub(crate) enum Found {
+    /// A kept connection.
+    Kept(Connection),
+    /// Somebody to make a connection to.
+    New(EndpointId),
+    /// No endpoint that may be used.
+    Nobody,
 }
 
 /// One core's upstreams: schedulers, and idle connections by endpoint.
@@ -63,11 +79,18 @@ pub(crate) struct Upstreams {
     core: Core,
     snapshot: Arc<Snapshot>,
     stats: Arc<CoreStats>,
-    addresses: Arc<[Address]>,
+    roster: Arc<Roster>,
     private: Arc<Private>,
     tag_bit: u32,
-    schedulers: RefCell<Box<[RoundRobin]>>,
+    turns: RefCell<Box<[Turns]>>,
     pool: RefCell<Pool>,
+}
+
+/// Whose turn it is in one upstream.
+struct Turns {
+    /// Its endpoints as last seen.
+    members: Arc<Members>,
+    scheduler: RoundRobin,
 }
 
 #[derive(Default)]
@@ -84,21 +107,24 @@ impl Upstreams {
         core: &Core,
         snapshot: &Arc<Snapshot>,
         stats: &Arc<CoreStats>,
-        addresses: &Arc<[Address]>,
+        roster: &Arc<Roster>,
         private: &Arc<Private>,
         tag_bit: u32,
     ) -> Self {
         // Each core starts its rounds elsewhere, or the first endpoint would get every core's first request.
         let offset = u16::try_from(core.index()).unwrap_or(0);
-        let by_endpoint = snapshot.endpoints.iter().map(|_| Vec::new()).collect();
+        let by_endpoint = (0..snapshot.slots_count).map(|_| Vec::new()).collect();
+        let ids = (0..).map(UpstreamId).zip(&snapshot.upstreams);
+        let turns =
+            ids.map(|(id, _)| Turns { members: roster.members(id), scheduler: RoundRobin::new(offset) });
         Self {
             core: core.clone(),
             snapshot: Arc::clone(snapshot),
             stats: Arc::clone(stats),
-            addresses: Arc::clone(addresses),
+            roster: Arc::clone(roster),
             private: Arc::clone(private),
             tag_bit,
-            schedulers: RefCell::new(snapshot.upstreams.iter().map(|_| RoundRobin::new(offset)).collect()),
+            turns: RefCell::new(turns.collect()),
             pool: RefCell::new(Pool { by_endpoint, ..Pool::default() }),
         }
     }
@@ -108,24 +134,67 @@ impl Upstreams {
     }
 
     /// The endpoint whose turn it is.
-    fn pick(&self, id: UpstreamId) -> EndpointId {
-        let settings = self.settings(id);
-        let scheduler = &mut self.schedulers.borrow_mut()[usize::from(id.0)];
-        let turn = scheduler.next(settings.endpoints_count, |_| true).unwrap_or(0);
-        EndpointId(settings.endpoints_first.0 + turn)
+    fn pick(&self, id: UpstreamId) -> Option<EndpointId> {
+        let turns = &mut self.turns.borrow_mut()[usize::from(id.0)];
+        if turns.members.revision != self.roster.revision(id) {
+            self.refresh(id, turns);
+        }
+        let candidates = &turns.members.candidates;
+        let turn = turns.scheduler.next(candidates.len() as u16, |_| true)?;
+        Some(turns.members.candidate(turn).id)
+    }
+
+    /// Takes the list of endpoints that control has published, and leaves those alone that are no longer on it.
+    #[cold]
+    fn refresh(&self, id: UpstreamId, turns: &mut Turns) {
+        turns.members = self.roster.members(id);
+        for slot in self.settings(id).slots() {
+            self.forget_former(slot);
+        }
+    }
+
+    /// Looks whether control has published another list of an upstream's endpoints; its idle connections may have to go.
+    pub(crate) fn look(&self, id: UpstreamId) {
+        let turns = &mut self.turns.borrow_mut()[usize::from(id.0)];
+        if turns.members.revision != self.roster.revision(id) {
+            self.refresh(id, turns);
+        }
+    }
+
+    /// Closes the idle connections to whoever had a slot before, or is to be left alone.
+    fn forget_former(&self, endpoint: EndpointId) {
+        let generation = self.roster.seat(endpoint).generation();
+        let mut pool = self.pool.borrow_mut();
+        let Pool { idle, free, by_endpoint } = &mut *pool;
+        by_endpoint[usize::from(endpoint.0)].retain(|index| {
+            let place = &mut idle[*index as usize];
+            let stays = place.as_ref().is_some_and(|idle| idle.generation == generation);
+            if !stays {
+                if let Some(mut former) = place.take() {
+                    drop(former.parked.resume(&self.core));
+                }
+                free.push(*index);
+                let counters = &self.stats.endpoints[usize::from(endpoint.0)];
+                counters.idle.sub(1);
+                counters.idle_closed.add(1);
+            }
+            stays
+        });
     }
 
     /// A kept connection to the endpoint whose turn it is, or else the endpoint.
-    pub(crate) fn reuse(&self, id: UpstreamId) -> Result<Connection, EndpointId> {
-        let endpoint = self.pick(id);
-        while let Some(stream) = self.take_idle(endpoint) {
+    pub(crate) fn reuse(&self, id: UpstreamId) -> Found {
+        let Some(endpoint) = self.pick(id) else { return Found::Nobody };
+        while let Some((stream, generation)) = self.take_idle(endpoint) {
             if stream.stays_idle() {
                 let active = Active::new(&self.stats, endpoint);
-                return Ok(Connection { stream, endpoint, is_reused: true, active });
+                let connection =
+                    Connection { stream, upstream: id, endpoint, generation, is_reused: true, active };
+                return Found::Kept(connection);
             }
             self.stats.endpoints[usize::from(endpoint.0)].idle_closed.add(1);
         }
-        Err(endpoint)
+        Found::New(endpoint)
     }
 
     /// Makes a new connection to the endpoint whose turn it is, or if that fails to others.
@@ -135,7 +204,8 @@ impl Upstreams {
         total: Instant,
         client: &Client,
     ) -> Result<Connection, Fault> {
-        self.connect(id, self.pick(id), total, client).await
+        let endpoint = self.pick(id).ok_or(Fault::NoEndpoint)?;
+        self.connect(id, endpoint, total, client).await
     }
 
     /// Makes a new connection to `first` on behalf of `client`, or if that fails to others whose turn comes next.
@@ -150,9 +220,16 @@ impl Upstreams {
         let mut endpoint = first;
         let mut tried = 1;
         loop {
+            // Kept as a list, because one of its entries is larger and would be in the task.
+            let members = Arc::clone(&self.turns.borrow()[usize::from(id.0)].members);
+            let Some(member) = members.find(endpoint) else {
+                // Gone since it was chosen.
+                endpoint = self.pick(id).ok_or(Fault::NoEndpoint)?;
+                continue;
+            };
             let deadline = (self.core.turn_time() + settings.timeouts.connect).min(total);
             let counters = &self.stats.endpoints[usize::from(endpoint.0)];
-            match self.connect_to(endpoint, deadline).await {
+            match self.connect_to(&member.address, deadline).await {
                 Ok(stream) => {
                     if let Some(version) = settings.proxy_protocol {
                         let announcing = Box::pin(announce(&stream, client, version, deadline));
@@ -161,9 +238,11 @@ impl Upstreams {
                             fault_of(&error, Fault::ConnectTimeout, Fault::ConnectFailed)
                         })?;
                     }
-                    let stream = match self.private.endpoint(id, settings, endpoint) {
+                    let stream = match self.private.endpoint(id, member.server_name.as_ref()) {
                         None => Wire::Plain(stream),
-                        Some((config, name)) => {
+                        // Control lets no such endpoint in.
+                        Some((_, None)) => return Err(Fault::UpstreamTlsFailed),
+                        Some((config, Some(name))) => {
                             let agreeing = Box::pin(tls::connect(stream, config, name, deadline));
                             {
                                 let stream = agreeing.await.map_err(|error| {
@@ -182,25 +261,32 @@ impl Upstreams {
                     };
                     counters.connections_opened.add(1);
                     let active = Active::new(&self.stats, endpoint);
-                    return Ok(Connection { stream, endpoint, is_reused: false, active });
+                    let generation = member.generation;
+                    let is_reused = false;
+                    return Ok(Connection { stream, upstream: id, endpoint, generation, is_reused, active });
                 }
                 // Not the endpoint's failure, and no other endpoint would fare better.
                 Err(error) if is_exhaustion(&error) => return Err(Fault::ResourcesExhausted),
                 Err(error) => {
                     counters.connect_failures.add(1);
                     let is_late = error.kind() == io::ErrorKind::TimedOut;
-                    if is_late || tried >= settings.endpoints_count.min(ENDPOINTS_TRIED_MAX) {
+                    if is_late || tried >= self.candidates(id).min(ENDPOINTS_TRIED_MAX) {
                         return Err(fault_of(&error, Fault::ConnectTimeout, Fault::ConnectFailed));
                     }
-                    endpoint = self.pick(id);
+                    endpoint = self.pick(id).ok_or(Fault::ConnectFailed)?;
                     tried += 1;
                 }
             }
         }
     }
 
-    async fn connect_to(&self, endpoint: EndpointId, deadline: Instant) -> io::Result<Stream> {
-        match &self.addresses[usize::from(endpoint.0)] {
+    /// How many endpoints may be used.
+    fn candidates(&self, id: UpstreamId) -> usize {
+        self.turns.borrow()[usize::from(id.0)].members.candidates.len()
+    }
+
+    async fn connect_to(&self, address: &Address, deadline: Instant) -> io::Result<Stream> {
+        match address {
             Address::Tcp(address) => self.core.connect(*address, deadline).await,
             // Apart, so that the task of every client need not hold it: most have no such endpoint.
             Address::Unix(path) => Box::pin(self.core.connect_unix(path, deadline)).await,
@@ -209,12 +295,15 @@ impl Upstreams {
 
     /// Keeps a connection for the next request, if there is room.
     pub(crate) fn keep(&self, connection: Connection) {
-        let Connection { stream, endpoint, active, .. } = connection;
+        let Connection { stream, upstream, endpoint, generation, active, .. } = connection;
         drop(active);
         if stream.has_unsent() {
             return; // answered before all of the request had left
         }
-        let settings = self.settings(self.snapshot.endpoints[usize::from(endpoint.0)].upstream);
+        if self.roster.seat(endpoint).generation() != generation {
+            return; // the endpoint has gone, or is to be left alone
+        }
+        let settings = self.settings(upstream);
         if settings.proxy_protocol.is_some() {
             return; // it was announced as one client's, and the next request may be another's
         }
@@ -227,19 +316,21 @@ impl Upstreams {
             pool.idle.push(None);
             pool.idle.len() as u32 - 1
         });
-        pool.idle[index as usize] = Some(Idle { parked: stream.park(index | self.tag_bit), endpoint });
+        pool.idle[index as usize] =
+            Some(Idle { parked: stream.park(index | self.tag_bit), endpoint, generation });
         pool.by_endpoint[usize::from(endpoint.0)].push(index);
         self.stats.endpoints[usize::from(endpoint.0)].idle.add(1);
     }
 
-    fn take_idle(&self, endpoint: EndpointId) -> Option<Wire> {
+    fn take_idle(&self, endpoint: EndpointId) -> Option<(Wire, u32)> {
         let mut pool = self.pool.borrow_mut();
         while let Some(index) = pool.by_endpoint[usize::from(endpoint.0)].pop() {
             self.stats.endpoints[usize::from(endpoint.0)].idle.sub(1);
             let idle = pool.idle[index as usize].take();
             pool.free.push(index);
-            if let Some(stream) = idle.and_then(|mut idle| idle.parked.resume(&self.core)) {
-                return Some(stream);
+            let Some(mut idle) = idle else { continue };
+            if let Some(stream) = idle.parked.resume(&self.core) {
+                return Some((stream, idle.generation));
             }
         }
         None
@@ -252,7 +343,7 @@ impl Upstreams {
         let Some(idle) = pool.idle[index as usize].take() else { return };
         let stream = idle.parked.wake(stream);
         if event == ParkEvent::Readable && stream.stays_idle() && !stream.has_unsent() {
-            pool.idle[index as usize] = Some(Idle { parked: stream.park(tag), endpoint: idle.endpoint });
+            pool.idle[index as usize] = Some(Idle { parked: stream.park(tag), ..idle });
             return;
         }
         pool.free.push(index);

@@ -14,6 +14,7 @@ use config::snapshot::{EndpointAddress, ListenerId, Snapshot};
 use proxy::admission::Admission;
 use proxy::message::{CoreMessage, MAILBOX_CAPACITY};
 use proxy::outcome::Fault;
+use proxy::roster::keeper::Keeper;
 use proxy::stats::CoreStats;
 use proxy::{CoreSetup, Fellow};
 use runtime::counter::{Counter, RuntimeCounters};
@@ -286,14 +287,10 @@ pub(crate) fn start_engine(
         parts.push((remote, counters, receiver, Fellow { sender, stats }));
     }
     let fellows: Arc<[Fellow]> = parts.iter().map(|(_, _, _, fellow)| fellow.clone()).collect();
-    let endpoint_addresses: Arc<[proxy::address::Address]> = snapshot
-        .endpoints
-        .iter()
-        .map(|endpoint| match endpoint.address {
-            EndpointAddress::Tcp(address) => address.into(),
-            EndpointAddress::Unix(_) | EndpointAddress::Listener(_) => unreachable!("no scenario has one"),
-        })
-        .collect();
+    let keeper = Keeper::new(snapshot, |endpoint| match endpoint {
+        EndpointAddress::Tcp(address) => (*address).into(),
+        EndpointAddress::Unix(_) | EndpointAddress::Listener(_) => unreachable!("no scenario has one"),
+    });
     let admission = Admission::new(snapshot);
     for (remote, counters, mailbox, fellow) in parts {
         let listen = |listener: &config::snapshot::Listener| {
@@ -314,7 +311,7 @@ pub(crate) fn start_engine(
             *given.borrow_mut() = Some(core.clone());
         };
         let (snapshot, fellows) = (Arc::clone(snapshot), Arc::clone(&fellows));
-        let endpoint_addresses = Arc::clone(&endpoint_addresses);
+        let roster = Arc::clone(keeper.roster());
         let admission = Arc::clone(&admission);
         let main = move |core: Core| async move {
             let config = config.borrow_mut().take().expect("configured before it starts");
@@ -323,7 +320,7 @@ pub(crate) fn start_engine(
                 config,
                 snapshot,
                 listeners,
-                endpoint_addresses,
+                roster,
                 stats,
                 mailbox,
                 fellows,

@@ -110,15 +110,13 @@ impl Input {
                 Destination::Nowhere => Goal::Nowhere,
             },
         });
-        let groups = snapshot.upstreams.iter().map(|upstream| Group::of(upstream, snapshot));
+        let groups = snapshot.upstreams.iter().map(Group::of);
         Self { listeners: listeners.collect(), groups: groups.collect() }
     }
 }
 
 impl Group {
-    fn of(upstream: &Upstream, snapshot: &Snapshot) -> Self {
-        let first = usize::from(upstream.endpoints_first.0);
-        let endpoints = &snapshot.endpoints[first..first + usize::from(upstream.endpoints_count)];
+    fn of(upstream: &Upstream) -> Self {
         Self {
             name: upstream.name.clone(),
             balance: match upstream.balance {
@@ -128,7 +126,7 @@ impl Group {
             persistence: None,
             is_tls: upstream.tls.is_some(),
             sends_proxy_header: upstream.proxy_protocol.is_some(),
-            servers: endpoints.iter().map(Server::of).collect(),
+            servers: upstream.endpoints.iter().map(Server::of).collect(),
         }
     }
 }

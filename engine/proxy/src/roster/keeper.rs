@@ -1,0 +1,407 @@
+//! Who writes the roster? One hand: it knows what was written, added, found out and measured, and publishes what follows.
+//!
+//! Never a clock, never a socket: control, or a simulated network, asks and says what came of it. Never two of them for one roster.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use config::snapshot::{EndpointAddress, EndpointId, EndpointTerms, Snapshot, UpstreamId};
+
+use super::Roster;
+use super::member::{Member, Members, Source, State, WEIGHT_ONE, server_name_of};
+use crate::address::Address;
+
+/// Writes the roster.
+#[derive(Debug)]
+pub struct Keeper {
+    roster: Arc<Roster>,
+    upstreams: Box<[Book]>,
+}
+
+/// What is known of one upstream.
+#[derive(Debug)]
+struct Book {
+    slots_first: EndpointId,
+    /// By slot.
+    slots: Box<[Slot]>,
+}
+
+/// What is known of a slot: whoever has it, or had it last.
+#[derive(Debug, Default)]
+struct Slot {
+    occupant: Option<Occupant>,
+    /// Who had it last, so that it gets its statistics back.
+    former: Option<Arc<str>>,
+    generation: u32,
+}
+
+/// What is known of an endpoint.
+#[derive(Clone, Debug)]
+struct Occupant {
+    name: Arc<str>,
+    address: Address,
+    terms: EndpointTerms,
+    source: Source,
+    is_draining: bool,
+    is_down: bool,
+}
+
+/// Why the roster is as it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeeperError {
+    /// Every slot is taken.
+    Full {
+        /// How many there are.
+        slots: u16,
+    },
+    /// The upstream has an endpoint of this name.
+    Exists(EndpointId),
+    /// Nobody is in the slot.
+    Vacant,
+}
+
+impl std::error::Error for KeeperError {}
+
+impl fmt::Display for KeeperError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full { slots } => {
+                write!(f, "there are {slots} endpoints, and `endpoints_max` allows no more")
+            }
+            Self::Exists(_) => f.write_str("there is an endpoint of this name already"),
+            Self::Vacant => f.write_str("there is no such endpoint"),
+        }
+    }
+}
+
+impl Keeper {
+    /// A roster with the endpoints that are written; `address_of` knows where the process's own listeners are.
+    #[must_use]
+    pub fn new(snapshot: &Snapshot, address_of: impl Fn(&EndpointAddress) -> Address) -> Self {
+        let book = |upstream: &config::snapshot::Upstream| Book {
+            slots_first: upstream.slots_first,
+            slots: upstream.slots().map(|_| Slot::default()).collect(),
+        };
+        let upstreams = snapshot.upstreams.iter().map(book).collect();
+        let mut keeper = Self { roster: Roster::new(snapshot), upstreams };
+        for (id, upstream) in (0..).map(UpstreamId).zip(&snapshot.upstreams) {
+            let book = &mut keeper.upstreams[usize::from(id.0)];
+            for (slot, endpoint) in book.slots.iter_mut().zip(&upstream.endpoints) {
+                slot.occupy(Occupant {
+                    name: endpoint.name.as_str().into(),
+                    address: address_of(&endpoint.address),
+                    terms: endpoint.terms.clone(),
+                    source: Source::Written,
+                    is_draining: false,
+                    is_down: false,
+                });
+            }
+            keeper.publish(id);
+        }
+        keeper
+    }
+
+    /// What this hand writes.
+    #[must_use]
+    pub fn roster(&self) -> &Arc<Roster> {
+        &self.roster
+    }
+
+    /// Adds an endpoint.
+    ///
+    /// # Errors
+    /// [`KeeperError::Full`], or [`KeeperError::Exists`] for a name that the upstream has.
+    pub fn add(
+        &mut self,
+        upstream: UpstreamId,
+        name: &str,
+        address: Address,
+        terms: EndpointTerms,
+        source: Source,
+    ) -> Result<EndpointId, KeeperError> {
+        let book = self.book(upstream);
+        if let Some(id) = book.find(name) {
+            return Err(KeeperError::Exists(id));
+        }
+        let index = book.vacancy(name).ok_or(KeeperError::Full { slots: book.slots.len() as u16 })?;
+        let id = EndpointId(book.slots_first.0 + index as u16);
+        let (is_draining, is_down) = (false, false);
+        book.slots[index].occupy(Occupant {
+            name: name.into(),
+            address,
+            terms,
+            source,
+            is_draining,
+            is_down,
+        });
+        self.publish(upstream);
+        Ok(id)
+    }
+
+    /// The endpoint of this name.
+    #[must_use]
+    pub fn find(&self, upstream: UpstreamId, name: &str) -> Option<EndpointId> {
+        self.upstreams[usize::from(upstream.0)].find(name)
+    }
+
+    /// Removes an endpoint: it gets nothing new, and no connection to it is kept. Exchanges in flight go on.
+    ///
+    /// # Errors
+    /// [`KeeperError::Vacant`].
+    pub fn remove(&mut self, upstream: UpstreamId, endpoint: EndpointId) -> Result<(), KeeperError> {
+        let slot = self.book(upstream).slot(endpoint).ok_or(KeeperError::Vacant)?;
+        slot.former = slot.occupant.take().map(|occupant| occupant.name);
+        slot.former.as_ref().ok_or(KeeperError::Vacant)?;
+        self.publish(upstream);
+        Ok(())
+    }
+
+    /// Says that an endpoint is to finish what it has begun, or may get new exchanges again.
+    ///
+    /// # Errors
+    /// [`KeeperError::Vacant`].
+    pub fn drain(
+        &mut self,
+        upstream: UpstreamId,
+        id: EndpointId,
+        is_draining: bool,
+    ) -> Result<(), KeeperError> {
+        self.change(upstream, id, |occupant| occupant.is_draining = is_draining)
+    }
+
+    /// Changes what share an endpoint gets; 0 gets nothing new.
+    ///
+    /// # Errors
+    /// [`KeeperError::Vacant`].
+    pub fn set_weight(
+        &mut self,
+        upstream: UpstreamId,
+        id: EndpointId,
+        weight: u16,
+    ) -> Result<(), KeeperError> {
+        self.change(upstream, id, |occupant| occupant.terms.weight = weight)
+    }
+
+    /// Says whether an endpoint answers as it should.
+    ///
+    /// # Errors
+    /// [`KeeperError::Vacant`].
+    pub fn set_health(
+        &mut self,
+        upstream: UpstreamId,
+        id: EndpointId,
+        is_up: bool,
+    ) -> Result<(), KeeperError> {
+        self.change(upstream, id, |occupant| occupant.is_down = !is_up)
+    }
+
+    fn change(
+        &mut self,
+        upstream: UpstreamId,
+        endpoint: EndpointId,
+        change: impl FnOnce(&mut Occupant),
+    ) -> Result<(), KeeperError> {
+        let slot = self.book(upstream).slot(endpoint).ok_or(KeeperError::Vacant)?;
+        change(slot.occupant.as_mut().ok_or(KeeperError::Vacant)?);
+        self.publish(upstream);
+        Ok(())
+    }
+
+    fn book(&mut self, upstream: UpstreamId) -> &mut Book {
+        &mut self.upstreams[usize::from(upstream.0)]
+    }
+
+    fn publish(&self, upstream: UpstreamId) {
+        let book = &self.upstreams[usize::from(upstream.0)];
+        for (id, slot) in book.ids().zip(&book.slots) {
+            // A connection to somebody who is gone, or is to be left alone, is no longer kept.
+            let stays = slot.occupant.as_ref().is_some_and(|occupant| !occupant.is_draining);
+            let generation = if stays { slot.generation } else { slot.generation.wrapping_add(1) };
+            self.roster.seat(id).generation.store(generation, Ordering::Relaxed);
+        }
+        self.roster.publish(upstream, book.members());
+    }
+}
+
+impl Slot {
+    fn occupy(&mut self, occupant: Occupant) {
+        // Two steps, because the one between says that nobody's connections are kept.
+        self.generation = self.generation.wrapping_add(2);
+        self.occupant = Some(occupant);
+    }
+}
+
+impl Book {
+    fn ids(&self) -> impl Iterator<Item = EndpointId> + use<> {
+        (self.slots_first.0..).map(EndpointId)
+    }
+
+    fn slot(&mut self, id: EndpointId) -> Option<&mut Slot> {
+        self.slots.get_mut(usize::from(id.0.checked_sub(self.slots_first.0)?))
+    }
+
+    fn find(&self, name: &str) -> Option<EndpointId> {
+        let is_named = |slot: &Slot| slot.occupant.as_ref().is_some_and(|occupant| &*occupant.name == name);
+        self.ids().zip(&self.slots).find(|(_, slot)| is_named(slot)).map(|(id, _)| id)
+    }
+
+    /// The slot that an endpoint of this name had, else one that nobody ever had, else any free one.
+    fn vacancy(&self, name: &str) -> Option<usize> {
+        let free = || self.slots.iter().enumerate().filter(|(_, slot)| slot.occupant.is_none());
+        free()
+            .find(|(_, slot)| slot.former.as_deref() == Some(name))
+            .or_else(|| free().find(|(_, slot)| slot.former.is_none()))
+            .or_else(|| free().next())
+            .map(|(index, _)| index)
+    }
+
+    /// What follows from all that is known.
+    fn members(&self) -> Members {
+        let occupied = self.ids().zip(&self.slots);
+        let member =
+            |(id, slot): (EndpointId, &Slot)| Some(Member::of(id, slot.generation, slot.occupant.as_ref()?));
+        let all: Box<[Member]> = occupied.filter_map(member).collect();
+        let is_usable = |member: &Member| member.state == State::Up && member.weight > 0;
+        let first = all.iter().filter(|member| is_usable(member)).map(|member| member.priority).min();
+        let candidates = (0..).zip(&all);
+        let candidates = candidates.filter(|(_, member)| is_usable(member) && Some(member.priority) == first);
+        let candidates = candidates.map(|(index, _)| index).collect();
+        Members { revision: 0, candidates, is_panic: false, all }
+    }
+}
+
+impl Member {
+    fn of(id: EndpointId, generation: u32, occupant: &Occupant) -> Self {
+        let Occupant { name, address, terms, source, is_draining, is_down } = occupant;
+        let EndpointTerms { weight, priority, zone, connections_max, connections_min } = terms.clone();
+        Self {
+            id,
+            generation,
+            name: Arc::clone(name),
+            address: address.clone(),
+            server_name: server_name_of(address),
+            weight: u32::from(weight) * WEIGHT_ONE,
+            priority,
+            zone,
+            connections_max,
+            connections_min,
+            source: *source,
+            state: match (is_draining, is_down) {
+                (true, _) => State::Draining,
+                (false, true) => State::Down,
+                (false, false) => State::Up,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+
+    const UPSTREAM: UpstreamId = UpstreamId(0);
+
+    fn address(port: u16) -> Address {
+        SocketAddr::from(([10, 0, 0, 1], port)).into()
+    }
+
+    /// Of an upstream with room for `max`, and endpoints at the ports 1 and 2.
+    fn keeper(max: u16) -> Keeper {
+        let text = format!(
+            "[listener.web]\nbind = '127.0.0.1:1'\n[channel.c]\nupstream = 'u'\n\
+             [upstream.u]\nendpoints = ['10.0.0.1:1', '10.0.0.1:2']\nendpoints_max = {max}"
+        );
+        let loaded = config::load_str("a.toml", &text, config::Format::Toml, &|_| None);
+        let snapshot = loaded.unwrap_or_else(|problems| panic!("{problems}")).snapshot;
+        Keeper::new(&snapshot, |written| match written {
+            EndpointAddress::Tcp(address) => (*address).into(),
+            other => panic!("{other:?}"),
+        })
+    }
+
+    fn add(keeper: &mut Keeper, port: u16) -> Result<EndpointId, KeeperError> {
+        let name = format!("10.0.0.1:{port}");
+        keeper.add(UPSTREAM, &name, address(port), EndpointTerms::default(), Source::Added)
+    }
+
+    #[track_caller]
+    fn check(keeper: &Keeper, candidates: &[&str]) {
+        let members = keeper.roster().members(UPSTREAM);
+        let names: Vec<_> =
+            (0..members.candidates.len() as u16).map(|index| &*members.candidate(index).name).collect();
+        assert_eq!(names, candidates);
+        assert_eq!(members.revision, keeper.roster().revision(UPSTREAM));
+    }
+
+    #[test]
+    fn begins_with_what_is_written() {
+        let keeper = keeper(4);
+        check(&keeper, &["10.0.0.1:1", "10.0.0.1:2"]);
+        assert!(keeper.roster().members(UPSTREAM).all.iter().all(|member| member.weight == WEIGHT_ONE));
+    }
+
+    #[test]
+    fn only_who_may_be_used_is_a_candidate() {
+        let mut keeper = keeper(4);
+        let first = keeper.find(UPSTREAM, "10.0.0.1:1").expect("written");
+        keeper.set_health(UPSTREAM, first, false).expect("it is there");
+        check(&keeper, &["10.0.0.1:2"]);
+        keeper.set_health(UPSTREAM, first, true).expect("it is there");
+        keeper.set_weight(UPSTREAM, first, 0).expect("it is there");
+        check(&keeper, &["10.0.0.1:2"]);
+        keeper.set_weight(UPSTREAM, first, 3).expect("it is there");
+        check(&keeper, &["10.0.0.1:1", "10.0.0.1:2"]);
+        keeper.drain(UPSTREAM, first, true).expect("it is there");
+        check(&keeper, &["10.0.0.1:2"]);
+        assert_eq!(keeper.set_weight(UPSTREAM, EndpointId(3), 1), Err(KeeperError::Vacant));
+        assert_eq!(keeper.set_weight(UPSTREAM, EndpointId(4), 1), Err(KeeperError::Vacant));
+    }
+
+    #[test]
+    fn those_of_a_higher_number_wait_until_no_lower_one_is_left() {
+        let mut keeper = keeper(4);
+        let terms = EndpointTerms { priority: 1, ..EndpointTerms::default() };
+        keeper.add(UPSTREAM, "backup", address(9), terms, Source::Added).expect("room");
+        check(&keeper, &["10.0.0.1:1", "10.0.0.1:2"]);
+        for port in [1, 2] {
+            let id = keeper.find(UPSTREAM, &format!("10.0.0.1:{port}")).expect("written");
+            keeper.set_health(UPSTREAM, id, false).expect("it is there");
+        }
+        check(&keeper, &["backup"]);
+    }
+
+    #[test]
+    fn who_comes_back_gets_its_slot_again_and_no_slot_has_two() {
+        let mut keeper = keeper(3);
+        let third = add(&mut keeper, 3).expect("room");
+        assert_eq!(add(&mut keeper, 3), Err(KeeperError::Exists(third)));
+        assert_eq!(add(&mut keeper, 4), Err(KeeperError::Full { slots: 3 }));
+        let first = keeper.find(UPSTREAM, "10.0.0.1:1").expect("written");
+        keeper.remove(UPSTREAM, first).expect("it is there");
+        assert_eq!(keeper.remove(UPSTREAM, first), Err(KeeperError::Vacant));
+        keeper.remove(UPSTREAM, third).expect("it is there");
+        assert_eq!(add(&mut keeper, 3), Ok(third));
+        assert_eq!(add(&mut keeper, 4), Ok(first));
+        check(&keeper, &["10.0.0.1:4", "10.0.0.1:2", "10.0.0.1:3"]);
+    }
+
+    #[test]
+    fn connections_are_kept_only_for_who_has_the_slot_and_is_not_draining() {
+        let mut keeper = keeper(4);
+        let id = keeper.find(UPSTREAM, "10.0.0.1:1").expect("written");
+        let is_kept = |keeper: &Keeper, generation| keeper.roster().seat(id).generation() == generation;
+        let generation = keeper.roster().members(UPSTREAM).find(id).expect("there").generation;
+        assert!(is_kept(&keeper, generation));
+        keeper.drain(UPSTREAM, id, true).expect("it is there");
+        assert!(!is_kept(&keeper, generation));
+        keeper.drain(UPSTREAM, id, false).expect("it is there");
+        assert!(is_kept(&keeper, generation));
+        keeper.remove(UPSTREAM, id).expect("it is there");
+        assert!(!is_kept(&keeper, generation));
+        assert_eq!(add(&mut keeper, 1), Ok(id));
+        assert!(!is_kept(&keeper, generation));
+    }
+}
