@@ -2,6 +2,7 @@
 //!
 //! Never looks a reference up: a name that stands for nothing is `compile`'s to report, and ignored here.
 
+mod health;
 mod service;
 
 use std::collections::{HashMap, HashSet};
@@ -24,6 +25,7 @@ pub(crate) fn check(config: &Config, report: &Report<'_>) {
     service::check_paths(config, report);
     service::check_relays(config, report);
     service::check_endpoints(config, report);
+    health::check(config, report);
     if complete {
         check_served(config, report);
         check_reach(config, report);

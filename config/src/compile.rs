@@ -3,6 +3,7 @@
 //! Never invents a value: every default was filled in while reading, and a name that stands for nothing is an error.
 
 mod fingerprint;
+mod health;
 mod retry;
 mod rules;
 mod service;

@@ -4,6 +4,7 @@
 
 mod channel;
 mod fields;
+mod health;
 mod limits;
 mod listener;
 mod page;

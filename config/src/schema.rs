@@ -2,6 +2,7 @@
 //!
 //! Nothing here is read by a core: the data plane sees a [`crate::snapshot::Snapshot`] and never this.
 
+pub mod health;
 pub mod limits;
 pub mod page;
 pub mod retry;
@@ -15,6 +16,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use self::health::{Ejection, Health, SlowStart};
 use self::limits::{ChannelLimits, ListenerLimits, UpstreamLimits};
 use self::page::ErrorPages;
 use self::retry::{Hedge, Queue, Retry};
@@ -23,6 +25,7 @@ use self::text::{Bind, ServerNames, Target, UnixMode, Via};
 use self::tls::{ListenerTls, UpstreamTls};
 use crate::snapshot::Network;
 use crate::value::duration::Timespan;
+use crate::value::share::Share;
 use crate::value::size::ByteSize;
 
 /// The configuration of a node. All processes of the node run the same one.
@@ -393,6 +396,23 @@ pub struct Upstream {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(default, with = "UpstreamTls")]
     pub tls: Option<UpstreamTls>,
+    /// Probes of each endpoint; without this table there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(default, with = "Health")]
+    pub health: Option<Health>,
+    /// Leaving endpoints out that fail what they are given; without this table none is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(default, with = "Ejection")]
+    pub ejection: Option<Ejection>,
+    /// What an endpoint is given that comes up; without this table all of its weight at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(default, with = "SlowStart")]
+    pub slow_start: Option<SlowStart>,
+    /// With less than this share of the endpoints up, all of them get traffic, as if all were. Without it those that are down
+    /// get none, and with none up requests are answered 503. 1% to 100%.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(default, with = "Share", example = &"50%")]
+    pub panic_threshold: Option<Share>,
 }
 
 /// Versions of the PROXY protocol.

@@ -4,6 +4,7 @@
 //! [`crate::load_file`] has built it. A snapshot is swapped whole.
 
 pub mod destination;
+pub mod health;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -11,8 +12,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use proto::health::slow_start::SlowStartTerms;
 use proto::matching::ChannelTable;
 use proto::retry::Causes;
+use proto::share::Share;
+
+use self::health::{Ejection, Health};
 
 /// Index of a listener in [`Snapshot::listeners`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -533,6 +538,14 @@ pub struct Upstream {
     pub tls: Option<UpstreamTls>,
     /// The PROXY header that connections to its endpoints begin with, if they do.
     pub proxy_protocol: Option<ProxyVersion>,
+    /// How its endpoints are probed, if they are.
+    pub health: Option<Health>,
+    /// When endpoints are left out that fail what they are given, if ever.
+    pub ejection: Option<Ejection>,
+    /// How the weight of one grows that comes up, if it does.
+    pub slow_start: Option<SlowStartTerms>,
+    /// With less than this share of them up, all get traffic.
+    pub panic_threshold: Option<Share>,
 }
 
 /// When a request goes out again.

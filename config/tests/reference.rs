@@ -300,6 +300,9 @@ fn surroundings(key: &Key, is_given: bool) -> Vec<(&'static str, Value)> {
         ("/upstream/fhir/tls", "certificate") if is_given => vec![("/upstream/fhir/tls/key", json!("/key"))],
         ("/upstream/fhir/tls", "key") if is_given => vec![("/upstream/fhir/tls/certificate", json!("/pem"))],
         ("/upstream/fhir/tls", _) => vec![("/upstream/fhir/tls", json!({}))],
+        ("/upstream/fhir/health", _) => vec![("/upstream/fhir/health", json!({}))],
+        ("/upstream/fhir/ejection", _) => vec![("/upstream/fhir/ejection", json!({}))],
+        ("/upstream/fhir/slow_start", _) => vec![("/upstream/fhir/slow_start", json!({}))],
         _ => Vec::new(),
     }
 }

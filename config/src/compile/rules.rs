@@ -72,7 +72,7 @@ fn check_patterns(config: &Config, names: &Names<'_>) -> bool {
 }
 
 /// The parser of regular expressions draws a picture of several lines; its last one says what is wrong.
-fn one_line(message: &str) -> String {
+pub(super) fn one_line(message: &str) -> String {
     let last = message.lines().last().unwrap_or(message).trim();
     format!("not a regular expression: {}", last.strip_prefix("error: ").unwrap_or(last))
 }

@@ -5,7 +5,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
-use super::{Names, compile_trailers, retry, service};
+use super::{Names, compile_trailers, health, retry, service};
 use crate::document::key::Key;
 use crate::schema::text::Target;
 use crate::schema::{self, Config};
@@ -73,6 +73,13 @@ fn compile_upstream(
             Some(tls) => Some(service::compile_upstream_tls(tls, names)?),
             None => None,
         },
+        health: match &upstream.health {
+            Some(health) => Some(health::compile_health(name, health, names.report)?),
+            None => None,
+        },
+        ejection: upstream.ejection.as_ref().map(health::compile_ejection),
+        slow_start: upstream.slow_start.as_ref().map(health::compile_slow_start),
+        panic_threshold: upstream.panic_threshold.map(health::compile_share),
         proxy_protocol: upstream.proxy_protocol.map(|version| match version {
             schema::ProxyVersion::V1 => ProxyVersion::V1,
             schema::ProxyVersion::V2 => ProxyVersion::V2,

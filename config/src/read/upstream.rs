@@ -3,6 +3,7 @@
 //! Never connects to one: whether it answers is found out by talking to it.
 
 use super::fields::{Fields, Item};
+use super::health::{read_ejection, read_health, read_panic_threshold, read_slow_start};
 use super::limits::{read_upstream, upstream_default};
 use super::retry::{read_queue, read_retry};
 use super::tls::read_upstream_tls;
@@ -32,6 +33,10 @@ pub(super) fn read(fields: &mut Fields<'_>, buffer_size: ByteSize) -> Option<Ups
         queue: fields.table("queue", read_queue).unwrap_or_default(),
         proxy_protocol: read_proxy_protocol(fields),
         tls: fields.table("tls", read_upstream_tls),
+        health: fields.table("health", read_health),
+        ejection: fields.table("ejection", read_ejection),
+        slow_start: fields.table("slow_start", read_slow_start),
+        panic_threshold: read_panic_threshold(fields),
     })
 }
 

@@ -234,7 +234,9 @@ impl ChannelTable {
                 Some(PathPattern::Prefix(prefix)) => PathTest::Prefix(prefix.into_bytes().into()),
                 Some(PathPattern::Exact(path)) => PathTest::Exact(path.into_bytes().into()),
                 Some(PathPattern::Regex(pattern)) => {
-                    regexes.push(compile(&pattern).map_err(|message| RuleError { rule: index, message })?);
+                    regexes.push(
+                        compile_pattern(&pattern).map_err(|message| RuleError { rule: index, message })?,
+                    );
                     PathTest::Regex(regexes.len() - 1)
                 }
             };
@@ -298,7 +300,8 @@ impl ChannelTable {
     }
 }
 
-fn compile(pattern: &str) -> Result<Regex, String> {
+/// A regular expression within bounds of memory and time.
+pub(crate) fn compile_pattern(pattern: &str) -> Result<Regex, String> {
     let bounds = meta::Config::new()
         .utf8_empty(false)
         .nfa_size_limit(Some(REGEX_BYTES_MAX))

@@ -6,6 +6,7 @@ pub mod field;
 pub mod head;
 pub mod rejected;
 
+pub mod status;
 pub mod target;
 
 pub mod framing;

@@ -130,6 +130,12 @@ fn path_end(buf: &[u8], start: usize, end: usize) -> usize {
     memchr(b'?', &buf[start..end]).map_or(end, |query| start + query)
 }
 
+/// Whether it can stand in `Host`: a name or an address, with a port or without (RFC 9110 §7.2).
+#[must_use]
+pub fn is_authority(text: &[u8]) -> bool {
+    !text.is_empty() && split_authority(text).is_some()
+}
+
 /// A valid authority's parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Authority<'a> {
