@@ -15,5 +15,6 @@ pub mod histogram;
 pub mod matching;
 pub mod messages;
 pub mod proxy_protocol;
+pub mod rate;
 pub mod retry;
 pub mod share;
