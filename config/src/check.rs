@@ -22,6 +22,7 @@ pub(crate) fn check(config: &Config, report: &Report<'_>) {
     check_admin(config, report);
     check_internal(config, report);
     check_connections(config, report);
+    check_concurrency(config, report);
     service::check_paths(config, report);
     service::check_relays(config, report);
     service::check_endpoints(config, report);
@@ -94,6 +95,18 @@ fn check_connections(config: &Config, report: &Report<'_>) {
         {
             let cause = format!("never reached: all clients together may have {all} (connections)");
             report.warn(&Key::of(["listener", name, "limits", "connections_per_address"]), cause, None);
+        }
+    }
+}
+
+/// A bound for one client that lies above the one for all of them never bites.
+fn check_concurrency(config: &Config, report: &Report<'_>) {
+    for (name, channel) in config.channel.iter() {
+        if let (Some(each), Some(all)) = (channel.concurrency.address, channel.concurrency.channel)
+            && each > all
+        {
+            let cause = format!("never reached: all clients together may have {all} (channel)");
+            report.warn(&Key::of(["channel", name, "concurrency", "address"]), cause, None);
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Never invents a value: every default was filled in while reading, and a name that stands for nothing is an error.
 
+mod channel_rules;
 mod fingerprint;
 mod health;
 mod retry;
@@ -131,6 +132,7 @@ fn compile_listener(name: &str, listener: &schema::Listener, names: &Names<'_>) 
             .as_ref()
             .map(|proxy_protocol| ProxyProtocolIn { from: proxy_protocol.from.iter().copied().collect() }),
         internal: listener.internal,
+        access: channel_rules::compile_access(&listener.allow, &listener.deny).map(Box::new),
         backlog: u32::from(listener.backlog),
         retry_after_seconds: seconds(listener.retry_after.duration()),
         limits: compile_limits(&listener.limits),
@@ -189,6 +191,7 @@ fn compile_channel(name: &str, channel: &schema::Channel, names: &Names<'_>) -> 
         hedge_after: channel.hedge.map(|hedge| hedge.after.duration()),
         error_pages: compile_pages(&channel.error_page),
         internal,
+        rules: channel_rules::compile(channel),
     })
 }
 

@@ -11,6 +11,7 @@ mod page;
 mod process;
 mod protocol;
 mod retry;
+mod rules;
 mod tls;
 mod upstream;
 

@@ -6,6 +6,7 @@ pub mod health;
 pub mod limits;
 pub mod page;
 pub mod retry;
+pub mod rules;
 pub mod table;
 pub mod text;
 pub mod tls;
@@ -20,6 +21,7 @@ use self::health::{Ejection, Health, SlowStart};
 use self::limits::{ChannelLimits, ListenerLimits, UpstreamLimits};
 use self::page::ErrorPages;
 use self::retry::{Hedge, Queue, Retry};
+use self::rules::{Concurrency, RateLimit};
 use self::table::Table;
 use self::text::{Bind, ServerNames, Target, UnixMode, Via};
 use self::tls::{ListenerTls, UpstreamTls};
@@ -114,6 +116,15 @@ pub struct Listener {
     /// Whether it is for this process's own upstreams alone: bound to loopback, and left out of totals.
     #[schemars(default, example = true)]
     pub internal: bool,
+    /// Networks whose clients may come in, all others may not; of networks that lie within each other, here or in `deny`, the
+    /// most specific decides. Others are closed when they are accepted, or once a PROXY header has said who they are.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(default, length(min = 1), extend("examples" = [["10.0.0.0/8", "fd00::/8"]]))]
+    pub allow: Vec<Network>,
+    /// Networks whose clients may not come in. One in both lists is denied.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(default, length(min = 1), extend("examples" = [["203.0.113.0/24"]]))]
+    pub deny: Vec<Network>,
     /// Connections that may wait to be accepted, per core. 1 to 65535.
     #[schemars(default = "backlog_default", range(min = 1, max = 65_535), example = 4096)]
     pub backlog: u16,
@@ -272,10 +283,30 @@ pub struct Channel {
     /// Whether CONNECT is answered with a tunnel to the upstream, whatever target it names; 501 otherwise.
     #[schemars(default, example = true)]
     pub connect: bool,
+    /// Networks whose clients are served, all others are answered 403; of networks that lie within each other, here or in
+    /// `deny`, the most specific decides. A client's address is what a trusted PROXY header says.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(default, length(min = 1), extend("examples" = [["10.0.0.0/8", "fd00::/8"]]))]
+    pub allow: Vec<Network>,
+    /// Networks whose clients are answered 403. One in both lists is denied.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(default, length(min = 1), extend("examples" = [["203.0.113.0/24"]]))]
+    pub deny: Vec<Network>,
+    /// How often requests may come, over all cores, else 429 with `Retry-After`; each must let a request in. `rate` is a number
+    /// per `s`, `m` or `h`. `by` is `"channel"` for all together, `"address"` for each client address (of IPv6 the first 64
+    /// bits), `"header:NAME"` for each value of a field. `burst` may come at once after a rest: as many as come in a tenth of a
+    /// second if left out. `keys` are told apart at a time, 16384 if left out; a table too small refuses early, never late.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(default, length(min = 1), extend("examples" = [[{ "by": "address", "rate": "10/s", "burst": 20 }]]))]
+    pub rate: Vec<RateLimit>,
     /// A fixed answer. Exactly one of `upstream` and `respond`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(default, with = "Respond")]
     pub respond: Option<Respond>,
+    /// Exchanges in progress at a time, over all cores.
+    #[serde(skip_serializing_if = "Concurrency::is_empty")]
+    #[schemars(default)]
+    pub concurrency: Concurrency,
     /// Bounds of its requests, in place of the listener's.
     #[serde(skip_serializing_if = "ChannelLimits::is_empty")]
     #[schemars(default)]

@@ -5,6 +5,7 @@
 
 pub mod destination;
 pub mod health;
+pub mod rules;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -12,12 +13,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use proto::access::AccessTable;
 use proto::health::slow_start::SlowStartTerms;
 use proto::matching::ChannelTable;
 use proto::retry::Causes;
 use proto::share::Share;
 
 use self::health::{Ejection, Health};
+
+use self::rules::Rules;
 
 /// Index of a listener in [`Snapshot::listeners`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -86,6 +90,8 @@ pub struct Listener {
     pub proxy_protocol: Option<ProxyProtocolIn>,
     /// For this process's own upstreams alone; its requests are left out of totals.
     pub internal: bool,
+    /// Who may come in, if that is not everybody: others are closed at once.
+    pub access: Option<Box<AccessTable>>,
     /// Length of the kernel's accept queue per core.
     pub backlog: u32,
     /// Value of `Retry-After` in answers 503, in whole seconds.
@@ -461,6 +467,8 @@ pub struct Channel {
     pub error_pages: ErrorPages,
     /// Only internal listeners can reach it; its exchanges are left out of totals.
     pub internal: bool,
+    /// What it demands of its requests and does to them, if anything.
+    pub rules: Option<Box<Rules>>,
 }
 
 /// Protocols that a request may change to (RFC 9110 §7.8).

@@ -10,6 +10,7 @@ pub(crate) mod field;
 pub(crate) mod fingerprint;
 pub(crate) mod name;
 pub(crate) mod network;
+pub(crate) mod rate;
 pub(crate) mod retry_cause;
 pub(crate) mod server_name;
 pub(crate) mod share;

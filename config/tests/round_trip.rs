@@ -268,7 +268,7 @@ fn the_schema_names_every_key_of_a_dump() {
         object.unwrap_or_else(|| panic!("{pointer} in {schema:#}")).keys().cloned().collect()
     };
     assert_eq!(names("/properties"), ["admin", "channel", "listener", "node", "process", "upstream"]);
-    let listener = "backlog bind error_page forwarding framing internal limits protocol proxy_protocol \
+    let listener = "allow backlog bind deny error_page forwarding framing internal limits protocol proxy_protocol \
                     retry_after sni timeouts tls unix_mode upstream";
     assert_eq!(names("/$defs/Listener/properties").join(" "), listener);
     let matching = ["host", "listener", "methods", "path", "path_exact", "path_prefix"];

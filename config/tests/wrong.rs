@@ -294,7 +294,7 @@ upstream.u = { endpoints = ["10.0.0.1:80"], limits = { body_bytes = "1B" } }
 listener.web.retry_after = "500ms""#,
         &[
             r#"2:40: channel.c.limits.body_byte: unknown key (did you mean "body_bytes"?)"#,
-            r#"3:56: upstream.u.limits.body_bytes: unknown key (known: head_bytes, fields, trailer_bytes, trailers)"#,
+            r#"3:56: upstream.u.limits.body_bytes: unknown key (known: head_bytes, fields, trailer_bytes, trailers, in_flight, pending)"#,
             "4:28: listener.web.retry_after: must be 1s to 1h, found 500ms",
         ],
     );
@@ -573,7 +573,7 @@ channel.c = { respond = {}, priority = "${P:-7}", bogus = 1 }"#,
         &[
             r#"1:26: listener.web.bind: the environment variable NO_SUCH_BIND is not set (set it, or give a default: "${NO_SUCH_BIND:-…}")"#,
             "1:54: listener.web.backlog: must be 1 to 65535, found 0",
-            "2:51: channel.c.bogus: unknown key (known: upgrade, connect, enabled, priority, upstream, match, respond, limits, timeouts, error_page)",
+            "2:51: channel.c.bogus: unknown key (known: upgrade, connect, enabled, priority, upstream, match, allow, deny, rate, respond, concurrency, limits, timeouts, hedge, error_page)",
         ],
     );
     wrong_json(
@@ -686,4 +686,61 @@ fn a_problem_is_shown_with_its_line() {
     );
     assert!(problems.render(true).contains('\u{1b}'));
     assert!(!rendered.contains('\u{1b}'));
+}
+
+#[test]
+fn names_rules_that_could_not_be_kept() {
+    let channel = |keys: &str| format!("[channel.a]\nrespond = {{}}\n{keys}");
+    let check = |keys: &str, expected: &[&str]| wrong_below_web(&channel(keys), expected);
+    check("rate = []", &["4:8: channel.a.rate: the list is empty"]);
+    check(
+        "rate = [{ by = 'user' }]",
+        &[
+            "4:9: channel.a.rate[0].rate: is missing (for example rate = \"100/s\")",
+            "4:16: channel.a.rate[0].by: requests are counted by channel, address or header:NAME, found \"user\" \
+             (for example \"header:X-Api-Key\")",
+        ],
+    );
+    check(
+        "rate = [{ rate = '10 per s' }, { rate = '0/s' }]",
+        &[
+            "4:18: channel.a.rate[0].rate: a rate is a number per s, m or h, found \"10 per s\" (for example \"100/s\")",
+            "4:41: channel.a.rate[1].rate: a rate is 1 to 1000000 per s, m or h, found 0",
+        ],
+    );
+    check(
+        "rate = [{ rate = '1/h', burst = 25 }, { by = 'header:a b', rate = '1/s' }]",
+        &[
+            "4:33: channel.a.rate[0].burst: 25 at 1/h take longer than a day to be there again (a smaller burst)",
+            "4:46: channel.a.rate[1].by: expected a token (letters, digits and !#$%&'*+-.^_`|~), found \"a b\"",
+        ],
+    );
+    check(
+        "rate = [{ by = 'address', rate = '10001/s' }, { rate = '1/s', keys = 2000 }]",
+        &[
+            "4:34: channel.a.rate[0].rate: at most 10000 a second where address tells requests apart, found 10001/s",
+            "4:70: channel.a.rate[1].keys: means nothing where all requests are counted together (leave it out)",
+        ],
+    );
+    check(
+        "concurrency = { channel = 0 }",
+        &["4:27: channel.a.concurrency.channel: must be 1 to 10000000, found 0"],
+    );
+    check(
+        "allow = []\ndeny = ['10.0.0.1/8']",
+        &[
+            "4:9: channel.a.allow: the list is empty",
+            "5:9: channel.a.deny[0]: 10.0.0.1 has bits set after the first 8 (did you mean \"10.0.0.0/8\"?)",
+        ],
+    );
+    wrong(
+        "listener.a = { bind = 'unix:/a', deny = ['::1'] }",
+        &["1:41: listener.a.deny: clients of a Unix socket have no address (leave it out)"],
+    );
+    warned(
+        &channel("concurrency = { channel = 1, address = 2 }"),
+        &[
+            "4:40: warning: channel.a.concurrency.address: never reached: all clients together may have 1 (channel)",
+        ],
+    );
 }

@@ -8,6 +8,7 @@ use super::fields::{Fields, Item};
 use super::limits::read_channel;
 use super::page::{read_body, read_pages};
 use super::retry::read_hedge;
+use super::rules::{read_concurrency, read_networks, read_rates};
 use super::{TIMEOUT_MAX, TIMEOUT_MIN};
 use crate::schema::{Channel, ChannelTimeouts, Matching, Respond, upgrade_default};
 use crate::value::field;
@@ -38,7 +39,11 @@ pub(super) fn read(fields: &mut Fields<'_>) -> Option<Channel> {
         upgrade,
         connect,
         matching: fields.table("match", read_matching).unwrap_or_default(),
+        allow: read_networks(fields, "allow"),
+        deny: read_networks(fields, "deny"),
+        rate: read_rates(fields),
         respond: fields.table("respond", read_respond),
+        concurrency: fields.table("concurrency", read_concurrency).unwrap_or_default(),
         limits: fields.table("limits", read_channel).unwrap_or_default(),
         timeouts: fields.table("timeouts", read_timeouts).unwrap_or_default(),
         hedge: fields.table("hedge", read_hedge),

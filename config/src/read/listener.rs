@@ -6,6 +6,7 @@ use super::fields::Fields;
 use super::limits::{listener_default, read_listener};
 use super::page::read_pages;
 use super::protocol::{check_keys, read_framing, read_protocol};
+use super::rules::read_networks;
 use super::tls::read_listener_tls;
 use super::{TIMEOUT_MAX, TIMEOUT_MIN};
 use crate::document::Value;
@@ -30,6 +31,7 @@ pub(super) fn read(fields: &mut Fields<'_>, buffer_size: ByteSize) -> Option<Lis
     let framing = read_framing(fields);
     let sni = read_sni(fields);
     let internal = fields.boolean("internal", false);
+    let (allow, deny) = (read_networks(fields, "allow"), read_networks(fields, "deny"));
     let backlog = fields.integer("backlog", 1..=u16::MAX, backlog_default());
     let retry_after =
         fields.duration("retry_after", RETRY_AFTER_MIN..=RETRY_AFTER_MAX, retry_after_default());
@@ -54,6 +56,8 @@ pub(super) fn read(fields: &mut Fields<'_>, buffer_size: ByteSize) -> Option<Lis
         framing,
         sni,
         internal,
+        allow,
+        deny,
         backlog,
         retry_after,
         limits,
@@ -81,7 +85,9 @@ fn check_unix(fields: &Fields<'_>, bind: &Bind) {
         }
         return;
     }
-    for key in [&["proxy_protocol", "from"][..], &["limits", "connections_per_address"]] {
+    let of_addresses =
+        [&["proxy_protocol", "from"][..], &["limits", "connections_per_address"], &["allow"], &["deny"]];
+    for key in of_addresses {
         if fields.has_below(key) {
             fields.error_below(
                 key,

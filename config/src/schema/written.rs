@@ -9,6 +9,7 @@ use super::page::ErrorPages;
 use super::text::{Bind, ServerNames, UnixMode};
 use super::tls::ListenerTls;
 use super::{Forwarding, Framing, Listener, ListenerTimeouts, Protocol, ProxyProtocol};
+use crate::snapshot::Network;
 use crate::value::duration::Timespan;
 
 /// Values come before tables, as TOML wants them.
@@ -23,6 +24,10 @@ struct Written<'l> {
     #[serde(skip_serializing_if = "Option::is_none")]
     framing: Option<Framing>,
     internal: bool,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    allow: &'l [Network],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    deny: &'l [Network],
     backlog: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after: Option<Timespan>,
@@ -82,6 +87,8 @@ impl Serialize for Listener {
             upstream: self.upstream.as_deref(),
             framing: (self.protocol == Protocol::Tcp).then_some(self.framing),
             internal: self.internal,
+            allow: &self.allow,
+            deny: &self.deny,
             backlog: self.backlog,
             retry_after: is_http.then_some(self.retry_after),
             limits,

@@ -27,6 +27,8 @@ pub(crate) enum FieldError {
     TooLong { limit: usize, found: usize },
     #[error("an upgrade to HTTP/2 would carry requests past every rule here")]
     ClearHttp2,
+    #[error("requests are counted by channel, address or header:NAME, found {found:?}")]
+    NoKey { found: String },
     #[error("a content type is written type/subtype, found {found:?}")]
     NoMediaType { found: String },
 }
@@ -36,6 +38,7 @@ impl Refusal for FieldError {
         match self {
             Self::MethodCase { meant, .. } => Some(format!("did you mean {meant:?}?")),
             Self::NoMediaType { .. } => Some("for example \"text/plain; charset=utf-8\"".to_owned()),
+            Self::NoKey { .. } => Some("for example \"header:X-Api-Key\"".to_owned()),
             Self::NoToken { .. }
             | Self::Control { .. }
             | Self::OuterSpace

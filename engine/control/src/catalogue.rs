@@ -78,7 +78,7 @@ pub(crate) static CORE: [Entry<CoreStats>; 16] = [
 ];
 
 /// What a core counts of a listener.
-pub(crate) static LISTENER: [Entry<ListenerCounters>; 18] = [
+pub(crate) static LISTENER: [Entry<ListenerCounters>; 19] = [
     counter("accepted", "Connections accepted", |listener| listener.accepted.value()),
     counter("accept_errors", "Errors of accept, mostly for want of descriptors", |listener| {
         listener.accept_errors.value()
@@ -93,6 +93,9 @@ pub(crate) static LISTENER: [Entry<ListenerCounters>; 18] = [
         "Connections closed at once: their address had as many as it may have",
         |listener| listener.over_connections_per_address.value(),
     ),
+    counter("denied", "Connections closed: their address may not come in", |listener| {
+        listener.denied.value()
+    }),
     counter("handshakes_tls12", "Full handshakes done in TLS 1.2", |listener| {
         listener.handshakes_tls12.value()
     }),
@@ -128,7 +131,7 @@ pub(crate) static LISTENER: [Entry<ListenerCounters>; 18] = [
 ];
 
 /// What a core counts of a channel, besides answers by class of status: see [`RESPONSE_CLASSES`].
-pub(crate) static CHANNEL: [Entry<ChannelCounters>; 5] = [
+pub(crate) static CHANNEL: [Entry<ChannelCounters>; 11] = [
     counter("requests", "Exchanges that ended, however", |channel| channel.requests.value()),
     counter("faults", "Exchanges that ended in a fault of any side", |channel| channel.faults.value()),
     counter("retries", "Requests sent again because a kept connection had died", |channel| {
@@ -140,6 +143,30 @@ pub(crate) static CHANNEL: [Entry<ChannelCounters>; 5] = [
     bytes("body_bytes_sent", "body_sent", "Body bytes sent to clients", |channel| {
         channel.body_bytes_sent.value()
     }),
+    counter("denied", "Requests refused: their address may not come in", |channel| channel.denied.value()),
+    counter("over_rate", "Requests refused: the channel had as many as its rate allows", |channel| {
+        channel.over_rate.value()
+    }),
+    counter(
+        "over_rate_per_address",
+        "Requests refused: their address had as many as its rate allows",
+        |channel| channel.over_rate_per_address.value(),
+    ),
+    counter(
+        "over_rate_per_header",
+        "Requests refused: the value of a field had as many as its rate allows",
+        |channel| channel.over_rate_per_header.value(),
+    ),
+    counter(
+        "over_concurrency",
+        "Requests refused: the channel had as many in progress as it may have",
+        |channel| channel.over_concurrency.value(),
+    ),
+    counter(
+        "over_concurrency_per_address",
+        "Requests refused: their address had as many in progress as it may have",
+        |channel| channel.over_concurrency_per_address.value(),
+    ),
 ];
 
 /// Classes of status by index in [`ChannelCounters::responses`].

@@ -6,6 +6,7 @@ mod rule;
 
 pub mod http1;
 
+pub mod access;
 pub mod balance;
 pub mod certificate;
 pub mod client_hello;

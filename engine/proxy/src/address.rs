@@ -3,7 +3,7 @@
 //! Never a name: what is here can be connected to as it is.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -30,6 +30,21 @@ impl Address {
 /// and nothing is told of it.
 pub(crate) fn is_nobodys(peer: SocketAddr) -> bool {
     peer.ip().is_unspecified()
+}
+
+/// The address of a client, unless it has none.
+pub(crate) fn of_client(peer: SocketAddr) -> Option<IpAddr> {
+    (!is_nobodys(peer)).then(|| peer.ip())
+}
+
+/// What tells clients apart where something is bounded for each of them.
+pub(crate) fn client_key(address: IpAddr) -> u64 {
+    match address.to_canonical() {
+        IpAddr::V4(address) => u64::from(address.to_bits()),
+        // One client gets 64 bits to choose from (RFC 6177 §2), so they tell nobody apart. No such network begins with 32
+        // zeros, so none is taken for an address of IPv4.
+        IpAddr::V6(address) => (address.to_bits() >> 64) as u64,
+    }
 }
 
 impl From<SocketAddr> for Address {

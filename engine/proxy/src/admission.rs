@@ -1,17 +1,10 @@
 //! May one more connection come in? How many there are of each listener, and from each address, over all cores.
 //!
-//! Never on a request's way: asked when a connection was accepted, told when it ends. Never a lock: a core adds, looks at
-//! what was there before, and takes its own back if that was too much.
+//! Never on a request's way, but for what the rules of a channel bound: asked when a connection was accepted, told when it
+//! ends. Never a lock: a core adds, looks at what was there before, and takes its own back if that was too much.
 //!
-//! Of a listener one number says it exactly. Addresses are counted in a table of fixed size (Cormode and Muthukrishnan,
-//! "An improved data stream summary", 2005): each address has a place in every row, shared with whoever has the same by
-//! chance, and has at most as many connections as the least of its places says. So no address ever gets more than its
-//! share, nothing grows with the number of addresses, and there is no entry to make or to remove for two cores to
-//! disagree about. An address is refused too early only if it shares every one of its places with others that are at
-//! their bound together: with a thousand such addresses, four rows of 16,384 places, that is 12 of a million. Which places
-//! those are depends on a key of the process, so nobody can choose a neighbour.
+//! Of a listener one number says it exactly; addresses are in a [`Tally`].
 
-use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -19,9 +12,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use config::snapshot::{ListenerId, Snapshot};
 use crossbeam_utils::CachePadded;
 
-/// Rows of the table of addresses, and places in each: 256 KiB in all, and only if some listener needs it.
-const ROWS: usize = 4;
-const COLUMNS: usize = 1 << 14;
+use crate::rules::Allowances;
+use crate::tally::{Places, Tally};
 
 /// Which bound a connection would exceed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,8 +28,9 @@ pub(crate) enum Refused {
 #[derive(Debug)]
 pub struct Admission {
     listeners: Box<[Bounded]>,
-    addresses: Box<[AtomicU32]>,
-    key: RandomState,
+    addresses: Tally,
+    /// What the rules of channels bound.
+    pub(crate) allowances: Allowances,
 }
 
 /// A listener's bounds, and how many connections it has.
@@ -63,7 +56,7 @@ impl Bounded {
 pub struct Permit {
     admission: Arc<Admission>,
     listener: ListenerId,
-    places: Option<[u16; ROWS]>,
+    places: Option<Places>,
 }
 
 impl Admission {
@@ -76,10 +69,8 @@ impl Admission {
             open: CachePadded::default(),
         };
         let listeners: Box<[_]> = snapshot.listeners.iter().map(bounded).collect();
-        let is_needed = listeners.iter().any(Bounded::counts_addresses);
-        let places = if is_needed { ROWS * COLUMNS } else { 0 };
-        let addresses = (0..places).map(|_| AtomicU32::new(0)).collect();
-        Arc::new(Self { listeners, addresses, key: RandomState::new() })
+        let addresses = Tally::new(listeners.iter().any(Bounded::counts_addresses));
+        Arc::new(Self { listeners, addresses, allowances: Allowances::new(snapshot) })
     }
 
     /// Lets one more connection of `listener` from `address` in, unless that would be too many; `None` where nothing is
@@ -104,22 +95,6 @@ impl Admission {
         let permit = Permit { admission: Arc::clone(self), listener, places: None };
         if before >= bounded.connections_max { Err(Refused::Listener) } else { Ok(Some(permit)) }
     }
-
-    /// Where an address is counted, a column for each row.
-    fn places(&self, listener: ListenerId, address: IpAddr) -> [u16; ROWS] {
-        let client = match address.to_canonical() {
-            IpAddr::V4(address) => u64::from(address.to_bits()),
-            // One client gets 64 bits to choose from (RFC 6177 §2), so they tell nobody apart. No such network begins
-            // with 32 zeros, so none is taken for an address of IPv4.
-            IpAddr::V6(address) => (address.to_bits() >> 64) as u64,
-        };
-        let bits = self.key.hash_one((listener.0, client));
-        std::array::from_fn(|row| (bits >> (row * 16)) as u16 % COLUMNS as u16)
-    }
-
-    fn counts(&self, places: [u16; ROWS]) -> impl Iterator<Item = &AtomicU32> {
-        places.into_iter().enumerate().map(|(row, place)| &self.addresses[row * COLUMNS + usize::from(place)])
-    }
 }
 
 impl Permit {
@@ -130,12 +105,8 @@ impl Permit {
         if !bounded.counts_addresses() {
             return Ok(());
         }
-        let places = self.admission.places(self.listener, address);
-        let before = self.admission.counts(places).map(|count| count.fetch_add(1, Ordering::Relaxed)).min();
-        self.places = Some(places);
-        if before.is_some_and(|before| before >= bounded.per_address_max) {
-            return Err(Refused::Address);
-        }
+        let entered = self.admission.addresses.enter(self.listener.0, address, bounded.per_address_max);
+        self.places = Some(entered.ok_or(Refused::Address)?);
         Ok(())
     }
 }
@@ -143,8 +114,8 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         self.admission.listeners[usize::from(self.listener.0)].open.fetch_sub(1, Ordering::Relaxed);
-        for count in self.places.into_iter().flat_map(|places| self.admission.counts(places)) {
-            count.fetch_sub(1, Ordering::Relaxed);
+        if let Some(places) = self.places {
+            self.admission.addresses.leave(places);
         }
     }
 }
@@ -166,7 +137,7 @@ mod tests {
     #[test]
     fn without_a_bound_nothing_is_counted() {
         let admission = admission("");
-        assert!(admission.addresses.is_empty());
+        assert!(admission.addresses.is_unused());
         assert!(matches!(admit(&admission, "10.0.0.1"), Ok(None)));
     }
 
@@ -194,8 +165,8 @@ mod tests {
         assert!(admit(&admission, "10.0.0.2").is_ok());
         drop(kept);
         assert!(admit(&admission, "10.0.0.1").is_ok());
-        let is_zero = |count: &AtomicU32| count.load(Ordering::Relaxed) == 0;
-        assert!(admission.addresses.iter().all(is_zero) && is_zero(&admission.listeners[0].open));
+        assert!(admission.addresses.is_zero());
+        assert_eq!(admission.listeners[0].open.load(Ordering::Relaxed), 0);
     }
 
     #[test]
@@ -210,8 +181,8 @@ mod tests {
         assert_eq!(admit(&admission, "10.0.0.1").err(), Some(Refused::Address));
         drop(first);
         assert!(admit(&admission, "10.0.0.1").is_ok());
-        let is_zero = |count: &AtomicU32| count.load(Ordering::Relaxed) == 0;
-        assert!(admission.addresses.iter().all(is_zero) && is_zero(&admission.listeners[0].open));
+        assert!(admission.addresses.is_zero());
+        assert_eq!(admission.listeners[0].open.load(Ordering::Relaxed), 0);
     }
 
     #[test]
@@ -241,6 +212,6 @@ mod tests {
             }
         });
         assert_eq!(admission.listeners[0].open.load(Ordering::Relaxed), 0);
-        assert!(admission.addresses.iter().all(|count| count.load(Ordering::Relaxed) == 0));
+        assert!(admission.addresses.is_zero());
     }
 }

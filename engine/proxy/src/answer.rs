@@ -70,7 +70,7 @@ pub(crate) async fn refuse(
         // A head that was refused may have left the method of an earlier request behind.
         head_only: !matches!(fault, Fault::RequestRejected(_) | Fault::HeadTimeout)
             && work.request.method == Method::Head,
-        retry_after_seconds: retry_after(state, client, status),
+        retry_after_seconds: fault.retry_after_seconds().or_else(|| retry_after(state, client, status)),
         date: Some(&date),
     };
     let listener = client.settings(state);
@@ -143,9 +143,9 @@ pub(crate) async fn respond(
     }
 }
 
-/// RFC 9110 §15.6.4: who is turned away for now is told when to come back.
+/// RFC 9110 §15.6.4 and RFC 6585 §4: who is turned away for now is told when to come back.
 fn retry_after(state: &CoreState, client: &Client, status: u16) -> Option<u32> {
-    (status == 503).then_some(client.settings(state).retry_after_seconds)
+    matches!(status, 429 | 503).then_some(client.settings(state).retry_after_seconds)
 }
 
 /// Whether the connection serves another request after an answer of ours.

@@ -24,6 +24,7 @@ use crate::outcome::Fault;
 use crate::relay::{Broken, Coding};
 use crate::request::{self, AtHand};
 use crate::response::{self, Answered, Answering, Passed, Progress, Upload};
+use crate::rules::{self, Held};
 use crate::stats::{ChannelCounters, ListenerCounters, Phase};
 use crate::upgrade::{self, Switched};
 use crate::upstream::{Connection, Found};
@@ -40,6 +41,8 @@ pub(crate) struct Route<'a> {
     pub(crate) total: Instant,
     /// How long the request's body may be.
     pub(crate) body_limits: Limits,
+    /// What it holds of the channel's allowances; a tunnel takes it along.
+    pub(crate) held: Option<Box<Held>>,
 }
 
 /// Serves one request of `client`, whose first bytes are in [`Client::unread`].
@@ -97,27 +100,42 @@ pub(crate) async fn exchange(state: &CoreState, client: &mut Client, work: &mut 
     }
     let total = channel.total_timeout.map_or(Instant::FAR_FUTURE, |limit| began + limit);
     let body_limits = request::body_limits(state, client, channel);
-    let route = Route { channel, id, counters, began, total, body_limits };
+    let mut route = Route { channel, id, counters, began, total, body_limits, held: None };
+    let refused = match &channel.rules {
+        None => None,
+        Some(rules) => {
+            let entered = rules::enforce(state, client, &route, rules, &chunk, &work.request);
+            entered.map(|held| route.held = held).err()
+        }
+    };
+    let is_too_large = is_too_large(work.request.framing, &body_limits);
+    let refused = refused.or(is_too_large.then_some(Fault::RequestBodyTooLarge));
 
     // 3. What the channel does with it.
-    let outcome = match &route.channel.action {
-        _ if is_too_large(work.request.framing, &body_limits) => {
+    let outcome = match (&route.channel.action, refused) {
+        (_, Some(fault)) => {
             let rest = Answerable::Yes(Some(unforwarded(chunk, work)));
-            Err(Failed { fault: Fault::RequestBodyTooLarge, rest })
+            Err(Failed { fault, rest })
         }
-        Action::Respond(response) => {
+        (Action::Respond(response), None) => {
             let rest = Rest::after_head(&work.request, chunk);
             Ok(answer::respond(state, client, &route, rest, response, work).await)
         }
-        Action::Forward(upstream) if work.request.method == Method::Connect => {
+        (Action::Forward(upstream), None) if work.request.method == Method::Connect => {
             let opened = pin!(upgrade::connect(state, client, &route, *upstream, &work.request, chunk)).await;
             opened.map_err(Failed::unanswered)
         }
-        Action::Forward(upstream) => pin!(forward(state, client, &route, *upstream, chunk, work)).await,
+        (Action::Forward(upstream), None) => {
+            pin!(forward(state, client, &route, *upstream, chunk, work)).await
+        }
     };
 
     // 4. The account.
     let next = match outcome {
+        Ok(Next::Switch(mut switched)) => {
+            switched.held = route.held.take();
+            Next::Switch(switched)
+        }
         Ok(next) => next,
         Err(Failed { fault, rest }) => {
             state.stats.count_fault(fault);
@@ -248,7 +266,7 @@ async fn forward(
     // 3. What follows for both connections.
     match outcome {
         Ok(Answered::Switched) => {
-            let switched = Switched { connection, channel: route.id, early: client.unread.take() };
+            let switched = Switched::new(connection, route.id, client.unread.take());
             Ok(Next::Switch(Box::new(switched)))
         }
         Ok(Answered::Http { client: persistence, upstream: reusable }) => {

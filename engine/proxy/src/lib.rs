@@ -5,7 +5,7 @@
 //! Suggested reading order: `exchange` (one request, top to bottom), `request` and `response` (its two sides),
 //! `client` (the connection around it), `upstream` (the pool), [`roster`] (who the endpoints are), `wire`, `handshake` and [`private`], `relay`, `body` and
 //! `bulk`, `tcp`, `upgrade` and `tunnel`, `answer`, `error_answer` and `date`, [`outcome`], [`stats`], `listener` and
-//! [`admission`], [`core_main`].
+//! [`admission`], `rules` (what channels demand) and `tally`, [`core_main`].
 
 mod answer;
 mod body;
@@ -22,6 +22,8 @@ mod preface;
 mod relay;
 mod request;
 mod response;
+mod rules;
+mod tally;
 mod tcp;
 mod tunnel;
 mod upgrade;

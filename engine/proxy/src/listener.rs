@@ -15,6 +15,7 @@ use proto::handoff::{Choice, choose_core};
 use runtime::buffer::Lane;
 use runtime::{Handle, Instant, Listener};
 
+use crate::address::of_client;
 use crate::admission::{Permit, Refused};
 use crate::client::{self, Client, Open, WaitsFor};
 use crate::core_main::CoreState;
@@ -95,9 +96,13 @@ async fn accept_one(state: &Rc<CoreState>, id: ListenerId, listener: &Listener) 
 
 /// Asks whether the listener may have one more connection from this client, and counts it if not.
 fn admit(state: &CoreState, listener: ListenerId, peer: SocketAddr) -> Option<Option<Permit>> {
+    let settings = state.listener(listener);
     // Whose it is that begins with a header is not known yet.
-    let outcome = if preface::begins_with_header(state.listener(listener), peer) {
+    let outcome = if preface::begins_with_header(settings, peer) {
         state.admission.admit_unnamed(listener)
+    } else if is_denied(settings, peer) {
+        state.stats.listeners[usize::from(listener.0)].denied.add(1);
+        return None;
     } else {
         state.admission.admit(listener, peer.ip())
     };
@@ -111,6 +116,11 @@ fn admit(state: &CoreState, listener: ListenerId, peer: SocketAddr) -> Option<Op
         Refused::Address => counters.over_connections_per_address.add(1),
     }
     None
+}
+
+/// Whether the listener does not let this client in.
+pub(crate) fn is_denied(settings: &config::snapshot::Listener, peer: SocketAddr) -> bool {
+    settings.access.as_ref().is_some_and(|access| !access.allows(of_client(peer)))
 }
 
 /// Makes a connection this core's.

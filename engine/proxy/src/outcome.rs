@@ -47,6 +47,17 @@ pub enum Fault {
     Misdirected,
     /// No channel matches: 404.
     NoChannel,
+    /// The channel does not let the client's address in: 403.
+    AddressDenied,
+    /// More requests than a rate of the channel allows: 429.
+    OverRate {
+        /// When the next would be let in, in seconds; at least one.
+        retry_after_seconds: u16,
+    },
+    /// The channel has as many exchanges in progress as it may have: 503.
+    OverConcurrency,
+    /// The client's address has as many exchanges of the channel in progress as it may have: 429.
+    OverConcurrencyPerAddress,
     /// No descriptor, port or memory was left for a connection to an endpoint: 503.
     ResourcesExhausted,
     /// No endpoint of the upstream may be used: 503.
@@ -100,7 +111,7 @@ impl Fault {
     pub const COUNT: usize = Self::NAMES.len();
 
     /// Names of all kinds by [`Self::index`], as exported.
-    pub const NAMES: [&'static str; 35] = [
+    pub const NAMES: [&'static str; 39] = [
         "request_rejected",
         "request_body_rejected",
         "head_timeout",
@@ -136,6 +147,10 @@ impl Fault {
         "hello_rejected",
         "server_name_unknown",
         "no_endpoint",
+        "address_denied",
+        "over_rate",
+        "over_concurrency",
+        "over_concurrency_per_address",
     ];
 
     /// Index of this kind among [`Self::NAMES`].
@@ -177,6 +192,10 @@ impl Fault {
             Self::HelloRejected(_) => 32,
             Self::ServerNameUnknown => 33,
             Self::NoEndpoint => 34,
+            Self::AddressDenied => 35,
+            Self::OverRate { .. } => 36,
+            Self::OverConcurrency => 37,
+            Self::OverConcurrencyPerAddress => 38,
         }
     }
 
@@ -215,6 +234,10 @@ impl Fault {
             | Self::ServerNameUnknown
             | Self::TunnelRefused => Side::Downstream,
             Self::NoChannel
+            | Self::AddressDenied
+            | Self::OverRate { .. }
+            | Self::OverConcurrency
+            | Self::OverConcurrencyPerAddress
             | Self::ResourcesExhausted
             | Self::TotalTimeout
             | Self::TunnelIdle
@@ -256,7 +279,9 @@ impl Fault {
             | Self::HelloRejected(_)
             | Self::ServerNameUnknown => None,
             Self::TunnelRefused => Some(501),
+            Self::AddressDenied => Some(403),
             Self::NoChannel => Some(404),
+            Self::OverRate { .. } | Self::OverConcurrencyPerAddress => Some(429),
             Self::Misdirected => Some(421),
             Self::ConnectFailed
             | Self::UpstreamTlsFailed
@@ -266,12 +291,21 @@ impl Fault {
             | Self::ResponseTruncated
             | Self::UnaskedUpgrade
             | Self::InterimAnswersTooMany => Some(502),
-            Self::ResourcesExhausted | Self::NoEndpoint => Some(503),
+            Self::ResourcesExhausted | Self::NoEndpoint | Self::OverConcurrency => Some(503),
             Self::ConnectTimeout
             | Self::UpstreamSendTimeout
             | Self::FirstByteTimeout
             | Self::ResponseTimeout
             | Self::TotalTimeout => Some(504),
+        }
+    }
+
+    /// When a client that is refused for now should try again; `None` leaves it to the listener.
+    #[must_use]
+    pub(crate) const fn retry_after_seconds(self) -> Option<u32> {
+        match self {
+            Self::OverRate { retry_after_seconds } => Some(retry_after_seconds as u32),
+            _ => None,
         }
     }
 

@@ -61,6 +61,9 @@ pub(crate) async fn take_header(state: Rc<CoreState>, mut client: Client, deadli
     if let Some(Addresses { source, .. }) = addresses {
         client.peer = source;
     }
+    if listener::is_denied(client.settings(&state), client.peer) {
+        return client.counters().denied.add(1);
+    }
     if client.name_permit() {
         listener::begin(&state, client, Some(deadline));
     }

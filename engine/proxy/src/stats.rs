@@ -73,6 +73,8 @@ pub struct ListenerCounters {
     pub over_connections: Counter,
     /// Accepted connections closed at once because their address had as many as it may have.
     pub over_connections_per_address: Counter,
+    /// Connections closed because the listener does not let their address in.
+    pub denied: Counter,
     /// Full handshakes done, in TLS 1.2.
     pub handshakes_tls12: Counter,
     /// Full handshakes done, in TLS 1.3.
@@ -119,6 +121,18 @@ pub struct ChannelCounters {
     pub body_bytes_received: Counter,
     /// Body bytes sent to clients.
     pub body_bytes_sent: Counter,
+    /// Requests refused because their client's address may not come in.
+    pub denied: Counter,
+    /// Requests refused because the channel has had as many as its rate allows.
+    pub over_rate: Counter,
+    /// The same of their client's address.
+    pub over_rate_per_address: Counter,
+    /// The same of the value of a field.
+    pub over_rate_per_header: Counter,
+    /// Requests refused because the channel has as many exchanges in progress as it may have.
+    pub over_concurrency: Counter,
+    /// The same of their client's address.
+    pub over_concurrency_per_address: Counter,
 }
 
 /// What a core counts of one endpoint.

@@ -14,6 +14,7 @@ use crate::client::{Client, Next};
 use crate::core_main::CoreState;
 use crate::exchange::Route;
 use crate::outcome::{Fault, fault_of};
+use crate::rules::Held;
 use crate::stats::Phase;
 use crate::tunnel::{self, Terms};
 use crate::upstream::Connection;
@@ -27,6 +28,14 @@ pub(crate) struct Switched {
     pub(crate) channel: ChannelId,
     /// What the client has sent of the new protocol already.
     pub(crate) early: Option<Chunk>,
+    /// What it holds of the channel's allowances, as long as it lasts.
+    pub(crate) held: Option<Box<Held>>,
+}
+
+impl Switched {
+    pub(crate) fn new(connection: Connection, channel: ChannelId, early: Option<Chunk>) -> Self {
+        Self { connection, channel, early, held: None }
+    }
 }
 
 /// Whether the channel lets the client change to what it offers; all of it, since the endpoint chooses.
@@ -71,7 +80,7 @@ pub(crate) async fn connect(
     client.counters().bytes_sent.add(TUNNEL_OPEN.len() as u64);
     chunk.consume(request.head_bytes as usize);
     let early = (!chunk.is_empty()).then_some(chunk);
-    Ok(Next::Switch(Box::new(Switched { connection, channel: route.id, early })))
+    Ok(Next::Switch(Box::new(Switched::new(connection, route.id, early))))
 }
 
 /// Relays what is spoken now, until that ends. A task of its own: an exchange has more than an idle tunnel should hold.

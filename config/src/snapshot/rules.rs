@@ -1,0 +1,56 @@
+//! What does a channel demand of its requests, and do to them?
+//!
+//! Never anything for a channel that has no rules: it has none of this, and pays for the question alone.
+
+use proto::access::AccessTable;
+use proto::rate::Pace;
+
+/// All rules of one channel; at least one.
+#[derive(Clone, Debug, Default)]
+pub struct Rules {
+    /// Who may come in: 403.
+    pub access: Option<AccessTable>,
+    /// How often requests may come, each of which must let one in: 429.
+    pub rates: Box<[RateLimit]>,
+    /// How many exchanges may be in progress: 503, or 429 where it is one address that has too many.
+    pub concurrency: Concurrency,
+}
+
+/// How often requests may come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RateLimit {
+    /// Whose are counted together.
+    pub by: RateKey,
+    /// How often.
+    pub pace: Pace,
+    /// Keys that are told apart at a time; nothing where there are none.
+    pub slots: u32,
+}
+
+/// Whose requests are counted together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RateKey {
+    /// All of the channel's.
+    Channel,
+    /// Those of one client address.
+    Address,
+    /// Those with the same value of this field.
+    Header(Box<str>),
+}
+
+/// How many exchanges may be in progress at a time, over all cores.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Concurrency {
+    /// Of the channel.
+    pub channel_max: Option<u32>,
+    /// Of one client address.
+    pub address_max: Option<u32>,
+}
+
+impl Concurrency {
+    /// Whether any number may be.
+    #[must_use]
+    pub fn is_unbounded(&self) -> bool {
+        *self == Self::default()
+    }
+}

@@ -1,0 +1,230 @@
+//! What do the rules of its channel say about a request? Who may come in, how often, how many at a time.
+//!
+//! Never asked for a channel without rules; never a lock, and never more let through than a rule promises, on however many
+//! cores.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use config::snapshot::rules::{RateKey, RateLimit, Rules};
+use config::snapshot::{ChannelId, Snapshot};
+use crossbeam_utils::CachePadded;
+use proto::http1::head::RequestHead;
+use proto::rate::{Exhausted, KeyedRates, Pace, SharedRate};
+use runtime::Instant;
+use runtime::counter::Counter;
+
+use crate::address::{client_key, of_client};
+use crate::admission::Admission;
+use crate::client::Client;
+use crate::core_main::CoreState;
+use crate::exchange::Route;
+use crate::outcome::Fault;
+use crate::stats::ChannelCounters;
+use crate::tally::{Places, Tally};
+
+/// What all cores share of the rules of all channels.
+#[derive(Debug)]
+pub(crate) struct Allowances {
+    /// By [`ChannelId`]; nothing for channels without rules.
+    channels: Box<[Option<Box<Allowance>>]>,
+    /// Exchanges in progress by address, where those are bounded.
+    addresses: Tally,
+    /// What keys of rates are hashed with.
+    key: RandomState,
+}
+
+/// What all cores share of one channel's rules.
+#[derive(Debug)]
+struct Allowance {
+    rates: Box<[RateState]>,
+    /// Exchanges in progress.
+    open: CachePadded<AtomicU32>,
+}
+
+/// How far a rate is used up.
+#[derive(Debug)]
+enum RateState {
+    Shared(Box<CachePadded<SharedRate>>),
+    Keyed(KeyedRates),
+}
+
+impl RateState {
+    fn of(limit: &RateLimit) -> Self {
+        match limit.by {
+            RateKey::Channel => Self::Shared(Box::default()),
+            RateKey::Address | RateKey::Header(_) => Self::Keyed(KeyedRates::new(limit.slots)),
+        }
+    }
+}
+
+impl Allowances {
+    /// Nothing is used up.
+    pub(crate) fn new(snapshot: &Snapshot) -> Self {
+        let rules = || snapshot.channels.iter().map(|channel| channel.rules.as_deref());
+        let allowance = |rules: &Rules| {
+            let rates = rules.rates.iter().map(RateState::of).collect();
+            Box::new(Allowance { rates, open: CachePadded::default() })
+        };
+        let counts_addresses = rules().flatten().any(|rules| rules.concurrency.address_max.is_some());
+        Self {
+            channels: rules().map(|rules| rules.map(allowance)).collect(),
+            addresses: Tally::new(counts_addresses),
+            key: RandomState::new(),
+        }
+    }
+
+    fn of(&self, channel: ChannelId) -> &Allowance {
+        self.channels[usize::from(channel.0)].as_deref().expect("a channel with rules has allowances")
+    }
+}
+
+/// What an exchange holds of its channel's allowances; given back when dropped, however it ends.
+#[derive(Debug)]
+pub(crate) struct Held {
+    admission: Arc<Admission>,
+    channel: ChannelId,
+    counts_channel: bool,
+    places: Option<Places>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let allowances = &self.admission.allowances;
+        if self.counts_channel {
+            allowances.of(self.channel).open.fetch_sub(1, Ordering::Relaxed);
+        }
+        if let Some(places) = self.places {
+            allowances.addresses.leave(places);
+        }
+    }
+}
+
+/// Whether the rules let a request in whose head is `head`, and what it holds of them meanwhile.
+pub(crate) fn enforce(
+    state: &CoreState,
+    client: &Client,
+    route: &Route<'_>,
+    rules: &Rules,
+    head: &[u8],
+    request: &RequestHead,
+) -> Result<Option<Box<Held>>, Fault> {
+    if rules.access.as_ref().is_some_and(|access| !access.allows(of_client(client.peer))) {
+        route.counters.denied.add(1);
+        return Err(Fault::AddressDenied);
+    }
+    let allowances = &state.admission.allowances;
+    let rates = Rates { allowances, client, route, rules, head, request };
+    // Looked at first, so that one limit is not used up by what another refuses; where two cores come at once it may be.
+    if rules.rates.len() > 1 || !rules.concurrency.is_unbounded() {
+        rates.all(|state, pace, hash, now| state.look(pace, hash, now))?;
+    }
+    let mut held = None;
+    if !rules.concurrency.is_unbounded() {
+        held = Some(Box::new(hold(&state.admission, client, route, rules)?));
+    }
+    rates.all(|state, pace, hash, now| state.take(pace, hash, now))?;
+    Ok(held)
+}
+
+/// Counts an exchange as one in progress.
+fn hold(
+    admission: &Arc<Admission>,
+    client: &Client,
+    route: &Route<'_>,
+    rules: &Rules,
+) -> Result<Held, Fault> {
+    let mut held = Held {
+        admission: Arc::clone(admission),
+        channel: route.id,
+        counts_channel: rules.concurrency.channel_max.is_some(),
+        places: None,
+    };
+    if let Some(max) = rules.concurrency.channel_max {
+        let before = admission.allowances.of(route.id).open.fetch_add(1, Ordering::Relaxed);
+        if before >= max {
+            route.counters.over_concurrency.add(1);
+            return Err(Fault::OverConcurrency);
+        }
+    }
+    if let Some(max) = rules.concurrency.address_max {
+        let entered = admission.allowances.addresses.enter(route.id.0, client.peer.ip(), max);
+        held.places = Some(entered.ok_or_else(|| {
+            route.counters.over_concurrency_per_address.add(1);
+            Fault::OverConcurrencyPerAddress
+        })?);
+    }
+    Ok(held)
+}
+
+/// The rates of a channel, and the request that asks for a place in them.
+struct Rates<'a> {
+    allowances: &'a Allowances,
+    client: &'a Client,
+    route: &'a Route<'a>,
+    rules: &'a Rules,
+    head: &'a [u8],
+    request: &'a RequestHead,
+}
+
+impl Rates<'_> {
+    /// Asks each of them; counts the first that refuses.
+    fn all(
+        &self,
+        ask: impl Fn(&RateState, Pace, u64, Instant) -> Result<(), Exhausted>,
+    ) -> Result<(), Fault> {
+        let allowance = self.allowances.of(self.route.id);
+        for (limit, state) in self.rules.rates.iter().zip(&allowance.rates) {
+            let asked = ask(state, limit.pace, self.hash(&limit.by), self.route.began);
+            if let Err(exhausted) = asked {
+                counter(self.route.counters, &limit.by).add(1);
+                let retry_after_seconds = u16::try_from(exhausted.seconds()).unwrap_or(u16::MAX);
+                return Err(Fault::OverRate { retry_after_seconds });
+            }
+        }
+        Ok(())
+    }
+
+    /// What stands for whose request it is. All that lack the field are one.
+    fn hash(&self, by: &RateKey) -> u64 {
+        match by {
+            RateKey::Channel => 0,
+            RateKey::Address => self.allowances.key.hash_one(client_key(self.client.peer.ip())),
+            RateKey::Header(name) => {
+                let mut hasher = self.allowances.key.build_hasher();
+                for field in &self.request.fields {
+                    if field.name.of(self.head).eq_ignore_ascii_case(name.as_bytes()) {
+                        hasher.write(field.value.of(self.head));
+                        hasher.write(b",");
+                    }
+                }
+                hasher.finish()
+            }
+        }
+    }
+}
+
+fn counter<'a>(counters: &'a ChannelCounters, by: &RateKey) -> &'a Counter {
+    match by {
+        RateKey::Channel => &counters.over_rate,
+        RateKey::Address => &counters.over_rate_per_address,
+        RateKey::Header(_) => &counters.over_rate_per_header,
+    }
+}
+
+impl RateState {
+    fn look(&self, pace: Pace, hash: u64, now: Instant) -> Result<(), Exhausted> {
+        match self {
+            Self::Shared(rate) => rate.look(pace, now.as_nanos()),
+            Self::Keyed(rates) => rates.look(hash, pace, now.as_nanos()),
+        }
+    }
+
+    fn take(&self, pace: Pace, hash: u64, now: Instant) -> Result<(), Exhausted> {
+        match self {
+            Self::Shared(rate) => rate.take(pace, now.as_nanos()),
+            Self::Keyed(rates) => rates.take(hash, pace, now.as_nanos()),
+        }
+    }
+}
