@@ -10,7 +10,6 @@ use std::net::SocketAddr;
 
 use crate::document::key::Key;
 use crate::report::Report;
-use crate::schema::text::Target;
 use crate::schema::{Channel, Config};
 use crate::value::address::LISTENER_PREFIX;
 
@@ -125,7 +124,7 @@ fn check_internal(config: &Config, report: &Report<'_>) {
 /// Nobody but our own upstreams is to use an internal listener, so one that they do not name serves no one.
 fn check_served(config: &Config, report: &Report<'_>) {
     let targets = config.upstream.iter().flat_map(|(_, upstream)| &upstream.endpoints);
-    let named: HashSet<&str> = targets.filter_map(Target::listener).collect();
+    let named: HashSet<&str> = targets.filter_map(|entry| entry.address.listener()).collect();
     let internal = config.listener.iter().filter(|(_, listener)| listener.internal);
     for (name, _) in internal.filter(|(name, _)| !named.contains(name)) {
         let cause = "an internal listener serves this process's own upstreams, and no endpoint refers to it";
@@ -200,7 +199,7 @@ fn check_upstreams(config: &Config, report: &Report<'_>) {
             report.warn(&key, "neither a channel nor a listener uses it", None);
         }
         let mut times: HashMap<_, u32> = HashMap::new();
-        for target in &upstream.endpoints {
+        for target in upstream.endpoints.iter().map(|entry| &entry.address) {
             let times = times.entry(target).or_default();
             *times += 1;
             if *times != 2 {

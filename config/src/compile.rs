@@ -2,6 +2,7 @@
 //!
 //! Never invents a value: every default was filled in while reading, and a name that stands for nothing is an error.
 
+mod balance;
 mod channel_rules;
 mod fingerprint;
 mod health;
@@ -117,6 +118,7 @@ fn compile_process(process: &schema::Process) -> ProcessSettings {
         spin_max: process.spin.duration(),
         accept_handoff: process.accept_handoff,
         drain_timeout: process.drain_timeout.duration(),
+        zone: process.zone.as_deref().map(Into::into),
     }
 }
 

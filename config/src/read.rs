@@ -2,6 +2,7 @@
 //!
 //! Never compares one key with another in a different table: that is `check`'s part.
 
+mod balance;
 mod channel;
 mod fields;
 mod health;

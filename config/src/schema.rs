@@ -2,6 +2,7 @@
 //!
 //! Nothing here is read by a core: the data plane sees a [`crate::snapshot::Snapshot`] and never this.
 
+pub mod balance;
 pub mod health;
 pub mod limits;
 pub mod page;
@@ -17,13 +18,14 @@ use std::net::{Ipv4Addr, SocketAddr};
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use self::balance::{Balance, EndpointEntry, Hash, PersistenceTerms, Sticky};
 use self::health::{Ejection, Health, SlowStart};
 use self::limits::{ChannelLimits, ListenerLimits, UpstreamLimits};
 use self::page::ErrorPages;
 use self::retry::{Hedge, Queue, Retry};
 use self::rules::{Concurrency, RateLimit};
 use self::table::Table;
-use self::text::{Bind, ServerNames, Target, UnixMode, Via};
+use self::text::{Bind, ServerNames, UnixMode, Via};
 use self::tls::{ListenerTls, UpstreamTls};
 use crate::snapshot::Network;
 use crate::value::duration::Timespan;
@@ -82,6 +84,10 @@ pub struct Process {
     /// How long exchanges in flight may take to finish after SIGTERM. 0s to 1h.
     #[schemars(example = &"2m")]
     pub drain_timeout: Timespan,
+    /// Where this process stands: endpoints of the same zone are used before others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", example = &"a")]
+    pub zone: Option<String>,
 }
 
 /// An address that accepts traffic.
@@ -390,13 +396,16 @@ pub struct ChannelTimeouts {
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Upstream {
-    /// How an endpoint is chosen.
-    #[schemars(default, example = &"round_robin")]
+    /// How an endpoint is chosen; see [balancing](balancing.md).
+    #[schemars(default, example = &"least_connections")]
     pub balance: Balance,
     /// The servers, at least one: `"IP:PORT"`, `"localhost:PORT"`, `"unix:/PATH"` or, for a listener of our own,
-    /// `"listener:NAME"`.
+    /// `"listener:NAME"`. Or a table with such an `address` and, as far as they are not the default: `weight`, 0 to 65535, where 0
+    /// takes no new sessions; `max_connections` and `min_connections`, where one that had the most gets no new sessions until it
+    /// has fewer than the least, three quarters by default; `priority`, 0 to 255, of which the lowest with an endpoint that is up is
+    /// used; `backup = true`, which is priority 1; `zone`, where those of `process.zone` come first.
     #[schemars(length(min = 1), extend("examples" = [["10.0.0.1:8000", "10.0.0.2:8000"]]))]
-    pub endpoints: Vec<Target>,
+    pub endpoints: Vec<EndpointEntry>,
     /// How many endpoints there may be at a time, those added or found out while the process runs included. Twice those
     /// written and at least 16 if left out. 1 to 4096.
     #[schemars(default = "endpoints_max_default", range(min = 1, max = 4096), example = 64)]
@@ -444,6 +453,18 @@ pub struct Upstream {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(default, with = "Share", example = &"50%")]
     pub panic_threshold: Option<Share>,
+    /// What `balance = "hash"` goes by, and where that leads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(default, with = "Hash")]
+    pub hash: Option<Hash>,
+    /// Clients of the same address come back to the endpoint they had.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(default, with = "PersistenceTerms")]
+    pub persistence: Option<PersistenceTerms>,
+    /// Clients come back to the endpoint they had by a cookie.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(default, with = "Sticky")]
+    pub sticky: Option<Sticky>,
 }
 
 /// Versions of the PROXY protocol.
@@ -454,15 +475,6 @@ pub enum ProxyVersion {
     V1,
     /// Binary, with TLVs.
     V2,
-}
-
-/// How an endpoint is chosen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Balance {
-    /// Each endpoint in turn, on each core.
-    #[default]
-    RoundRobin,
 }
 
 /// Deadlines towards an endpoint, 1ms to 24h each; past them 504.
@@ -510,6 +522,7 @@ impl Default for Process {
             spin: Timespan::from_micros(50),
             accept_handoff: true,
             drain_timeout: Timespan::from_secs(30),
+            zone: None,
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Nothing here can represent a user's mistake; nothing here is parsed, looked up by name or mutated after
 //! [`crate::load_file`] has built it. A snapshot is swapped whole.
 
+pub mod balance;
 pub mod destination;
 pub mod health;
 pub mod rules;
@@ -21,6 +22,7 @@ use proto::share::Share;
 
 use self::health::{Ejection, Health};
 
+use self::balance::{Balance, PersistenceRule, StickyRule};
 use self::rules::Rules;
 
 /// Index of a listener in [`Snapshot::listeners`].
@@ -75,6 +77,8 @@ pub struct ProcessSettings {
     pub accept_handoff: bool,
     /// How long SIGTERM waits for exchanges in flight.
     pub drain_timeout: Duration,
+    /// Where this process stands: endpoints of the same zone are used first.
+    pub zone: Option<Box<str>>,
 }
 
 /// One accepting address.
@@ -554,6 +558,10 @@ pub struct Upstream {
     pub slow_start: Option<SlowStartTerms>,
     /// With less than this share of them up, all get traffic.
     pub panic_threshold: Option<Share>,
+    /// Whether clients of the same address come back to the endpoint they had.
+    pub persistence: Option<PersistenceRule>,
+    /// Whether clients come back to the endpoint they had by a cookie.
+    pub sticky: Option<Box<StickyRule>>,
 }
 
 /// When a request goes out again.
@@ -609,13 +617,6 @@ pub enum Verify {
     Authorities(Box<Path>),
     /// Nobody's: any certificate is taken.
     Nothing,
-}
-
-/// Scheduler of an upstream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Balance {
-    /// Each endpoint in turn, on each core.
-    RoundRobin,
 }
 
 /// Deadlines towards an endpoint.

@@ -117,8 +117,8 @@ fn names_unknown_keys() {
         &["2:1: store: unknown key (known: node, process, listener, channel, upstream, admin)"],
     );
     wrong_below_web(
-        r#"upstream.u.endpoints = [{ address = "10.0.0.1:80", weight = 2 }]"#,
-        &["2:52: upstream.u.endpoints[0].weight: unknown key (known: address)"],
+        r#"upstream.u.endpoints = [{ address = "10.0.0.1:80", wieght = 2 }]"#,
+        &[r#"2:52: upstream.u.endpoints[0].wieght: unknown key (did you mean "weight"?)"#],
     );
     wrong_below_web(
         r#"channel.c = { upstream = "u", match = { metods = ["GET"] } }

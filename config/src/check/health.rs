@@ -4,6 +4,7 @@
 
 use crate::document::key::Key;
 use crate::report::Report;
+use crate::schema::balance::EndpointEntry;
 use crate::schema::health::ProbeProtocol;
 use crate::schema::text::Target;
 use crate::schema::{Config, Upstream};
@@ -28,7 +29,7 @@ fn check_probes(key: &Key, upstream: &Upstream, report: &Report<'_>) {
         let cause = format!("longer than interval, {}: who is down is asked less often", health.interval);
         report.warn(&key.child("fast_interval"), cause, None);
     }
-    let is_path = |endpoint: &Target| matches!(endpoint, Target::Unix(_));
+    let is_path = |entry: &EndpointEntry| matches!(entry.address, Target::Unix(_));
     if health.port.is_some() && upstream.endpoints.iter().all(is_path) && !upstream.endpoints.is_empty() {
         report.warn(
             &key.child("port"),

@@ -32,7 +32,7 @@ pub(super) fn check_relays(config: &Config, report: &Report<'_>) {
         let key = Key::of(["listener", name]);
         for (key, upstream) in relayed_to(&key, listener) {
             let Some(settings) = upstreams.get(upstream) else { continue };
-            if settings.endpoints.iter().any(|endpoint| endpoint.listener() == Some(name)) {
+            if settings.endpoints.iter().any(|entry| entry.address.listener() == Some(name)) {
                 let cause = format!("what it relays comes back to it: {upstream:?} has it as an endpoint");
                 report.error(&key, cause, None);
             }
@@ -61,7 +61,7 @@ pub(super) fn check_endpoints(config: &Config, report: &Report<'_>) {
             let cause = format!("there are {} endpoints already", upstream.endpoints.len());
             report.error(&Key::of(["upstream", name, "endpoints_max"]), cause, None);
         }
-        for endpoint in &upstream.endpoints {
+        for endpoint in upstream.endpoints.iter().map(|entry| &entry.address) {
             let warn = |cause: String, suggestion: &str| {
                 let key = report.item_key(&list, &endpoint.to_string());
                 report.warn(&key, cause, Some(suggestion.to_owned()));
@@ -85,9 +85,10 @@ pub(super) fn check_endpoints(config: &Config, report: &Report<'_>) {
 fn check_identity(name: &str, upstream: &Upstream, report: &Report<'_>) {
     let Some(tls) = &upstream.tls else { return };
     let nameless = |endpoint: &&Target| matches!(endpoint, Target::Unix(_));
+    let mut addresses = upstream.endpoints.iter().map(|entry| &entry.address);
     if tls.verify == Verify::Platform
         && tls.server_name.is_none()
-        && let Some(endpoint) = upstream.endpoints.iter().find(nameless)
+        && let Some(endpoint) = addresses.find(nameless)
     {
         let cause = format!("is missing: {endpoint} has no address that a certificate could hold");
         let suggestion = Some("for example server_name = \"backend.example\"".to_owned());

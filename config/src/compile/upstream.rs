@@ -5,13 +5,14 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
-use super::{Names, compile_trailers, health, retry, service};
+use super::{Names, balance, compile_trailers, health, retry, service};
 use crate::document::key::Key;
+use crate::schema::balance::EndpointEntry;
 use crate::schema::text::Target;
 use crate::schema::{self, Config};
 use crate::snapshot::{
-    Balance, Endpoint, EndpointAddress, EndpointId, EndpointTerms, HeadLimits, ProxyVersion, Upstream,
-    UpstreamLimits, UpstreamTimeouts,
+    Endpoint, EndpointAddress, EndpointId, HeadLimits, ProxyVersion, Upstream, UpstreamLimits,
+    UpstreamTimeouts,
 };
 
 /// All upstreams, their slots one after the other. `None` means that the report names what is missing.
@@ -50,9 +51,7 @@ fn compile_upstream(
     let timeouts = &upstream.timeouts;
     Some(Upstream {
         name: name.to_owned(),
-        balance: match upstream.balance {
-            schema::Balance::RoundRobin => Balance::RoundRobin,
-        },
+        balance: balance::compile_balance(upstream),
         endpoints,
         slots_first,
         slots_count,
@@ -84,12 +83,15 @@ fn compile_upstream(
             schema::ProxyVersion::V1 => ProxyVersion::V1,
             schema::ProxyVersion::V2 => ProxyVersion::V2,
         }),
+        persistence: upstream.persistence.as_ref().map(balance::compile_persistence),
+        sticky: upstream.sticky.as_ref().map(|sticky| Box::new(balance::compile_sticky(sticky))),
     })
 }
 
 fn compile_endpoints(name: &str, upstream: &schema::Upstream, names: &Names<'_>) -> Option<Box<[Endpoint]>> {
     let key = Key::of(["upstream", name, "endpoints"]);
-    let compile = |target: &Target| {
+    let compile = |entry: &EndpointEntry| {
+        let target = &entry.address;
         let address = match target {
             Target::Tcp(address) => EndpointAddress::Tcp(*address),
             Target::Localhost(port) => EndpointAddress::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, *port))),
@@ -99,7 +101,7 @@ fn compile_endpoints(name: &str, upstream: &schema::Upstream, names: &Names<'_>)
                 EndpointAddress::Listener(names.listener(listener, &key)?)
             }
         };
-        Some(Endpoint { address, name: target.to_string(), terms: EndpointTerms::default() })
+        Some(Endpoint { address, name: target.to_string(), terms: balance::compile_terms(entry) })
     };
     let endpoints: Vec<_> = upstream.endpoints.iter().map(compile).collect();
     endpoints.into_iter().collect()

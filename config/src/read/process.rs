@@ -40,5 +40,6 @@ pub(super) fn read_process(fields: &mut Fields<'_>) -> Process {
         spin: fields.duration("spin", zero..=SPIN_MAX, default.spin),
         accept_handoff: fields.boolean("accept_handoff", default.accept_handoff),
         drain_timeout: fields.duration("drain_timeout", zero..=DRAIN_TIMEOUT_MAX, default.drain_timeout),
+        zone: fields.parsed("zone", |text| name::check(text).map(|()| text.to_owned())),
     }
 }

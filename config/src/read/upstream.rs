@@ -2,27 +2,26 @@
 //!
 //! Never connects to one: whether it answers is found out by talking to it.
 
-use super::fields::{Fields, Item};
+use super::balance::{read_balance, read_endpoint, read_persistence, read_sticky};
+use super::fields::Fields;
 use super::health::{read_ejection, read_health, read_panic_threshold, read_slow_start};
 use super::limits::{read_upstream, upstream_default};
 use super::retry::{read_queue, read_retry};
 use super::tls::read_upstream_tls;
 use super::{TIMEOUT_MAX, TIMEOUT_MIN};
-use crate::document::Value;
-use crate::schema::text::Target;
 use crate::schema::{
-    Balance, ProxyVersion, Upstream, UpstreamTimeouts, endpoints_max_beside, idle_connections_default,
+    ProxyVersion, Upstream, UpstreamTimeouts, endpoints_max_beside, idle_connections_default,
     idle_timeout_default,
 };
-use crate::value::address;
 use crate::value::size::ByteSize;
 
 pub(super) fn read(fields: &mut Fields<'_>, buffer_size: ByteSize) -> Option<Upstream> {
     fields.require("endpoints", "[\"10.0.0.1:8000\"]");
     let endpoints: Vec<_> = fields.items_some("endpoints").iter().filter_map(read_endpoint).collect();
     let limits = fields.table("limits", |fields| read_upstream(fields, buffer_size));
+    let (balance, hash) = read_balance(fields);
     Some(Upstream {
-        balance: fields.word("balance", &[("round_robin", Balance::RoundRobin)]),
+        balance,
         endpoints_max: fields.integer("endpoints_max", 1..=4096, endpoints_max_beside(endpoints.len())),
         endpoints,
         idle_connections: fields.integer("idle_connections", 0..=u16::MAX, idle_connections_default()),
@@ -37,23 +36,15 @@ pub(super) fn read(fields: &mut Fields<'_>, buffer_size: ByteSize) -> Option<Ups
         ejection: fields.table("ejection", read_ejection),
         slow_start: fields.table("slow_start", read_slow_start),
         panic_threshold: read_panic_threshold(fields),
+        hash,
+        persistence: fields.table("persistence", read_persistence),
+        sticky: fields.table("sticky", read_sticky),
     })
 }
 
 fn read_proxy_protocol(fields: &mut Fields<'_>) -> Option<ProxyVersion> {
     let known = [("v1", Some(ProxyVersion::V1)), ("v2", Some(ProxyVersion::V2))];
     fields.word("proxy_protocol", &known)
-}
-
-/// An address, or a table that holds one.
-fn read_endpoint(item: &Item<'_>) -> Option<Target> {
-    match item.node.value {
-        Value::Table(_) => item.table(|fields| {
-            fields.require("address", "\"10.0.0.1:8000\"");
-            fields.parsed("address", address::parse_endpoint)
-        })?,
-        _ => item.parsed(address::parse_endpoint),
-    }
 }
 
 fn read_timeouts(fields: &mut Fields<'_>) -> UpstreamTimeouts {

@@ -192,26 +192,19 @@ impl Serialize for Target {
 }
 
 impl JsonSchema for Target {
+    fn inline_schema() -> bool {
+        true
+    }
+
     fn schema_name() -> Cow<'static, str> {
-        "Endpoint".into()
+        "Target".into()
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let address = json_schema!({
+        json_schema!({
             "description": "\"IP:PORT\", \"localhost:PORT\", \"unix:/PATH\" or \"listener:NAME\".",
             "type": "string",
             "examples": ["10.0.0.1:8000", "localhost:8000", "unix:/run/app.sock", "listener:origin"],
-        });
-        json_schema!({
-            "anyOf": [
-                address,
-                {
-                    "type": "object",
-                    "properties": { "address": address },
-                    "required": ["address"],
-                    "additionalProperties": false,
-                },
-            ],
         })
     }
 }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use config::snapshot::destination::Destination;
 use config::snapshot::{
-    Balance, BindAddress, Endpoint, EndpointAddress, ListenerId, Protocol, Snapshot, Upstream, UpstreamId,
+    BindAddress, Endpoint, EndpointAddress, ListenerId, Protocol, Snapshot, Upstream, UpstreamId,
 };
 
 /// Everything that may become a virtual service.
@@ -119,11 +119,16 @@ impl Group {
     fn of(upstream: &Upstream) -> Self {
         Self {
             name: upstream.name.clone(),
-            balance: match upstream.balance {
-                Balance::RoundRobin => "round_robin".to_owned(),
-            },
-            hash: None,
-            persistence: None,
+            balance: upstream.balance.name().to_owned(),
+            hash: upstream
+                .balance
+                .hash()
+                .map(|rule| Hash { on: rule.on.to_string(), table: rule.table.name().to_owned() }),
+            persistence: upstream.persistence.map(|rule| Persistence {
+                timeout_s: rule.timeout.as_millis().div_ceil(1000) as u64,
+                mask: rule.mask.bits4,
+                mask6: rule.mask.bits6,
+            }),
             is_tls: upstream.tls.is_some(),
             sends_proxy_header: upstream.proxy_protocol.is_some(),
             servers: upstream.endpoints.iter().map(Server::of).collect(),
@@ -139,10 +144,10 @@ impl Server {
                 EndpointAddress::Tcp(address) => Some(*address),
                 EndpointAddress::Unix(_) | EndpointAddress::Listener(_) => None,
             },
-            weight: 1,
-            connections_max: None,
-            connections_min: None,
-            priority: 0,
+            weight: u32::from(endpoint.terms.weight),
+            connections_max: endpoint.terms.connections_max,
+            connections_min: endpoint.terms.connections_min,
+            priority: endpoint.terms.priority,
         }
     }
 }
