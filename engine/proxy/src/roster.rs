@@ -5,21 +5,24 @@
 
 pub mod keeper;
 pub mod member;
+pub mod report;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
-use config::snapshot::{EndpointId, Snapshot, UpstreamId};
+use config::snapshot::{EndpointId, Snapshot, Upstream, UpstreamId};
 use crossbeam_utils::CachePadded;
 
 use self::member::Members;
+use self::report::{Failure, Report, Reports, Row};
 
 /// The endpoints of all upstreams.
 #[derive(Debug)]
 pub struct Roster {
     upstreams: Box<[CachePadded<Published>]>,
     seats: Box<[Seat]>,
+    reports: Reports,
 }
 
 /// What is said of one upstream, and how often it has changed.
@@ -35,6 +38,8 @@ struct Published {
 pub struct Seat {
     /// Counts its occupants; a connection made to an earlier one is not kept.
     generation: AtomicU32,
+    /// How often its occupant has failed in a row.
+    row: Row,
 }
 
 impl Seat {
@@ -51,8 +56,15 @@ impl Roster {
             let members = ArcSwap::from_pointee(Members::default());
             CachePadded::new(Published { revision: AtomicU64::new(0), members })
         };
-        let seats = (0..snapshot.slots_count).map(|_| Seat::default()).collect();
-        Arc::new(Self { upstreams: snapshot.upstreams.iter().map(published).collect(), seats })
+        // Slots of the upstreams lie one after the other.
+        let seats = snapshot.upstreams.iter().flat_map(|upstream| {
+            upstream.slots().map(|_| Seat { generation: AtomicU32::new(0), row: Row::new(upstream) })
+        });
+        Arc::new(Self {
+            upstreams: snapshot.upstreams.iter().map(published).collect(),
+            seats: seats.collect(),
+            reports: Reports::new(),
+        })
     }
 
     /// The endpoints of an upstream now.
@@ -71,6 +83,45 @@ impl Roster {
     #[inline]
     pub(crate) fn seat(&self, endpoint: EndpointId) -> &Seat {
         &self.seats[usize::from(endpoint.0)]
+    }
+
+    /// Counts a failure of an endpoint that was its own fault, and tells control if there are enough in a row.
+    pub fn note_failure(&self, endpoint: EndpointId, generation: u32, failure: Failure) {
+        let seat = self.seat(endpoint);
+        // Who had the slot before, or is on the way out, is nobody's concern any more.
+        if seat.generation() == generation
+            && let Some(failures) = seat.row.lengthen()
+        {
+            self.reports.push(Report { endpoint, generation, failures, failure });
+        }
+    }
+
+    /// Notes that an endpoint has answered as it should: what it failed before is no longer in a row.
+    #[inline]
+    pub fn note_success(&self, endpoint: EndpointId) {
+        self.seat(endpoint).row.end();
+    }
+
+    /// Notes the answer of an endpoint of `upstream`, whichever of the two its status makes of it.
+    #[inline]
+    pub fn note_answer(&self, upstream: &Upstream, endpoint: EndpointId, generation: u32, status: u16) {
+        match &upstream.ejection {
+            Some(ejection) if ejection.statuses.contains(status) => {
+                self.note_failure(endpoint, generation, Failure::Status(status));
+            }
+            _ => self.note_success(endpoint),
+        }
+    }
+
+    /// Has `bell` called when there is a report, once until all have been taken.
+    pub fn on_report(&self, bell: Box<dyn Fn() + Send + Sync>) {
+        self.reports.on_report(bell);
+    }
+
+    /// The next report of a core.
+    #[must_use]
+    pub fn next_report(&self) -> Option<Report> {
+        self.reports.pop()
     }
 
     fn published(&self, upstream: UpstreamId) -> &Published {

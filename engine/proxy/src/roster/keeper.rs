@@ -5,8 +5,12 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use config::snapshot::{EndpointAddress, EndpointId, EndpointTerms, Snapshot, UpstreamId};
+use proto::health::panic::is_panic;
+use proto::health::slow_start::SlowStartTerms;
+use proto::share::Share;
 
 use super::Roster;
 use super::member::{Member, Members, Source, State, WEIGHT_ONE, server_name_of};
@@ -23,6 +27,8 @@ pub struct Keeper {
 #[derive(Debug)]
 struct Book {
     slots_first: EndpointId,
+    /// With less than this share of them up, all get traffic.
+    panic_threshold: Option<Share>,
     /// By slot.
     slots: Box<[Slot]>,
 }
@@ -45,6 +51,9 @@ struct Occupant {
     source: Source,
     is_draining: bool,
     is_down: bool,
+    is_ejected: bool,
+    /// How long it has been coming up to its full weight, and by which terms.
+    warming: Option<(SlowStartTerms, Duration)>,
 }
 
 /// Why the roster is as it was.
@@ -81,6 +90,7 @@ impl Keeper {
     pub fn new(snapshot: &Snapshot, address_of: impl Fn(&EndpointAddress) -> Address) -> Self {
         let book = |upstream: &config::snapshot::Upstream| Book {
             slots_first: upstream.slots_first,
+            panic_threshold: upstream.panic_threshold,
             slots: upstream.slots().map(|_| Slot::default()).collect(),
         };
         let upstreams = snapshot.upstreams.iter().map(book).collect();
@@ -95,6 +105,8 @@ impl Keeper {
                     source: Source::Written,
                     is_draining: false,
                     is_down: false,
+                    is_ejected: false,
+                    warming: None,
                 });
             }
             keeper.publish(id);
@@ -126,14 +138,15 @@ impl Keeper {
         }
         let index = book.vacancy(name).ok_or(KeeperError::Full { slots: book.slots.len() as u16 })?;
         let id = EndpointId(book.slots_first.0 + index as u16);
-        let (is_draining, is_down) = (false, false);
         book.slots[index].occupy(Occupant {
             name: name.into(),
             address,
             terms,
             source,
-            is_draining,
-            is_down,
+            is_draining: false,
+            is_down: false,
+            is_ejected: false,
+            warming: None,
         });
         self.publish(upstream);
         Ok(id)
@@ -196,6 +209,34 @@ impl Keeper {
         self.change(upstream, id, |occupant| occupant.is_down = !is_up)
     }
 
+    /// Leaves an endpoint out that failed those who used it, or lets it come back with nothing on its account.
+    ///
+    /// # Errors
+    /// [`KeeperError::Vacant`].
+    pub fn eject(
+        &mut self,
+        upstream: UpstreamId,
+        id: EndpointId,
+        is_ejected: bool,
+    ) -> Result<(), KeeperError> {
+        self.change(upstream, id, |occupant| occupant.is_ejected = is_ejected)?;
+        self.roster.seat(id).row.end();
+        Ok(())
+    }
+
+    /// Says for how long an endpoint has been coming up to its full weight; `None` when it is there.
+    ///
+    /// # Errors
+    /// [`KeeperError::Vacant`].
+    pub fn warm(
+        &mut self,
+        upstream: UpstreamId,
+        id: EndpointId,
+        warming: Option<(SlowStartTerms, Duration)>,
+    ) -> Result<(), KeeperError> {
+        self.change(upstream, id, |occupant| occupant.warming = warming)
+    }
+
     fn change(
         &mut self,
         upstream: UpstreamId,
@@ -218,7 +259,10 @@ impl Keeper {
             // A connection to somebody who is gone, or is to be left alone, is no longer kept.
             let stays = slot.occupant.as_ref().is_some_and(|occupant| !occupant.is_draining);
             let generation = if stays { slot.generation } else { slot.generation.wrapping_add(1) };
-            self.roster.seat(id).generation.store(generation, Ordering::Relaxed);
+            let seat = self.roster.seat(id);
+            if seat.generation.swap(generation, Ordering::Relaxed) != generation {
+                seat.row.end();
+            }
         }
         self.roster.publish(upstream, book.members());
     }
@@ -262,18 +306,43 @@ impl Book {
         let member =
             |(id, slot): (EndpointId, &Slot)| Some(Member::of(id, slot.generation, slot.occupant.as_ref()?));
         let all: Box<[Member]> = occupied.filter_map(member).collect();
-        let is_usable = |member: &Member| member.state == State::Up && member.weight > 0;
-        let first = all.iter().filter(|member| is_usable(member)).map(|member| member.priority).min();
-        let candidates = (0..).zip(&all);
-        let candidates = candidates.filter(|(_, member)| is_usable(member) && Some(member.priority) == first);
-        let candidates = candidates.map(|(index, _)| index).collect();
-        Members { revision: 0, candidates, is_panic: false, all }
+        let (candidates, is_panic) = candidates(&all, self.panic_threshold);
+        Members { revision: 0, candidates, is_panic, all }
+    }
+}
+
+/// Who may get new exchanges: of the first priority that has enough who are up, those who are; where none has, all of the
+/// first, in a panic. Without a threshold one is enough, and there is no panic.
+fn candidates(all: &[Member], threshold: Option<Share>) -> (Box<[u16]>, bool) {
+    let of = |is_meant: &dyn Fn(&Member) -> bool| -> Box<[u16]> {
+        (0..).zip(all).filter(|(_, member)| is_meant(member)).map(|(index, _)| index).collect()
+    };
+    let is_wanted = |member: &Member| member.state != State::Draining && member.weight > 0;
+    let is_up = |member: &Member| member.state == State::Up;
+    let mut priorities: Vec<u8> =
+        all.iter().filter(|member| is_wanted(member)).map(|member| member.priority).collect();
+    priorities.sort_unstable();
+    priorities.dedup();
+    for priority in &priorities {
+        let wanted = || all.iter().filter(|member| is_wanted(member) && member.priority == *priority);
+        let up = wanted().filter(|member| is_up(member)).count();
+        if up > 0 && !is_panic(threshold, up, wanted().count()) {
+            let is_meant =
+                |member: &Member| is_wanted(member) && is_up(member) && member.priority == *priority;
+            return (of(&is_meant), false);
+        }
+    }
+    match (threshold, priorities.first()) {
+        (Some(_), Some(first)) => {
+            (of(&|member: &Member| is_wanted(member) && member.priority == *first), true)
+        }
+        _ => (Box::default(), false),
     }
 }
 
 impl Member {
     fn of(id: EndpointId, generation: u32, occupant: &Occupant) -> Self {
-        let Occupant { name, address, terms, source, is_draining, is_down } = occupant;
+        let Occupant { name, address, terms, source, is_draining, is_down, is_ejected, warming } = occupant;
         let EndpointTerms { weight, priority, zone, connections_max, connections_min } = terms.clone();
         Self {
             id,
@@ -281,16 +350,20 @@ impl Member {
             name: Arc::clone(name),
             address: address.clone(),
             server_name: server_name_of(address),
-            weight: u32::from(weight) * WEIGHT_ONE,
+            weight: match warming {
+                Some((terms, since)) => terms.weight(u32::from(weight) * WEIGHT_ONE, *since),
+                None => u32::from(weight) * WEIGHT_ONE,
+            },
             priority,
             zone,
             connections_max,
             connections_min,
             source: *source,
-            state: match (is_draining, is_down) {
-                (true, _) => State::Draining,
-                (false, true) => State::Down,
-                (false, false) => State::Up,
+            state: match (is_draining, is_down, is_ejected) {
+                (true, _, _) => State::Draining,
+                (false, true, _) => State::Down,
+                (false, false, true) => State::Ejected,
+                (false, false, false) => State::Up,
             },
         }
     }
@@ -300,7 +373,10 @@ impl Member {
 mod tests {
     use std::net::SocketAddr;
 
+    use proto::health::slow_start::Curve;
+
     use super::*;
+    use crate::roster::report::Failure;
 
     const UPSTREAM: UpstreamId = UpstreamId(0);
 
@@ -310,9 +386,13 @@ mod tests {
 
     /// Of an upstream with room for `max`, and endpoints at the ports 1 and 2.
     fn keeper(max: u16) -> Keeper {
+        keeper_with(max, "")
+    }
+
+    fn keeper_with(max: u16, keys: &str) -> Keeper {
         let text = format!(
             "[listener.web]\nbind = '127.0.0.1:1'\n[channel.c]\nupstream = 'u'\n\
-             [upstream.u]\nendpoints = ['10.0.0.1:1', '10.0.0.1:2']\nendpoints_max = {max}"
+             [upstream.u]\nendpoints = ['10.0.0.1:1', '10.0.0.1:2']\nendpoints_max = {max}\n{keys}"
         );
         let loaded = config::load_str("a.toml", &text, config::Format::Toml, &|_| None);
         let snapshot = loaded.unwrap_or_else(|problems| panic!("{problems}")).snapshot;
@@ -403,5 +483,76 @@ mod tests {
         assert!(!is_kept(&keeper, generation));
         assert_eq!(add(&mut keeper, 1), Ok(id));
         assert!(!is_kept(&keeper, generation));
+    }
+
+    #[test]
+    fn who_is_ejected_is_no_candidate_and_comes_back_with_a_clean_account() {
+        let mut keeper = keeper_with(4, "ejection.failures = 2");
+        let member = keeper.roster().members(UPSTREAM).all[0].clone();
+        let fail = |keeper: &Keeper| {
+            keeper.roster().note_failure(member.id, member.generation, Failure::Broken);
+            keeper.roster().next_report().map(|report| report.failures)
+        };
+        assert_eq!((fail(&keeper), fail(&keeper), fail(&keeper)), (None, Some(2), None));
+        keeper.eject(UPSTREAM, member.id, true).expect("it is there");
+        check(&keeper, &["10.0.0.1:2"]);
+        assert_eq!(keeper.roster().members(UPSTREAM).all[0].state, State::Ejected);
+        keeper.eject(UPSTREAM, member.id, false).expect("it is there");
+        check(&keeper, &["10.0.0.1:1", "10.0.0.1:2"]);
+        assert_eq!((fail(&keeper), fail(&keeper)), (None, Some(2)));
+        keeper.remove(UPSTREAM, member.id).expect("it is there");
+        assert_eq!((fail(&keeper), fail(&keeper)), (None, None), "nobody's any more");
+    }
+
+    #[test]
+    fn an_answer_counts_by_its_status() {
+        let text = "[listener.web]\nbind = '127.0.0.1:1'\n[channel.c]\nupstream = 'u'\n\
+                    [upstream.u]\nendpoints = ['10.0.0.1:1']\nejection = { failures = 1, statuses = '503' }";
+        let snapshot =
+            config::load_str("a.toml", text, config::Format::Toml, &|_| None).expect("fine").snapshot;
+        let keeper = Keeper::new(&snapshot, |_| address(1));
+        let (roster, upstream) = (keeper.roster(), &snapshot.upstreams[0]);
+        let member = roster.members(UPSTREAM).all[0].clone();
+        for (status, expected) in [(200, None), (500, None), (503, Some(Failure::Status(503)))] {
+            roster.note_answer(upstream, member.id, member.generation, status);
+            assert_eq!(roster.next_report().map(|report| report.failure), expected, "{status}");
+        }
+    }
+
+    #[test]
+    fn who_is_warming_up_has_a_part_of_its_weight() {
+        let mut keeper = keeper(4);
+        let first = keeper.find(UPSTREAM, "10.0.0.1:1").expect("written");
+        let terms = SlowStartTerms { time: Duration::from_secs(10), curve: Curve::Linear };
+        let weight = |keeper: &Keeper| keeper.roster().members(UPSTREAM).all[0].weight;
+        keeper.set_weight(UPSTREAM, first, 2).expect("it is there");
+        keeper.warm(UPSTREAM, first, Some((terms, Duration::from_secs(5)))).expect("it is there");
+        assert_eq!(weight(&keeper), WEIGHT_ONE);
+        keeper.warm(UPSTREAM, first, None).expect("it is there");
+        assert_eq!(weight(&keeper), 2 * WEIGHT_ONE);
+    }
+
+    #[test]
+    fn with_too_few_up_all_of_the_first_priority_are_candidates() {
+        let mut keeper = keeper_with(8, "panic_threshold = '60%'");
+        let down = |keeper: &mut Keeper, name: &str, is_down: bool| {
+            let id = keeper.find(UPSTREAM, name).expect("it is there");
+            keeper.set_health(UPSTREAM, id, !is_down).expect("it is there");
+        };
+        add(&mut keeper, 3).expect("room");
+        down(&mut keeper, "10.0.0.1:1", true);
+        check(&keeper, &["10.0.0.1:2", "10.0.0.1:3"]);
+        down(&mut keeper, "10.0.0.1:2", true);
+        check(&keeper, &["10.0.0.1:1", "10.0.0.1:2", "10.0.0.1:3"]);
+        assert!(keeper.roster().members(UPSTREAM).is_panic);
+        let terms = EndpointTerms { priority: 1, ..EndpointTerms::default() };
+        keeper.add(UPSTREAM, "backup", address(9), terms, Source::Added).expect("room");
+        check(&keeper, &["backup"]);
+        assert!(!keeper.roster().members(UPSTREAM).is_panic);
+        down(&mut keeper, "backup", true);
+        check(&keeper, &["10.0.0.1:1", "10.0.0.1:2", "10.0.0.1:3"]);
+        let first = keeper.find(UPSTREAM, "10.0.0.1:1").expect("written");
+        keeper.drain(UPSTREAM, first, true).expect("it is there");
+        check(&keeper, &["10.0.0.1:2", "10.0.0.1:3"]);
     }
 }

@@ -84,6 +84,8 @@ pub enum State {
     Up,
     /// It does not answer, or not as it should.
     Down,
+    /// It answers probes, or nobody asks it, and failed those who used it: it is left out for a while.
+    Ejected,
     /// It finishes what it has begun, gets nothing new, and no connection to it is kept.
     Draining,
 }
@@ -95,6 +97,7 @@ impl State {
         match self {
             Self::Up => "up",
             Self::Down => "down",
+            Self::Ejected => "ejected",
             Self::Draining => "draining",
         }
     }
