@@ -6,6 +6,8 @@
 pub mod keeper;
 pub mod member;
 pub mod report;
+pub mod ward;
+pub mod warden;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};

@@ -11,7 +11,7 @@ use config::snapshot::{EndpointId, Upstream};
 use crossbeam_queue::ArrayQueue;
 
 /// Reports that wait for control. Beyond them one is dropped: a row that goes on is told of again.
-const REPORTS_MAX: usize = 1024;
+pub(super) const REPORTS_MAX: usize = 1024;
 
 /// What went wrong with a connection or an exchange through the endpoint's own fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
