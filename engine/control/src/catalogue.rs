@@ -3,7 +3,8 @@
 //! Never holds a value: an entry reads the cores' own counters in place.
 
 use prometheus_client::registry::Unit;
-use proxy::stats::{ChannelCounters, CoreStats, EndpointCounters, ListenerCounters};
+use proto::retry::Cause;
+use proxy::stats::{ChannelCounters, CoreStats, EndpointCounters, ListenerCounters, UpstreamCounters};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 /// How a number moves.
@@ -134,7 +135,7 @@ pub(crate) static LISTENER: [Entry<ListenerCounters>; 19] = [
 pub(crate) static CHANNEL: [Entry<ChannelCounters>; 11] = [
     counter("requests", "Exchanges that ended, however", |channel| channel.requests.value()),
     counter("faults", "Exchanges that ended in a fault of any side", |channel| channel.faults.value()),
-    counter("retries", "Requests sent again because a kept connection had died", |channel| {
+    counter("retries", "Times that a request went out again after a try had failed", |channel| {
         channel.retries.value()
     }),
     bytes("body_bytes_received", "body_received", "Body bytes received from clients", |channel| {
@@ -171,6 +172,15 @@ pub(crate) static CHANNEL: [Entry<ChannelCounters>; 11] = [
 
 /// Classes of status by index in [`ChannelCounters::responses`].
 pub(crate) const RESPONSE_CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// What a core counts of an upstream as a whole, besides repetitions by cause: see [`RETRY_CAUSES`].
+pub(crate) static UPSTREAM: [Entry<UpstreamCounters>; 1] =
+    [counter("retries_over_budget", "Failed tries not repeated: the budget was used up", |upstream| {
+        upstream.retries_over_budget.value()
+    })];
+
+/// What a failed try may have failed of, in the order of [`UpstreamCounters::retries`].
+pub(crate) const RETRY_CAUSES: [Cause; 4] = Cause::ALL;
 
 /// What a core counts of an endpoint.
 pub(crate) static ENDPOINT: [Entry<EndpointCounters>; 9] = [

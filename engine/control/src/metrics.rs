@@ -20,7 +20,7 @@ use proxy::stats::Row;
 use crate::Shared;
 use crate::catalogue::{self, Entry, Kind, sum};
 use crate::latency::Latency;
-use crate::shards::responses;
+use crate::shards::{responses, retries};
 
 /// What [`exposition`] is, for the `Content-Type` of its answer.
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -125,6 +125,7 @@ impl Scrape {
                 .collect::<Vec<_>>()
         });
         families.counters("channel_responses", help, by_class)?;
+        self.encode_upstreams(families)?;
         let endpoints: Vec<_> = (0..)
             .map(UpstreamId)
             .zip(&snapshot.upstreams)
@@ -139,6 +140,28 @@ impl Scrape {
             })
             .collect();
         families.entries("endpoint", &catalogue::ENDPOINT, &endpoints)
+    }
+
+    fn encode_upstreams(&self, families: &mut Families<'_>) -> fmt::Result {
+        let shared = &*self.shared;
+        let ids = || (0..).map(UpstreamId).zip(&shared.snapshot.upstreams);
+        let labels = |upstream: &config::snapshot::Upstream| vec![("upstream", upstream.name.clone())];
+        let upstreams: Vec<_> = ids().map(|(id, upstream)| (labels(upstream), shared.upstream(id))).collect();
+        families.entries("upstream", &catalogue::UPSTREAM, &upstreams)?;
+        let by_cause = upstreams.iter().flat_map(|(labels, shards)| {
+            let with = |(cause, count): (&str, u64)| {
+                ([labels.as_slice(), &[("cause", cause.to_owned())]].concat(), count)
+            };
+            retries(shards).map(with).collect::<Vec<_>>()
+        });
+        families.counters("upstream_retries", "Tries after one that failed, by its cause", by_cause)?;
+        let help = "Requests sent over a connection used before, of all";
+        let mut metric = families.begin("upstream_reuse_ratio", help, None, MetricType::Gauge)?;
+        for (id, upstream) in ids() {
+            let ratio = shared.reuse_ratio(id).unwrap_or_default();
+            metric.encode_family(&labels(upstream))?.encode_gauge(&ratio)?;
+        }
+        Ok(())
     }
 
     fn encode_faults(&self, families: &mut Families<'_>) -> fmt::Result {

@@ -2,17 +2,18 @@
 //!
 //! Never copies a counter: what is handed out is read in place.
 
-use config::snapshot::EndpointId;
+use config::snapshot::{EndpointId, UpstreamId};
 use proto::client_hello::HelloRejected;
 use proto::http1::chunked::ChunkRejected;
 use proto::http1::rejected::{RequestRejected, ResponseRejected};
 use proto::proxy_protocol::ProxyRejected;
+use proto::retry::Cause;
 use proxy::handshake_fault::HandshakeFault;
 use proxy::outcome::Fault;
-use proxy::stats::{ChannelCounters, CoreStats, EndpointCounters, ListenerCounters};
+use proxy::stats::{ChannelCounters, CoreStats, EndpointCounters, ListenerCounters, UpstreamCounters};
 
 use crate::Shared;
-use crate::catalogue::RESPONSE_CLASSES;
+use crate::catalogue::{RESPONSE_CLASSES, RETRY_CAUSES};
 
 impl Shared {
     /// What each core counts, by index.
@@ -28,6 +29,20 @@ impl Shared {
     /// The shards of a channel, by core.
     pub(crate) fn channel(&self, index: usize) -> Vec<&ChannelCounters> {
         self.cores().map(|core| &core.channels[index]).collect()
+    }
+
+    /// The shards of an upstream as a whole, by core.
+    pub(crate) fn upstream(&self, id: UpstreamId) -> Vec<&UpstreamCounters> {
+        self.cores().map(|core| &core.upstreams[usize::from(id.0)]).collect()
+    }
+
+    /// How many of the requests to an upstream's endpoints went over a connection used before; `None` before the first.
+    pub(crate) fn reuse_ratio(&self, id: UpstreamId) -> Option<f64> {
+        let slots = || self.snapshot.upstreams[usize::from(id.0)].slots();
+        let counters = || slots().flat_map(|slot| self.endpoint(slot));
+        let requests: u64 = counters().map(|endpoint| endpoint.requests.value()).sum();
+        let reused: u64 = counters().map(|endpoint| endpoint.reused.value()).sum();
+        (requests > 0).then(|| reused as f64 / requests as f64)
     }
 
     /// The shards of an endpoint, by core.
@@ -125,6 +140,12 @@ impl Shared {
     pub(crate) fn fingerprint(&self) -> String {
         format!("{:016x}", self.snapshot.fingerprint)
     }
+}
+
+/// Repetitions by cause, over these shards.
+pub(crate) fn retries(shards: &[&UpstreamCounters]) -> impl Iterator<Item = (&'static str, u64)> {
+    let count = |cause: Cause| shards.iter().map(|upstream| upstream.retries[cause.index()].value()).sum();
+    RETRY_CAUSES.into_iter().map(move |cause| (cause.name(), count(cause)))
 }
 
 /// Answers by class of status, over these shards.

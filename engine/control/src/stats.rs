@@ -6,12 +6,12 @@ use std::collections::BTreeMap;
 
 use config::snapshot::{Upstream, UpstreamId};
 use proxy::roster::member::{Member, WEIGHT_ONE};
-use proxy::stats::{ChannelCounters, CoreStats, EndpointCounters, ListenerCounters};
+use proxy::stats::{ChannelCounters, CoreStats, EndpointCounters, ListenerCounters, UpstreamCounters};
 use serde::Serialize;
 
 use crate::catalogue::{self, ByCore, Sums, sum};
 use crate::certificates::Held;
-use crate::shards::responses;
+use crate::shards::{responses, retries};
 use crate::{CoreInfo, Shared};
 
 /// The answer to `/stats`.
@@ -109,6 +109,11 @@ struct ChannelStatus<'s> {
 #[derive(Serialize)]
 struct UpstreamStatus<'s> {
     name: &'s str,
+    /// Requests over a connection used before, of all.
+    reuse_ratio: Option<f64>,
+    retries: BTreeMap<&'static str, u64>,
+    #[serde(flatten)]
+    counted: Sums<'s, UpstreamCounters>,
     endpoints: Vec<EndpointStatus<'s>>,
 }
 
@@ -245,8 +250,12 @@ impl<'s> ChannelStatus<'s> {
 impl<'s> UpstreamStatus<'s> {
     fn of(shared: &'s Shared, upstream: &'s Upstream, id: UpstreamId) -> Self {
         let members = shared.roster.members(id);
+        let shards = shared.upstream(id);
         Self {
             name: &upstream.name,
+            reuse_ratio: shared.reuse_ratio(id),
+            retries: retries(&shards).collect(),
+            counted: Sums { entries: &catalogue::UPSTREAM, shards },
             endpoints: members.all.iter().map(|member| EndpointStatus::of(shared, member)).collect(),
         }
     }

@@ -14,6 +14,7 @@ use proto::http1::framing::{Delivery, RequestFraming};
 use proto::http1::head::{Method, Parsed, RequestHead};
 use proto::http1::persist::{Persistence, decide_downstream};
 use proto::matching::Query;
+use proto::retry::{Cause, may_repeat};
 use runtime::{Chunk, Instant};
 
 use crate::answer::{self, Rest};
@@ -237,15 +238,17 @@ async fn forward(
         Dispatch::Sent(sent) => sent,
         Dispatch::Held(held) => pin!(send_held(state, client, route, upstream, held, work)).await?,
     };
-    let SentRequest { mut connection, connected_at, mut rest } = sent;
+    let SentRequest { mut connection, connected_at, mut rest, fault } = sent;
 
     // 2. The rest of the body up, and the answer down: at the same time, since an endpoint may answer early.
     let upload = if work.body.is_done() { Upload::Done } else { Upload::Underway };
-    let progress = Progress::new(upload, connected_at);
+    let progress = Progress::new(upload, work.ranges.is_empty(), connected_at, &work.tries);
     let mut outcome = {
         let (connection, progress, request) = (&connection, &progress, &work.request);
         let answering = Answering { state, client, route, settings, connection, progress, request };
-        if upload == Upload::Done {
+        if let Some(fault) = fault {
+            Err(fault)
+        } else if upload == Upload::Done {
             match answering.first_bytes().await.and_then(|bytes| answering.pass_on(bytes)) {
                 Ok(Passed::Whole(answered)) => Ok(answered),
                 Ok(Passed::Partly(rest)) => pin!(answering.relay_rest(rest)).await,
@@ -255,8 +258,9 @@ async fn forward(
             pin!(duplex(answering, &mut work.body, &mut work.ranges, &mut rest)).await
         }
     };
-    if matches!(outcome, Err(Fault::UpstreamGone)) && may_send_again(upload, &connection, &progress, work) {
-        outcome = pin!(repeat(state, client, route, upstream, &mut connection, &progress, work)).await;
+    if matches!(outcome, Err(_) | Ok(Answered::Refused { .. })) {
+        // Beside this task's memory, which few need for that.
+        outcome = Box::pin(repeat(state, client, route, &mut connection, &progress, work, outcome)).await;
     }
     let is_request_over = progress.upload.get() == Upload::Done;
     if is_request_over {
@@ -281,6 +285,7 @@ async fn forward(
                 Persistence::Close => Next::Close,
             })
         }
+        Ok(Answered::Refused { .. }) => unreachable!("it was asked for elsewhere"),
         Err(fault) if progress.ends_with_connection.get() => Err(Failed { fault, rest: Answerable::Cut }),
         Err(fault) if progress.is_answer_begun.get() => Err(Failed { fault, rest: Answerable::No }),
         Err(fault) => {
@@ -301,6 +306,8 @@ struct SentRequest {
     connected_at: Instant,
     /// What was received beyond the bytes sent.
     rest: Option<Chunk>,
+    /// Why it is not on its way after all, when all of it is still at hand.
+    fault: Option<Fault>,
 }
 
 /// How far a request got at once.
@@ -334,6 +341,7 @@ fn send_at_once(
     work: &mut Workspace,
 ) -> Result<Dispatch, Failed> {
     request::rewrite(state, client, upstream, &chunk, work);
+    work.tries.clear();
     // Before a connection is spent on a body that breaks a rule.
     let at_hand = request::take_body_at_hand(&chunk, route.body_limits, work).map_err(Failed::unanswered)?;
     let connection = match state.upstreams.reuse(upstream) {
@@ -356,7 +364,7 @@ fn send_at_once(
     if let Ok(true) = attempt {
         let rest = parcel.into_rest();
         request::count_sent(state, route, &connection, at_hand.body_bytes);
-        return Ok(Dispatch::Sent(SentRequest { connection, connected_at: route.began, rest }));
+        return Ok(Dispatch::Sent(SentRequest { connection, connected_at: route.began, rest, fault: None }));
     }
     let place = match attempt {
         Ok(_) => Place::Connection { connection, sent },
@@ -383,7 +391,7 @@ async fn send_held(
     let HeldRequest { place, at_hand, chunk } = held;
     let (connection, connected_at, sent) = match place {
         Place::Connection { connection, sent } => (connection, route.began, sent),
-        Place::Endpoint(endpoint) => match connect(state, client, route, upstream, endpoint).await {
+        Place::Endpoint(endpoint) => match connect(state, client, route, upstream, endpoint, work).await {
             Ok((connection, connected_at)) => (connection, connected_at, 0),
             Err(fault) => {
                 let rest = Some(Rest::after_head(&work.request, chunk));
@@ -395,9 +403,13 @@ async fn send_held(
     let way = request::way_up(state, client, route, settings, &connection);
     let outcome = way.send(&mut parcel, sent).await;
     let rest = parcel.into_rest();
-    outcome.map_err(|error| Failed::unanswered(request::send_fault(&error)))?;
-    request::count_sent(state, route, &connection, at_hand.body_bytes);
-    Ok(SentRequest { connection, connected_at, rest })
+    let fault = outcome.err().map(|error| request::send_fault(&error));
+    match fault {
+        Some(fault) if !work.ranges.is_empty() => return Err(Failed::unanswered(fault)),
+        Some(_) => {}
+        None => request::count_sent(state, route, &connection, at_hand.body_bytes),
+    }
+    Ok(SentRequest { connection, connected_at, rest, fault })
 }
 
 /// Makes a new connection and records how long that took; says when it was there.
@@ -407,41 +419,77 @@ async fn connect(
     route: &Route<'_>,
     upstream: UpstreamId,
     endpoint: EndpointId,
+    work: &Workspace,
 ) -> Result<(Connection, Instant), Fault> {
     let asked_at = state.core.now();
-    let connection = state.upstreams.connect(upstream, endpoint, route.total, client).await?;
+    let connection = state.upstreams.connect(upstream, endpoint, route.total, client, &work.tries).await?;
     let connected_at = state.core.now();
     state.record(route, Phase::Connect, connected_at.since(asked_at));
     Ok((connection, connected_at))
 }
 
-/// Sends a request again over a new connection, and relays the answer. A new connection is not a reused one, so that this
-/// happens once.
+/// Sends a request whose try failed again as long as it may be, each time over a new connection, and relays the answer.
 async fn repeat(
     state: &CoreState,
     client: &Client,
     route: &Route<'_>,
-    upstream: UpstreamId,
     connection: &mut Connection,
-    progress: &Progress,
+    progress: &Progress<'_>,
     work: &Workspace,
+    mut outcome: Result<Answered, Fault>,
 ) -> Result<Answered, Fault> {
+    let upstream = connection.upstream;
     let settings = &state.snapshot.upstreams[usize::from(upstream.0)];
-    route.counters.retries.add(1);
-    (*connection, _) = connect(state, client, route, upstream, connection.endpoint).await?;
-    request::send_again(state, route, settings, connection, work).await?;
-    Answering { state, client, route, settings, connection, progress, request: &work.request }.relay().await
+    loop {
+        if let Err(fault) = outcome {
+            state.upstreams.note_fault(connection, fault, progress);
+        }
+        let Some(endpoint) = next_try(state, route, connection, progress, work, &outcome) else {
+            return outcome;
+        };
+        route.counters.retries.add(1);
+        let (next, connected_at) = connect(state, client, route, upstream, endpoint, work).await?;
+        let last = std::mem::replace(connection, next);
+        if let Ok(Answered::Refused { is_reusable: true }) = outcome {
+            state.upstreams.keep(last);
+        }
+        progress.begin_again(connected_at);
+        outcome = match request::send_again(state, route, settings, connection, work).await {
+            Ok(()) => {
+                let request = &work.request;
+                let answering = Answering { state, client, route, settings, connection, progress, request };
+                answering.relay().await
+            }
+            Err(fault) => Err(fault),
+        };
+    }
 }
 
-/// Whether the request may go out a second time: its text is whole, the connection had been used before and died without
-/// a byte of answer, and either nothing of the request left or it has no further effect (RFC 9110 §9.2.2, RFC 9112
-/// §9.3.1).
-fn may_send_again(upload: Upload, connection: &Connection, progress: &Progress, work: &Workspace) -> bool {
-    upload == Upload::Done
-        && connection.is_reused
-        && !progress.is_response_begun.get()
-        && work.ranges.is_empty()
-        && (work.request.method.is_idempotent() || connection.stream.send_was_refused())
+/// Where a request goes next whose last try came to this, if it may go anywhere.
+fn next_try(
+    state: &CoreState,
+    route: &Route<'_>,
+    connection: &Connection,
+    progress: &Progress<'_>,
+    work: &Workspace,
+    outcome: &Result<Answered, Fault>,
+) -> Option<EndpointId> {
+    let cause = match outcome {
+        Ok(Answered::Refused { .. }) => return progress.next.take(),
+        Ok(_) => return None,
+        Err(fault) => fault.retry_cause()?,
+    };
+    if !progress.is_at_hand
+        || !may_repeat(cause, progress.reached(connection), work.request.method.is_idempotent())
+        || state.core.now() >= route.total
+    {
+        return None;
+    }
+    work.tries.begin(connection.endpoint);
+    // A kept connection may have been closed behind our back, which says nothing about its endpoint; a new one that dies was
+    // closed on this request.
+    let same = (cause == Cause::Reset && connection.is_reused).then_some(connection.endpoint);
+    state.upstreams.again(connection.upstream, cause, &work.tries, same)
 }
 
 /// Relays the rest of the request's body while the answer may already come. What the client sent beyond the body

@@ -3,7 +3,7 @@
 //! Never parses configuration, opens a file or talks to a store; never waits for control.
 //!
 //! Suggested reading order: `exchange` (one request, top to bottom), `request` and `response` (its two sides),
-//! `client` (the connection around it), `upstream` (the pool), [`roster`] (who the endpoints are), `wire`, `handshake` and [`private`], `relay`, `body` and
+//! `client` (the connection around it), `upstream` and `tries` (the pool, and who has had a request), [`roster`] (who the endpoints are), `wire`, `handshake` and [`private`], `relay`, `body` and
 //! `bulk`, `tcp`, `upgrade` and `tunnel`, `answer`, `error_answer` and `date`, [`outcome`], [`stats`], `listener` and
 //! [`admission`], `rules` (what channels demand) and `tally`, [`core_main`].
 
@@ -25,6 +25,7 @@ mod response;
 mod rules;
 mod tally;
 mod tcp;
+mod tries;
 mod tunnel;
 mod upgrade;
 mod upstream;

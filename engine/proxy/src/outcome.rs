@@ -8,6 +8,7 @@ use proto::client_hello::HelloRejected;
 use proto::http1::chunked::ChunkRejected;
 use proto::http1::rejected::{RequestRejected, ResponseRejected};
 use proto::proxy_protocol::ProxyRejected;
+use proto::retry::Cause;
 
 /// Who caused a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -305,6 +306,15 @@ impl Fault {
     pub(crate) const fn retry_after_seconds(self) -> Option<u32> {
         match self {
             Self::OverRate { retry_after_seconds } => Some(retry_after_seconds as u32),
+            _ => None,
+        }
+    }
+
+    /// What a try failed of that ended so, if another endpoint may fare better.
+    pub(crate) const fn retry_cause(self) -> Option<Cause> {
+        match self {
+            Self::UpstreamGone => Some(Cause::Reset),
+            Self::FirstByteTimeout | Self::UpstreamSendTimeout => Some(Cause::Timeout),
             _ => None,
         }
     }

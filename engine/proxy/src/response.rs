@@ -7,12 +7,13 @@ use std::future::poll_fn;
 use std::io;
 use std::task::Poll;
 
-use config::snapshot::Upstream;
+use config::snapshot::{EndpointId, Upstream};
 use proto::http1::chunked::Limits as BodyLimits;
 use proto::http1::framing::{Delivery, decide_response_framing};
 use proto::http1::head::{Limits, Parsed, RequestHead, ResponseHead, Version, parse_response};
 use proto::http1::persist::{Persistence, connection_option, decide_downstream, decide_upstream};
 use proto::http1::rewrite::{ResponsePlan, rewrite_response};
+use proto::retry::{Cause, Reached, may_repeat};
 use runtime::{Chunk, Instant};
 
 use crate::body::Body;
@@ -22,6 +23,7 @@ use crate::exchange::Route;
 use crate::outcome::{Fault, fault_of};
 use crate::relay::{Broken, Coding, Parcel, Way, assemble};
 use crate::stats::{ChannelCounters, Phase};
+use crate::tries::Tries;
 use crate::upgrade;
 use crate::upstream::Connection;
 use crate::workspace::{AnswerSpace, Lent};
@@ -42,12 +44,20 @@ pub(crate) enum Upload {
 }
 
 /// How far an exchange has come; written by one direction, read by the other.
-pub(crate) struct Progress {
+pub(crate) struct Progress<'a> {
     pub(crate) upload: Cell<Upload>,
+    /// Whether all of the request is still there, to be sent again.
+    pub(crate) is_at_hand: bool,
+    /// Who has had it.
+    pub(crate) tries: &'a Tries,
+    /// Who gets it next, when an answer has not been passed on.
+    pub(crate) next: Cell<Option<EndpointId>>,
     /// Something came back, were it half a head.
     pub(crate) is_response_begun: Cell<bool>,
     /// A head is waited for of which nothing has come; an interim one does not end the wait for the final one.
     is_head_awaited: Cell<bool>,
+    /// The client has been sent something, were it interim.
+    is_client_told: Cell<bool>,
     /// The client has been sent something of a final answer.
     pub(crate) is_answer_begun: Cell<bool>,
     /// That answer ends with the connection: only a reset tells that it is not whole (RFC 9112 §8).
@@ -56,16 +66,41 @@ pub(crate) struct Progress {
     waiting_since: Cell<Instant>,
 }
 
-impl Progress {
-    pub(crate) fn new(upload: Upload, connected_at: Instant) -> Self {
+impl<'a> Progress<'a> {
+    /// Of a request of which all that was at hand is sent; `is_small` if that is all there is, and all of it in its text.
+    pub(crate) fn new(upload: Upload, is_small: bool, connected_at: Instant, tries: &'a Tries) -> Self {
         Self {
             upload: Cell::new(upload),
+            is_at_hand: upload == Upload::Done && is_small,
+            tries,
+            next: Cell::new(None),
             is_response_begun: Cell::new(false),
             is_head_awaited: Cell::new(false),
+            is_client_told: Cell::new(false),
             is_answer_begun: Cell::new(false),
             ends_with_connection: Cell::new(false),
             waiting_since: Cell::new(connected_at),
         }
+    }
+
+    /// How far a try over `connection` has got.
+    pub(crate) fn reached(&self, connection: &Connection) -> Reached {
+        if self.is_answer_begun.get() || self.is_client_told.get() {
+            Reached::Client
+        } else if self.is_response_begun.get() {
+            Reached::Answer
+        } else if connection.stream.send_was_refused() {
+            Reached::Nothing
+        } else {
+            Reached::Endpoint
+        }
+    }
+
+    /// The request goes out again: its answer is waited for anew.
+    pub(crate) fn begin_again(&self, connected_at: Instant) {
+        self.is_response_begun.set(false);
+        self.is_head_awaited.set(false);
+        self.waiting_since.set(connected_at);
     }
 
     /// No more of the body follows: from now on the endpoint has its time to answer.
@@ -99,6 +134,8 @@ pub(crate) enum Answered {
     },
     /// Two ends of another protocol.
     Switched,
+    /// Nothing: it was not passed on, since another endpoint is asked instead. Whether the connection serves another request.
+    Refused { is_reusable: bool },
 }
 
 /// An answer on its way: from which connection to which client, and what it answers.
@@ -109,7 +146,7 @@ pub(crate) struct Answering<'a> {
     pub(crate) route: &'a Route<'a>,
     pub(crate) settings: &'a Upstream,
     pub(crate) connection: &'a Connection,
-    pub(crate) progress: &'a Progress,
+    pub(crate) progress: &'a Progress<'a>,
     pub(crate) request: &'a RequestHead,
 }
 
@@ -267,6 +304,12 @@ impl<'a> Answering<'a> {
         let client = self.client_persistence(delivery);
         space.body = Body::of_response(framing, body_limits(self.settings));
         let coding = coding_of(delivery);
+        self.state.upstreams.note_answer(self.connection, self.settings, space.response.status);
+        if self.settings.retry.causes.contain(Cause::Status) && self.is_asked_elsewhere(space.response.status)
+        {
+            let is_reusable = upstream == Persistence::Keep && is_whole(&mut space, &chunk);
+            return Ok(Passed::Whole(Answered::Refused { is_reusable }));
+        }
 
         // 2. The rewritten head, and what is at hand of the body.
         self.rewrite(&chunk, delivery, Some(client), &mut space);
@@ -298,6 +341,22 @@ impl<'a> Answering<'a> {
             return Ok(Passed::Partly(Rest::Body { begun, space, at_hand: beyond }));
         }
         Ok(Passed::Whole(self.end(&begun, beyond.is_some())))
+    }
+
+    /// Whether the request goes to another endpoint in place of passing this answer on; who that is stands in
+    /// [`Progress::next`] then.
+    #[cold]
+    fn is_asked_elsewhere(&self, status: u16) -> bool {
+        let Self { state, settings, connection, progress, .. } = *self;
+        if !settings.retry.statuses.contains(&status)
+            || !progress.is_at_hand
+            || !may_repeat(Cause::Status, progress.reached(connection), self.request.method.is_idempotent())
+        {
+            return false;
+        }
+        progress.tries.begin(connection.endpoint);
+        progress.next.set(state.upstreams.again(connection.upstream, Cause::Status, progress.tries, None));
+        progress.next.get().is_some()
     }
 
     /// Passes on that another protocol is spoken from now on, and its first bytes. What the client was not offered to change
@@ -389,6 +448,7 @@ impl<'a> Answering<'a> {
             coding: Coding::AsReceived,
             consumed,
         };
+        self.progress.is_client_told.set(true);
         let sent = self.way_down().send(&mut parcel, 0).await;
         sent.map_err(|error| self.download_fault(&Broken::Sink(error)))?;
         Ok(parcel.into_rest())
@@ -469,6 +529,14 @@ impl Begun {
     fn is_over(&self, body: &Body) -> bool {
         body.is_done() && self.coding != Coding::Chunks
     }
+}
+
+/// Whether all of an answer has come that is not passed on, and nothing behind it.
+fn is_whole(space: &mut AnswerSpace, chunk: &[u8]) -> bool {
+    let AnswerSpace { response, ranges, body, .. } = space;
+    let at_hand = &chunk[response.head_bytes as usize..];
+    let passed = body.pass(at_hand, Coding::DataOnly.mode(), ranges);
+    passed.is_ok_and(|passed| passed == at_hand.len()) && body.is_done()
 }
 
 /// The rewritten head, with what goes with it of the body.

@@ -16,6 +16,7 @@ use proto::histogram::{LatencyHistogram, latency_histogram};
 use proto::http1::chunked::ChunkRejected;
 use proto::http1::rejected::{RequestRejected, ResponseRejected};
 use proto::proxy_protocol::ProxyRejected;
+use proto::retry::Cause;
 use runtime::counter::{Counter, RuntimeCounters};
 
 use crate::handshake_fault::HandshakeFault;
@@ -31,6 +32,8 @@ pub struct CoreStats {
     pub listeners: Box<[ListenerCounters]>,
     /// By [`ChannelId`].
     pub channels: Box<[ChannelCounters]>,
+    /// By [`config::snapshot::UpstreamId`].
+    pub upstreams: Box<[UpstreamCounters]>,
     /// By [`config::snapshot::EndpointId`].
     pub endpoints: Box<[EndpointCounters]>,
     /// Faults of exchanges by [`Fault::index`].
@@ -115,7 +118,7 @@ pub struct ChannelCounters {
     pub responses: [Counter; 5],
     /// Exchanges that ended in a fault of any side.
     pub faults: Counter,
-    /// Requests sent a second time because a kept connection had died.
+    /// Times that a request went out again after a try had failed.
     pub retries: Counter,
     /// Body bytes received from clients.
     pub body_bytes_received: Counter,
@@ -133,6 +136,16 @@ pub struct ChannelCounters {
     pub over_concurrency: Counter,
     /// The same of their client's address.
     pub over_concurrency_per_address: Counter,
+}
+
+/// What a core counts of one upstream as a whole.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct UpstreamCounters {
+    /// Times that a request or connection was tried again, by [`Cause::index`].
+    pub retries: [Counter; Cause::ALL.len()],
+    /// Those that were not, because as many had been as the budget allows.
+    pub retries_over_budget: Counter,
 }
 
 /// What a core counts of one endpoint.
@@ -170,6 +183,7 @@ impl CoreStats {
             runtime,
             listeners: zeros(snapshot.listeners.len()),
             channels: zeros(snapshot.channels.len()),
+            upstreams: zeros(snapshot.upstreams.len()),
             endpoints: zeros(usize::from(snapshot.slots_count)),
             faults: std::array::from_fn(|_| Counter::default()),
             handshake_faults: std::array::from_fn(|_| Counter::default()),

@@ -2,29 +2,25 @@
 //!
 //! Never shares a connection between cores, never uses one that showed a sign of life while it was idle.
 
+mod again;
+mod connect;
+
 use std::cell::RefCell;
-use std::io;
 use std::sync::Arc;
 
-use config::snapshot::{EndpointId, ProxyVersion, Snapshot, Upstream, UpstreamId};
+use config::snapshot::{EndpointId, Snapshot, Upstream, UpstreamId};
 use proto::balance::round_robin::RoundRobin;
-use runtime::{Core, Instant, ParkEvent, Stream};
-use rustls::HandshakeKind;
-use tls::HandshakeError;
+use proto::retry::Budget;
+use runtime::{Core, ParkEvent, Stream};
 
-use crate::address::Address;
-use crate::client::Client;
-use crate::handshake_fault::HandshakeFault;
-use crate::outcome::{Fault, fault_of, is_exhaustion};
-use crate::preface;
+use crate::outcome::Fault;
 use crate::private::Private;
+use crate::response::Progress;
 use crate::roster::Roster;
 use crate::roster::member::Members;
+use crate::roster::report::Failure;
 use crate::stats::CoreStats;
 use crate::wire::{ParkedWire, Wire};
-
-/// Endpoints of one upstream tried for a request before it is answered 502; nothing has been sent by then.
-const ENDPOINTS_TRIED_MAX: usize = 3;
 
 /// A connection to an endpoint that carries an exchange.
 pub(crate) struct Connection {
@@ -83,6 +79,8 @@ pub(crate) struct Upstreams {
     private: Arc<Private>,
     tag_bit: u32,
     turns: RefCell<Box<[Turns]>>,
+    /// How many requests may go out again.
+    budgets: RefCell<Box<[Budget]>>,
     pool: RefCell<Pool>,
 }
 
@@ -117,6 +115,7 @@ impl Upstreams {
         let ids = (0..).map(UpstreamId).zip(&snapshot.upstreams);
         let turns =
             ids.map(|(id, _)| Turns { members: roster.members(id), scheduler: RoundRobin::new(offset) });
+        let budgets = snapshot.upstreams.iter().map(|upstream| Budget::new(upstream.retry.budget_percent));
         Self {
             core: core.clone(),
             snapshot: Arc::clone(snapshot),
@@ -125,6 +124,7 @@ impl Upstreams {
             private: Arc::clone(private),
             tag_bit,
             turns: RefCell::new(turns.collect()),
+            budgets: RefCell::new(budgets.collect()),
             pool: RefCell::new(Pool { by_endpoint, ..Pool::default() }),
         }
     }
@@ -133,15 +133,16 @@ impl Upstreams {
         &self.snapshot.upstreams[usize::from(id.0)]
     }
 
-    /// The endpoint whose turn it is.
-    fn pick(&self, id: UpstreamId) -> Option<EndpointId> {
+    /// The endpoint whose turn it is among those that may have the request.
+    fn pick(&self, id: UpstreamId, may_have: impl Fn(EndpointId) -> bool) -> Option<EndpointId> {
         let turns = &mut self.turns.borrow_mut()[usize::from(id.0)];
         if turns.members.revision != self.roster.revision(id) {
             self.refresh(id, turns);
         }
-        let candidates = &turns.members.candidates;
-        let turn = turns.scheduler.next(candidates.len() as u16, |_| true)?;
-        Some(turns.members.candidate(turn).id)
+        let Turns { members, scheduler } = turns;
+        let count = members.candidates.len() as u16;
+        let turn = scheduler.next(count, |index| may_have(members.candidate(index).id))?;
+        Some(members.candidate(turn).id)
     }
 
     /// Takes the list of endpoints that control has published, and leaves those alone that are no longer on it.
@@ -184,7 +185,7 @@ impl Upstreams {
 
     /// A kept connection to the endpoint whose turn it is, or else the endpoint.
     pub(crate) fn reuse(&self, id: UpstreamId) -> Found {
-        let Some(endpoint) = self.pick(id) else { return Found::Nobody };
+        let Some(endpoint) = self.pick(id, |_| true) else { return Found::Nobody };
         while let Some((stream, generation)) = self.take_idle(endpoint) {
             if stream.stays_idle() {
                 let active = Active::new(&self.stats, endpoint);
@@ -197,100 +198,33 @@ impl Upstreams {
         Found::New(endpoint)
     }
 
-    /// Makes a new connection to the endpoint whose turn it is, or if that fails to others.
-    pub(crate) async fn open(
-        &self,
-        id: UpstreamId,
-        total: Instant,
-        client: &Client,
-    ) -> Result<Connection, Fault> {
-        let endpoint = self.pick(id).ok_or(Fault::NoEndpoint)?;
-        self.connect(id, endpoint, total, client).await
+    /// The endpoints of an upstream as this core sees them.
+    fn members(&self, id: UpstreamId) -> Arc<Members> {
+        Arc::clone(&self.turns.borrow()[usize::from(id.0)].members)
     }
 
-    /// Makes a new connection to `first` on behalf of `client`, or if that fails to others whose turn comes next.
-    pub(crate) async fn connect(
-        &self,
-        id: UpstreamId,
-        first: EndpointId,
-        total: Instant,
-        client: &Client,
-    ) -> Result<Connection, Fault> {
-        let settings = self.settings(id);
-        let mut endpoint = first;
-        let mut tried = 1;
-        loop {
-            // Kept as a list, because one of its entries is larger and would be in the task.
-            let members = Arc::clone(&self.turns.borrow()[usize::from(id.0)].members);
-            let Some(member) = members.find(endpoint) else {
-                // Gone since it was chosen.
-                endpoint = self.pick(id).ok_or(Fault::NoEndpoint)?;
-                continue;
-            };
-            let deadline = (self.core.turn_time() + settings.timeouts.connect).min(total);
-            let counters = &self.stats.endpoints[usize::from(endpoint.0)];
-            match self.connect_to(&member.address, deadline).await {
-                Ok(stream) => {
-                    if let Some(version) = settings.proxy_protocol {
-                        let announcing = Box::pin(announce(&stream, client, version, deadline));
-                        announcing.await.map_err(|error| {
-                            counters.connect_failures.add(1);
-                            fault_of(&error, Fault::ConnectTimeout, Fault::ConnectFailed)
-                        })?;
-                    }
-                    let stream = match self.private.endpoint(id, member.server_name.as_ref()) {
-                        None => Wire::Plain(stream),
-                        // Control lets no such endpoint in.
-                        Some((_, None)) => return Err(Fault::UpstreamTlsFailed),
-                        Some((config, Some(name))) => {
-                            let agreeing = Box::pin(tls::connect(stream, config, name, deadline));
-                            {
-                                let stream = agreeing.await.map_err(|error| {
-                                    counters.connect_failures.add(1);
-                                    let fault = HandshakeFault::of(&error);
-                                    self.stats.upstream_handshake_faults[fault.index()].add(1);
-                                    fault_of_handshake(&error)
-                                })?;
-                                let is_resumed = stream.handshake_kind() == Some(HandshakeKind::Resumed);
-                                let counter =
-                                    if is_resumed { &counters.resumptions } else { &counters.handshakes };
-                                counter.add(1);
-                                Wire::Private(stream)
-                            }
-                        }
-                    };
-                    counters.connections_opened.add(1);
-                    let active = Active::new(&self.stats, endpoint);
-                    let generation = member.generation;
-                    let is_reused = false;
-                    return Ok(Connection { stream, upstream: id, endpoint, generation, is_reused, active });
-                }
-                // Not the endpoint's failure, and no other endpoint would fare better.
-                Err(error) if is_exhaustion(&error) => return Err(Fault::ResourcesExhausted),
-                Err(error) => {
-                    counters.connect_failures.add(1);
-                    let is_late = error.kind() == io::ErrorKind::TimedOut;
-                    if is_late || tried >= self.candidates(id).min(ENDPOINTS_TRIED_MAX) {
-                        return Err(fault_of(&error, Fault::ConnectTimeout, Fault::ConnectFailed));
-                    }
-                    endpoint = self.pick(id).ok_or(Fault::ConnectFailed)?;
-                    tried += 1;
-                }
-            }
-        }
+    /// Notes the status that an endpoint has answered with.
+    #[inline]
+    pub(crate) fn note_answer(&self, connection: &Connection, settings: &Upstream, status: u16) {
+        let Connection { endpoint, generation, .. } = *connection;
+        self.roster.note_answer(settings, endpoint, generation, status);
     }
 
-    /// How many endpoints may be used.
-    fn candidates(&self, id: UpstreamId) -> usize {
-        self.turns.borrow()[usize::from(id.0)].members.candidates.len()
-    }
-
-    async fn connect_to(&self, address: &Address, deadline: Instant) -> io::Result<Stream> {
-        match address {
-            Address::Tcp(address) => self.core.connect(*address, deadline).await,
-            // Apart, so that the task of every client need not hold it: most have no such endpoint.
-            Address::Unix(path) => Box::pin(self.core.connect_unix(path, deadline)).await,
-        }
+    /// Notes that a try over a connection has failed, if that was the endpoint's fault.
+    #[cold]
+    pub(crate) fn note_fault(&self, connection: &Connection, fault: Fault, progress: &Progress<'_>) {
+        let failure = match fault {
+            // A kept connection may have been closed before the request came.
+            Fault::UpstreamGone if connection.is_reused && !progress.is_response_begun.get() => return,
+            Fault::UpstreamGone | Fault::ResponseTruncated => Failure::Broken,
+            Fault::UpstreamSendTimeout | Fault::FirstByteTimeout | Fault::ResponseTimeout => Failure::Late,
+            Fault::ResponseRejected(_)
+            | Fault::ResponseBodyRejected(_)
+            | Fault::UnaskedUpgrade
+            | Fault::InterimAnswersTooMany => Failure::Malformed,
+            _ => return,
+        };
+        self.roster.note_failure(connection.endpoint, connection.generation, failure);
     }
 
     /// Keeps a connection for the next request, if there is room.
@@ -351,29 +285,5 @@ impl Upstreams {
         let counters = &self.stats.endpoints[usize::from(idle.endpoint.0)];
         counters.idle.sub(1);
         counters.idle_closed.add(1);
-    }
-}
-
-/// Tells an endpoint whose connection it gets, before anything else, TLS included.
-async fn announce(
-    stream: &Stream,
-    client: &Client,
-    version: ProxyVersion,
-    deadline: Instant,
-) -> io::Result<()> {
-    stream.set_send_deadline(deadline);
-    stream.send_all(&preface::header_for(client, version)).await
-}
-
-/// Another endpoint is not asked instead of one that cannot prove who it is: that is no failure to pass over in silence.
-fn fault_of_handshake(error: &HandshakeError) -> Fault {
-    match error {
-        HandshakeError::TimedOut => Fault::ConnectTimeout,
-        HandshakeError::Ended
-        | HandshakeError::NotTls(_)
-        | HandshakeError::NameUnknown
-        | HandshakeError::VersionTooOld
-        | HandshakeError::Refused(_)
-        | HandshakeError::Io(_) => Fault::UpstreamTlsFailed,
     }
 }

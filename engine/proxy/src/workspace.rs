@@ -8,6 +8,7 @@ use std::ops::{Deref, DerefMut};
 use proto::http1::head::{RequestHead, ResponseHead};
 
 use crate::body::{Body, Ranges};
+use crate::tries::Tries;
 
 /// Spaces of one kind kept for reuse; beyond, memory goes back to the allocator.
 const KEPT_MAX: usize = 256;
@@ -25,6 +26,8 @@ pub(crate) struct Workspace {
     pub(crate) ranges: Ranges,
     /// What of the request's body is still to come.
     pub(crate) body: Body,
+    /// Who has had the request.
+    pub(crate) tries: Tries,
 }
 
 /// What it has of its answer, from the first bytes until they are passed on. That is one stretch of work for most, so

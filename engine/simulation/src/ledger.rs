@@ -46,6 +46,8 @@ pub(crate) enum Event {
 /// One time that a request reached an origin.
 #[derive(Debug)]
 pub(crate) struct Delivery {
+    /// Who got it.
+    pub(crate) endpoint: usize,
     /// Whether its connection had carried a request before.
     pub(crate) is_reused: bool,
     pub(crate) is_whole: bool,

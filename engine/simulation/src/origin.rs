@@ -212,6 +212,16 @@ impl Origin {
         }
     }
 
+    /// Whether a request may come here that was lost there: to another endpoint, or where there is none if its connection was
+    /// a kept one.
+    fn may_follow(&self, plan: &RequestPlan, last: &Delivery) -> bool {
+        let is_alone = match plan.destination {
+            Destination::Upstream(nth) => self.scenario.upstreams[nth].endpoints.len() == 1,
+            _ => true,
+        };
+        last.endpoint != self.endpoint || (is_alone && last.is_reused)
+    }
+
     /// Writes the delivery down; says which of this request it is.
     fn deliver(&self, plan: &RequestPlan) -> u8 {
         let mut ledger = self.ledger.borrow_mut();
@@ -224,8 +234,9 @@ impl Origin {
         }
         let deliveries = &mut ledger.request(plan.id).deliveries;
         let attempt = deliveries.len() as u8;
-        let before = deliveries.last().map(|last| (last.is_reused, last.answer));
-        deliveries.push(Delivery { is_reused, is_whole: false, answer: AnswerSent::Nothing });
+        let before = deliveries.last().map(|last| (self.may_follow(plan, last), last.answer));
+        let endpoint = self.endpoint;
+        deliveries.push(Delivery { endpoint, is_reused, is_whole: false, answer: AnswerSent::Nothing });
         ledger.note(now, Event::Reads(self.number, plan.id, attempt));
         match before {
             None => {}

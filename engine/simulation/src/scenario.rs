@@ -184,7 +184,8 @@ fn config(scenario: &Scenario, dice: &mut Dice) -> String {
             upstream.endpoints.iter().map(|address| format!("\"{address}\"")).collect();
         text += &format!(
             "[upstream.u{nth}]\nendpoints = [{}]\nidle_connections = {}\nidle_timeout = {}\n\
-             timeouts = {{ connect = {}, first_byte = {}, body = {}, send = {} }}\n\n\
+             timeouts = {{ connect = {}, first_byte = {}, body = {}, send = {} }}\n\
+             retry = {{ tries = 2, budget = \"100%\" }}\n\n\
              [channel.c{nth}]\nmatch = {{ path_prefix = \"/u{nth}/\" }}\nupstream = \"u{nth}\"\n{channel}\n",
             endpoints.join(", "),
             dice.pick(&[0, 1, 4, 64]),

@@ -1,0 +1,190 @@
+//! How does a core get a new connection to an endpoint? Connected, announced, private; or to another one instead.
+//!
+//! Never tries an endpoint twice for one request, and never passes over one in silence that could not prove who it is.
+
+use std::io;
+
+use config::snapshot::{EndpointId, ProxyVersion, Upstream, UpstreamId};
+use proto::retry::Cause;
+use runtime::{Instant, Stream};
+use rustls::HandshakeKind;
+use tls::HandshakeError;
+
+use super::{Active, Connection, Upstreams};
+use crate::address::Address;
+use crate::client::Client;
+use crate::handshake_fault::HandshakeFault;
+use crate::outcome::{Fault, fault_of, is_exhaustion};
+use crate::preface;
+use crate::roster::member::Member;
+use crate::roster::report::Failure;
+use crate::tries::Tries;
+use crate::wire::Wire;
+
+/// Why there is no connection.
+struct NoConnection {
+    fault: Fault,
+    /// Whether another endpoint may fare better.
+    is_endpoints: bool,
+}
+
+impl NoConnection {
+    /// Nobody else is asked.
+    fn for_good(fault: Fault) -> Self {
+        Self { fault, is_endpoints: false }
+    }
+
+    fn of_endpoint(fault: Fault) -> Self {
+        Self { fault, is_endpoints: true }
+    }
+}
+
+impl Upstreams {
+    /// Makes a new connection to the endpoint whose turn it is, or if that fails to others.
+    pub(crate) async fn open(
+        &self,
+        id: UpstreamId,
+        total: Instant,
+        client: &Client,
+    ) -> Result<Connection, Fault> {
+        let endpoint = self.pick(id, |_| true).ok_or(Fault::NoEndpoint)?;
+        // Apart: a task that relays for hours need not hold what only its beginning needs.
+        let tries = Box::<Tries>::default();
+        let connection = self.connect(id, endpoint, total, client, &tries).await?;
+        // There is no answer to go by where bytes are relayed.
+        self.roster.note_success(connection.endpoint);
+        Ok(connection)
+    }
+
+    /// Makes a new connection to `first` on behalf of `client`, or if that fails to another that was not tried yet.
+    pub(crate) async fn connect(
+        &self,
+        id: UpstreamId,
+        first: EndpointId,
+        total: Instant,
+        client: &Client,
+        tries: &Tries,
+    ) -> Result<Connection, Fault> {
+        let mut endpoint = first;
+        loop {
+            tries.note(endpoint);
+            match self.connect_once(id, endpoint, total, client).await {
+                Ok(connection) => return Ok(connection),
+                Err(NoConnection { fault, is_endpoints }) => {
+                    let next = if is_endpoints { self.again(id, Cause::Connect, tries, None) } else { None };
+                    endpoint = next.ok_or(fault)?;
+                }
+            }
+        }
+    }
+
+    async fn connect_once(
+        &self,
+        id: UpstreamId,
+        endpoint: EndpointId,
+        total: Instant,
+        client: &Client,
+    ) -> Result<Connection, NoConnection> {
+        let settings = self.settings(id);
+        // Kept as a list, because one of its entries is larger and would be in the task.
+        let members = self.members(id);
+        // It may have gone since it was chosen.
+        let member = members.find(endpoint).ok_or(NoConnection::of_endpoint(Fault::NoEndpoint))?;
+        let deadline = (self.core.turn_time() + settings.timeouts.connect).min(total);
+        let counters = &self.stats.endpoints[usize::from(endpoint.0)];
+        let stream = match self.connect_to(&member.address, deadline).await {
+            Ok(stream) => stream,
+            // Not the endpoint's failure, and no other endpoint would fare better.
+            Err(error) if is_exhaustion(&error) => {
+                return Err(NoConnection::for_good(Fault::ResourcesExhausted));
+            }
+            Err(error) => {
+                counters.connect_failures.add(1);
+                self.roster.note_failure(endpoint, member.generation, Failure::Connect(error.kind()));
+                return Err(NoConnection::of_endpoint(fault_of(
+                    &error,
+                    Fault::ConnectTimeout,
+                    Fault::ConnectFailed,
+                )));
+            }
+        };
+        let stream = if settings.proxy_protocol.is_none() && settings.tls.is_none() {
+            Wire::Plain(stream)
+        } else {
+            let greeted = Box::pin(self.greet(id, member, stream, client, deadline)).await;
+            greeted.inspect_err(|_| {
+                counters.connect_failures.add(1);
+                self.roster.note_failure(endpoint, member.generation, Failure::Handshake);
+            })?
+        };
+        counters.connections_opened.add(1);
+        let active = Active::new(&self.stats, endpoint);
+        let generation = member.generation;
+        Ok(Connection { stream, upstream: id, endpoint, generation, is_reused: false, active })
+    }
+
+    async fn connect_to(&self, address: &Address, deadline: Instant) -> io::Result<Stream> {
+        match address {
+            Address::Tcp(address) => self.core.connect(*address, deadline).await,
+            // Apart, so that the task of every client need not hold it: most have no such endpoint.
+            Address::Unix(path) => Box::pin(self.core.connect_unix(path, deadline)).await,
+        }
+    }
+
+    /// Says and hears what comes before a request: a PROXY header, a TLS handshake.
+    async fn greet(
+        &self,
+        id: UpstreamId,
+        member: &Member,
+        stream: Stream,
+        client: &Client,
+        deadline: Instant,
+    ) -> Result<Wire, NoConnection> {
+        let settings: &Upstream = self.settings(id);
+        if let Some(version) = settings.proxy_protocol {
+            announce(&stream, client, version, deadline).await.map_err(|error| {
+                NoConnection::of_endpoint(fault_of(&error, Fault::ConnectTimeout, Fault::ConnectFailed))
+            })?;
+        }
+        let (config, name) = match self.private.endpoint(id, member.server_name.as_ref()) {
+            None => return Ok(Wire::Plain(stream)),
+            // Control lets no such endpoint in.
+            Some((_, None)) => return Err(NoConnection::for_good(Fault::UpstreamTlsFailed)),
+            Some((config, Some(name))) => (config, name),
+        };
+        let stream = tls::connect(stream, config, name, deadline).await.map_err(|error| {
+            let fault = HandshakeFault::of(&error);
+            self.stats.upstream_handshake_faults[fault.index()].add(1);
+            of_handshake(&error)
+        })?;
+        let counters = &self.stats.endpoints[usize::from(member.id.0)];
+        let is_resumed = stream.handshake_kind() == Some(HandshakeKind::Resumed);
+        let counter = if is_resumed { &counters.resumptions } else { &counters.handshakes };
+        counter.add(1);
+        Ok(Wire::Private(stream))
+    }
+}
+
+/// Tells an endpoint whose connection it gets, before anything else, TLS included.
+async fn announce(
+    stream: &Stream,
+    client: &Client,
+    version: ProxyVersion,
+    deadline: Instant,
+) -> io::Result<()> {
+    stream.set_send_deadline(deadline);
+    stream.send_all(&preface::header_for(client, version)).await
+}
+
+/// An endpoint that goes away in its handshake is one that is not there. One that cannot prove who it is may be somebody
+/// else: that is no failure to pass over in silence.
+fn of_handshake(error: &HandshakeError) -> NoConnection {
+    match error {
+        HandshakeError::TimedOut => NoConnection::of_endpoint(Fault::ConnectTimeout),
+        HandshakeError::Ended | HandshakeError::Io(_) => NoConnection::of_endpoint(Fault::UpstreamTlsFailed),
+        HandshakeError::NotTls(_)
+        | HandshakeError::NameUnknown
+        | HandshakeError::VersionTooOld
+        | HandshakeError::Refused(_) => NoConnection::for_good(Fault::UpstreamTlsFailed),
+    }
+}
