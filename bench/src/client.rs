@@ -8,12 +8,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::process::{Child, CoreList};
-use crate::traffic::Traffic;
+use crate::traffic::{Traffic, cookies_of};
 use anyhow::Context as _;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// What a run may take beyond its duration: connecting, draining, writing the report.
 const GRACE: Duration = Duration::from_secs(15);
+
+/// Endpoints behind those who are asked by [`Traffic::Sessions`].
+pub const ENDPOINTS: usize = 4;
 
 /// Requests of one turn when each has a connection of its own: fewer than the ports that Linux has for connections to
 /// one address (28,232 by default), each of which may be taken for a second after its connection (`tcp_tw_reuse`).
@@ -52,6 +55,8 @@ pub struct Latency {
 pub struct Load {
     /// What goes over the connections.
     pub traffic: Traffic,
+    /// Bytes in the body of every answer.
+    pub body_bytes: usize,
     /// Connections kept open, one request at a time on each.
     pub connections: u32,
     /// Threads of the client.
@@ -77,7 +82,13 @@ impl Client {
         let report = dir.join(format!("client-{}.json", target.port()));
         // A report left by an earlier run must not be taken for this one's.
         let _ = fs::remove_file(&report);
-        let command = load.command(binaries, target, &report);
+        let mut command = load.command(binaries, target, &report);
+        if load.traffic == Traffic::Sessions {
+            let requests = dir.join(format!("requests-{}.jsonl", target.port()));
+            let cookies = cookies_of(target, load.body_bytes, ENDPOINTS)?;
+            fs::write(&requests, session_requests(&cookies)).context("cannot write the requests")?;
+            command.extend(["--requests-file".to_owned(), requests.display().to_string()]);
+        }
         let child = Child::start(&format!("client-{}", target.port()), cores, dir, &command)?;
         Ok(Self { child, traffic: load.traffic, report, duration: load.duration })
     }
@@ -121,6 +132,7 @@ impl Load {
             Traffic::PingPong => return tcp("ping"),
             Traffic::Bulk => return tcp("drain"),
             Traffic::Kept
+            | Traffic::Sessions
             | Traffic::Churn
             | Traffic::PrivateKept
             | Traffic::PrivateFull
@@ -153,6 +165,14 @@ impl Load {
         }
         command
     }
+}
+
+/// Each session is asked ten times, the first time without its cookie.
+fn session_requests(cookies: &[String]) -> String {
+    let line = |cookie: &String| json!({ "weight": 9, "headers": { "Cookie": cookie } }).to_string() + "\n";
+    let begun: String = cookies.iter().map(line).collect();
+    let new = json!({ "weight": cookies.len() }).to_string() + "\n";
+    begun + &new
 }
 
 fn parse_report(text: &str) -> anyhow::Result<Report> {

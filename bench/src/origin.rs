@@ -29,11 +29,15 @@ impl Origin {
         traffic: Traffic,
         body_bytes: usize,
     ) -> anyhow::Result<Self> {
+        // Loopback has many addresses: one origin stands for several endpoints.
+        let is_several = traffic == Traffic::Sessions;
         let traffic = traffic.behind();
         let addr = free_addr()?;
-        let (listen, body) = (addr.to_string(), body_bytes.to_string());
+        let listen = if is_several { format!("0.0.0.0:{}", addr.port()) } else { addr.to_string() };
+        let body = body_bytes.to_string();
         let (program, arguments) = match traffic {
             Traffic::Kept
+            | Traffic::Sessions
             | Traffic::Churn
             | Traffic::PrivateKept
             | Traffic::PrivateFull

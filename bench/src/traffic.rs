@@ -16,6 +16,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 pub enum Traffic {
     /// HTTP requests, one after the other over kept connections.
     Kept,
+    /// HTTP requests, one after the other over kept connections, most of them with a cookie of the server's: of sessions that
+    /// have begun.
+    Sessions,
     /// HTTP requests, each over a connection of its own.
     Churn,
     /// HTTP requests, one after the other over kept private connections.
@@ -53,9 +56,12 @@ impl Traffic {
     #[must_use]
     pub fn behind(self) -> Self {
         match self {
-            Self::Kept | Self::Churn | Self::PrivateKept | Self::PrivateFull | Self::PrivateResumed => {
-                Self::Kept
-            }
+            Self::Kept
+            | Self::Sessions
+            | Self::Churn
+            | Self::PrivateKept
+            | Self::PrivateFull
+            | Self::PrivateResumed => Self::Kept,
             Self::PingPong | Self::Bulk => self,
         }
     }
@@ -64,7 +70,7 @@ impl Traffic {
     #[must_use]
     pub fn units(self) -> [&'static str; 2] {
         match self {
-            Self::Kept | Self::Churn | Self::PrivateKept => ["request", "requests"],
+            Self::Kept | Self::Sessions | Self::Churn | Self::PrivateKept => ["request", "requests"],
             Self::PrivateFull | Self::PrivateResumed => ["handshake", "handshakes"],
             Self::PingPong => ["exchange", "exchanges"],
             Self::Bulk => ["MiB", "MiB"],
@@ -78,7 +84,7 @@ impl Traffic {
     pub fn check(self, addr: SocketAddr, body_bytes: usize) -> anyhow::Result<()> {
         let mut stream = connect(addr)?;
         match self {
-            Self::Kept | Self::Churn => ask(&mut stream, body_bytes),
+            Self::Kept | Self::Sessions | Self::Churn => ask(&mut stream, body_bytes).map(drop),
             // It listens. Whether it serves is seen by the client that warms it up.
             Self::PrivateKept | Self::PrivateFull | Self::PrivateResumed => Ok(()),
             Self::PingPong => {
@@ -103,11 +109,11 @@ pub fn connect(addr: SocketAddr) -> anyhow::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Sends `GET /` and reads an answer with a body of `body_bytes`, leaving the connection to be used again.
+/// Sends `GET /` and reads an answer with a body of `body_bytes`, leaving the connection to be used again. Returns its head.
 ///
 /// # Errors
 /// When the answer is another.
-pub fn ask(stream: &mut TcpStream, body_bytes: usize) -> anyhow::Result<()> {
+pub fn ask(stream: &mut TcpStream, body_bytes: usize) -> anyhow::Result<String> {
     stream.write_all(b"GET / HTTP/1.1\r\nHost: bench\r\n\r\n")?;
     let mut answer = Vec::new();
     let mut part = [0; 4096];
@@ -125,5 +131,32 @@ pub fn ask(stream: &mut TcpStream, body_bytes: usize) -> anyhow::Result<()> {
     let status_line = status_line.context("no status line")?;
     ensure!(status_line.starts_with("HTTP/1.1 200"), "answered {status_line:?}");
     ensure!(answer.len() == whole, "{} bytes behind a body of {body_bytes}", answer.len() - whole);
-    Ok(())
+    Ok(String::from_utf8_lossy(&answer[..whole - body_bytes]).into_owned())
+}
+
+/// The cookies that a server gives to those who come without one, up to one for each of `endpoints`; the same in
+/// appearance, and of no meaning to it, from one that gives none.
+///
+/// # Errors
+/// When it answers otherwise than [`ask`] allows.
+pub fn cookies_of(addr: SocketAddr, body_bytes: usize, endpoints: usize) -> anyhow::Result<Vec<String>> {
+    const ASKED_MAX: usize = 200;
+    let mut stream = connect(addr)?;
+    let mut cookies = Vec::new();
+    for _ in 0..ASKED_MAX {
+        let head = ask(&mut stream, body_bytes)?;
+        let set = head.lines().find(|line| line.to_ascii_lowercase().starts_with("set-cookie:"));
+        let Some((_, value)) = set.and_then(|line| line.split_once(':')) else {
+            cookies = (0..endpoints).map(|endpoint| format!("corelane={endpoint:064}")).collect();
+            break;
+        };
+        let cookie = value.split(';').next().unwrap_or_default().trim().to_owned();
+        if !cookies.contains(&cookie) {
+            cookies.push(cookie);
+        }
+        if cookies.len() == endpoints {
+            break;
+        }
+    }
+    Ok(cookies)
 }

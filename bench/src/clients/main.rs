@@ -136,6 +136,7 @@ impl Bench<'_> {
     /// Lets both clients run at the same moment; the one that is started first is ours unless `swapped`.
     fn measure(&self, connections: u32, driver: Driver, swapped: bool) -> anyhow::Result<Pair> {
         let load = Load {
+            body_bytes: BODY_BYTES,
             connections,
             threads: 1,
             duration: self.duration,

@@ -6,6 +6,8 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
+use bench::client::ENDPOINTS;
+
 use crate::certificate::{PemFiles, SUITE};
 
 /// Connections beside those of the clients: to the origin, and to see whether all is well.
@@ -47,6 +49,40 @@ endpoints = ["{origin}"]
 [admin]
 bind = "{admin}"
 "#
+    )
+}
+
+/// What a watchful upstream has.
+pub(crate) const WATCHFUL: &str = r#"balance = "least_time"
+health = { protocol = "http", path = "/", interval = "1s" }
+sticky = { cookie = "corelane", secret = "0123456789abcdef0123456789abcdef" }
+"#;
+
+/// Several endpoints, which are one origin at several addresses of loopback; `keys` are more of the upstream's.
+pub(crate) fn engine_upstream_config(
+    listen: SocketAddr,
+    origin: SocketAddr,
+    admin: SocketAddr,
+    keys: &str,
+) -> String {
+    let endpoints: Vec<String> =
+        (1..=ENDPOINTS).map(|host| format!("\"127.0.0.{host}:{}\"", origin.port())).collect();
+    format!(
+        r#"[listener.web]
+bind = "{listen}"
+forwarding = {{ x_forwarded_proto = false, x_forwarded_host = false, via = false, request_id = false }}
+
+[channel.all]
+match = {{ path = "^/" }}
+upstream = "origin"
+
+[upstream.origin]
+endpoints = [{}]
+{keys}
+[admin]
+bind = "{admin}"
+"#,
+        endpoints.join(", ")
     )
 }
 

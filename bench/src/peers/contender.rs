@@ -13,7 +13,8 @@ use bench::traffic::Traffic;
 
 use crate::certificate::PemFiles;
 use crate::configuration::{
-    engine_config, engine_tcp_config, haproxy_config, haproxy_tcp_config, nginx_config, nginx_stream_config,
+    WATCHFUL, engine_config, engine_tcp_config, engine_upstream_config, haproxy_config, haproxy_tcp_config,
+    nginx_config, nginx_stream_config,
 };
 
 /// Something that passes requests on, or bytes.
@@ -25,6 +26,10 @@ pub(crate) enum Contender {
     EngineEpoll,
     /// Our gateway, `--driver uring`.
     EngineUring,
+    /// The same on epoll, with health checks, sticky cookies and the choice by least time.
+    WatchfulEpoll,
+    /// The same on io_uring.
+    WatchfulUring,
     /// nginx as packaged by Debian.
     Nginx,
     /// HAProxy as packaged by Debian.
@@ -48,16 +53,30 @@ pub(crate) enum Contender {
 /// The peers that our gateway is compared with.
 pub(crate) const PEERS: [Contender; 2] = [Contender::Nginx, Contender::Haproxy];
 
+/// Our gateway with much to look after, on its two drivers.
+pub(crate) const WATCHFUL_ENGINES: [Contender; 2] = [Contender::WatchfulEpoll, Contender::WatchfulUring];
+
 /// The two drivers of our gateway.
 pub(crate) const ENGINES: [Contender; 2] = [Contender::EngineEpoll, Contender::EngineUring];
 
 impl Contender {
+    /// The same without what makes it watchful.
+    pub(crate) fn without(self) -> Option<Self> {
+        match self {
+            Self::WatchfulEpoll => Some(Self::EngineEpoll),
+            Self::WatchfulUring => Some(Self::EngineUring),
+            _ => None,
+        }
+    }
+
     /// As given to `--candidate` and `--against`.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Null => "null",
             Self::EngineEpoll => "engine-epoll",
             Self::EngineUring => "engine-uring",
+            Self::WatchfulEpoll => "watchful-epoll",
+            Self::WatchfulUring => "watchful-uring",
             Self::Nginx => "nginx",
             Self::Haproxy => "haproxy",
             Self::Pingora => "pingora",
@@ -76,6 +95,8 @@ impl Contender {
             Self::Null => "relays bytes, parses nothing: the floor",
             Self::EngineEpoll => "engine --cores 1 --driver epoll",
             Self::EngineUring => "engine --cores 1 --driver uring",
+            Self::WatchfulEpoll => "engine-epoll with health checks, sticky cookies and least time",
+            Self::WatchfulUring => "engine-uring with health checks, sticky cookies and least time",
             Self::Nginx => "nginx, one worker",
             Self::Haproxy => "HAProxy, one thread",
             Self::Pingora => "a proxy on pingora, one thread; built when asked for",
@@ -91,6 +112,13 @@ impl Contender {
     /// Why it takes no part in `traffic`, if it does not.
     pub(crate) fn cannot_take(self, traffic: Traffic) -> Option<&'static str> {
         match (self, traffic) {
+            (
+                Self::EngineEpoll | Self::EngineUring | Self::WatchfulEpoll | Self::WatchfulUring,
+                Traffic::Sessions,
+            ) => None,
+            (Self::Null, Traffic::Sessions) => None,
+            (_, Traffic::Sessions) => Some("it is compared with itself"),
+            (Self::WatchfulEpoll | Self::WatchfulUring, _) => Some("it is measured over sessions"),
             (_, Traffic::Kept) | (Self::Nginx | Self::Haproxy, _) => None,
             (Self::EngineEpoll | Self::EngineUring, traffic) if traffic.is_private() => None,
             (_, traffic) if traffic.is_private() => Some("it speaks no TLS"),
@@ -133,9 +161,14 @@ impl Contender {
             Self::EngineEpoll | Self::EngineUring => {
                 write(match traffic {
                     Traffic::PingPong | Traffic::Bulk => engine_tcp_config(listen, origin, free_addr()?),
+                    Traffic::Sessions => engine_upstream_config(listen, origin, free_addr()?, ""),
                     _ => engine_config(listen, origin, free_addr()?, private),
                 })?;
                 engine(if self == Self::EngineEpoll { "epoll" } else { "uring" })
+            }
+            Self::WatchfulEpoll | Self::WatchfulUring => {
+                write(engine_upstream_config(listen, origin, free_addr()?, WATCHFUL))?;
+                engine(if self == Self::WatchfulEpoll { "epoll" } else { "uring" })
             }
             Self::Nginx => {
                 write(match traffic {

@@ -132,6 +132,7 @@ impl Bench<'_> {
     fn load(&self, scenario: &Scenario) -> Load {
         Load {
             traffic: scenario.traffic,
+            body_bytes: scenario.body_bytes,
             connections: scenario.connections,
             threads: 1,
             duration: self.duration,

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use bench::summary::Summary;
 use serde_json::{Value, json};
 
-use crate::contender::{Contender, ENGINES, PEERS};
+use crate::contender::{Contender, ENGINES, PEERS, WATCHFUL_ENGINES};
 use crate::measure::{Row, Side};
 use crate::scenario::{Figure, Scenario, Target};
 
@@ -150,8 +150,15 @@ impl Outcome<'_> {
     }
 
     fn judgements(&self) -> Vec<Judgement> {
-        let engines = self.rows.iter().filter(|row| ENGINES.contains(&row.contender));
-        engines.flat_map(|row| self.scenario.targets.iter().map(|target| self.judge(row, *target))).collect()
+        let judge = |target: &Target| {
+            let judged = match target {
+                Target::WithoutAtMost(_) => WATCHFUL_ENGINES,
+                _ => ENGINES,
+            };
+            let rows = self.rows.iter().filter(move |row| judged.contains(&row.contender));
+            rows.map(|row| self.judge(row, *target)).collect::<Vec<_>>()
+        };
+        self.scenario.targets.iter().flat_map(judge).collect()
     }
 
     fn judge(&self, row: &Row, target: Target) -> Judgement {
@@ -168,6 +175,11 @@ impl Outcome<'_> {
             Target::PeerAtMost(peer, bound) => {
                 (self.versus(row, &[peer]), bound, |measured, bound| measured <= bound)
             }
+            Target::WithoutAtMost(bound) => {
+                let without = row.contender.without();
+                let ratio = without.and_then(|without| self.versus(row, &[without]));
+                (ratio, bound, |measured, bound| measured <= bound)
+            }
             Target::OneCoreAtLeast(bound) => (median, bound, |measured, bound| measured >= bound),
             Target::BytesAtMost(bound) => (median, bound, |measured, bound| measured <= bound),
         };
@@ -180,6 +192,7 @@ impl Outcome<'_> {
             Target::NullRelayAtMost(bound) => format!("× null relay (at most {bound:.2})"),
             Target::BetterPeerAtMost(bound) => format!("× better of nginx and HAProxy (at most {bound:.2})"),
             Target::PeerAtMost(peer, bound) => format!("× {} (at most {bound:.2})", peer.name()),
+            Target::WithoutAtMost(bound) => format!("× the same without (at most {bound:.2})"),
             Target::OneCoreAtLeast(bound) => {
                 format!("of one core's requests per CPU second (at least {bound:.2})")
             }

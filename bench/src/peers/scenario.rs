@@ -56,6 +56,8 @@ pub(crate) enum Target {
     BetterPeerAtMost(f64),
     /// At most this many times this contender.
     PeerAtMost(Contender, f64),
+    /// At most this many times the same contender [without](Contender::without) what is measured.
+    WithoutAtMost(f64),
     /// At least this part of what one core does with a CPU second.
     OneCoreAtLeast(f64),
     /// At most this many bytes.
@@ -126,6 +128,15 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         body_bytes: 128,
         figure: Figure::PairedCpu,
         targets: &[],
+    },
+    Scenario {
+        name: "sessions",
+        about: "64 connections, 128 B bodies, 4 endpoints, 9 of 10 requests of sessions that have begun",
+        traffic: Traffic::Sessions,
+        connections: 64,
+        body_bytes: 128,
+        figure: Figure::PairedCpu,
+        targets: &[Target::WithoutAtMost(1.05)],
     },
     Scenario {
         name: "tcp-ping",
