@@ -6,6 +6,7 @@ mod balance;
 mod channel_rules;
 mod fingerprint;
 mod health;
+mod resolve;
 mod retry;
 mod rules;
 mod service;

@@ -2,6 +2,7 @@
 //!
 //! Never returns half of it: one error anywhere and there is no snapshot.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use crate::check;
@@ -13,7 +14,9 @@ use crate::problem::{Problem, Problems};
 use crate::read;
 use crate::report::Report;
 use crate::schema::Config;
-use crate::snapshot::Snapshot;
+use crate::schema::text::Target;
+use crate::snapshot::{EndpointAddress, Snapshot};
+use crate::value::{Refusal as _, address};
 
 /// A configuration that can be used.
 #[derive(Debug)]
@@ -84,6 +87,25 @@ pub fn quick_proxy(listen: &[String], to: &[String]) -> Result<Loaded, Problems>
         ("channel", table(vec![("default", channel)])),
     ]);
     load_document(&Document::of(Source::new("command line", line.text, Naming::Flags), root))
+}
+
+/// Where an endpoint is that is named while the process runs: `IP:PORT`, `localhost:PORT` or `unix:/PATH`.
+///
+/// # Errors
+/// What is wrong with it, and what may have been meant.
+pub fn parse_address(text: &str) -> Result<EndpointAddress, (String, Option<String>)> {
+    let target =
+        address::parse_endpoint(text).map_err(|refusal| (refusal.to_string(), refusal.suggestion()))?;
+    match target {
+        Target::Tcp(address) => Ok(EndpointAddress::Tcp(address)),
+        Target::Localhost(port) => Ok(EndpointAddress::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))),
+        Target::Unix(path) => Ok(EndpointAddress::Unix(Path::new(&path).into())),
+        Target::Listener(_) => Err(("a listener of this process can only be written".to_owned(), None)),
+        Target::Name { .. } | Target::Service(_) => {
+            let suggestion = "write the name into the configuration file, or give an address of it";
+            Err(("only names of the configuration are resolved".to_owned(), Some(suggestion.to_owned())))
+        }
+    }
 }
 
 /// The configuration of a process that was given none: a listener, a built-in origin behind it, and admin.

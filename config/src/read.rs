@@ -11,6 +11,7 @@ mod listener;
 mod page;
 mod process;
 mod protocol;
+mod resolve;
 mod retry;
 mod rules;
 mod tls;

@@ -6,6 +6,7 @@ pub mod balance;
 pub mod health;
 pub mod limits;
 pub mod page;
+pub mod resolve;
 pub mod retry;
 pub mod rules;
 pub mod table;
@@ -22,6 +23,7 @@ use self::balance::{Balance, EndpointEntry, Hash, PersistenceTerms, Sticky};
 use self::health::{Ejection, Health, SlowStart};
 use self::limits::{ChannelLimits, ListenerLimits, UpstreamLimits};
 use self::page::ErrorPages;
+use self::resolve::Resolve;
 use self::retry::{Hedge, Queue, Retry};
 use self::rules::{Concurrency, RateLimit};
 use self::table::Table;
@@ -400,7 +402,8 @@ pub struct Upstream {
     #[schemars(default, example = &"least_connections")]
     pub balance: Balance,
     /// The servers, at least one: `"IP:PORT"`, `"localhost:PORT"`, `"unix:/PATH"` or, for a listener of our own,
-    /// `"listener:NAME"`. Or a table with such an `address` and, as far as they are not the default: `weight`, 0 to 65535, where 0
+    /// `"listener:NAME"`. `"NAME:PORT"` stands for every address of a host, `"srv:NAME"` for every server of a service (RFC 2782);
+    /// both are asked for again as their answers grow old. Or a table with such an `address` and, as far as they are not the default: `weight`, 0 to 65535, where 0
     /// takes no new sessions; `max_connections` and `min_connections`, where one that had the most gets no new sessions until it
     /// has fewer than the least, three quarters by default; `priority`, 0 to 255, of which the lowest with an endpoint that is up is
     /// used; `backup = true`, which is priority 1; `zone`, where those of `process.zone` come first.
@@ -428,6 +431,9 @@ pub struct Upstream {
     /// Where a request waits for which no endpoint has room.
     #[schemars(default)]
     pub queue: Queue,
+    /// How names among its endpoints become addresses, and how often they are asked for.
+    #[schemars(default)]
+    pub resolve: Resolve,
     /// The PROXY header that connections to its endpoints begin with, so that they learn the client's address.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(default, with = "ProxyVersion", example = &"v2")]

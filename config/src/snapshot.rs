@@ -6,6 +6,7 @@
 pub mod balance;
 pub mod destination;
 pub mod health;
+pub mod resolve;
 pub mod rules;
 
 use std::fmt;
@@ -23,6 +24,7 @@ use proto::share::Share;
 use self::health::{Ejection, Health};
 
 use self::balance::{Balance, PersistenceRule, StickyRule};
+use self::resolve::{NamedEndpoint, Resolving};
 use self::rules::Rules;
 
 /// Index of a listener in [`Snapshot::listeners`].
@@ -536,6 +538,10 @@ pub struct Upstream {
     pub idle_connections_max: u16,
     /// How long an idle connection is kept.
     pub idle_timeout: Duration,
+    /// Names among its endpoints: the servers that they stand for come and go.
+    pub names: Box<[NamedEndpoint]>,
+    /// How these names are asked for.
+    pub resolving: Resolving,
     /// Bounds of what an endpoint may answer.
     pub limits: UpstreamLimits,
     /// Exchanges in progress of the process: 503.

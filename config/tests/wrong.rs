@@ -196,7 +196,7 @@ backlog = 10"#,
     wrong(
         r#"listener.web.bind = "web.example:80""#,
         &[
-            r#"1:21: listener.web.bind: host names are not resolved in this version, found "web.example" (write an IP address or "localhost")"#,
+            r#"1:21: listener.web.bind: an address to listen on is no host name, found "web.example" (write an IP address or "localhost")"#,
         ],
     );
     wrong(

@@ -31,6 +31,9 @@ use crate::settings::{self, Source};
 /// How long the cores may take to get their loops going before the process says so.
 const CORES_START_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long the start waits for name servers: one of two that is gone still leaves time for the other.
+const FIRST_ANSWERS_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Serves until the process is to end.
 pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let started = (Instant::now(), SystemTime::now());
@@ -68,6 +71,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         socket_files: socket_files.until_drain,
     })
     .context("cannot start the control thread")?;
+    wait_for_names(&snapshot, &control);
     for (core, watch) in cores.into_iter().zip(watches) {
         spawn_core(core, watch, Arc::clone(&process)).context("cannot start a thread for a core")?;
     }
@@ -80,6 +84,18 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     }
     let exit = control.wait();
     exit.error.map_or(Ok(ExitCode::from(exit.code)), |error| Err(anyhow!(error)))
+}
+
+/// Waits for the first answers of name servers, but not for ever: who comes meanwhile waits in the kernel's queue.
+fn wait_for_names(snapshot: &Snapshot, control: &Control) {
+    let has_names = snapshot.upstreams.iter().any(|upstream| !upstream.names.is_empty());
+    if has_names && !control.wait_for_names(FIRST_ANSWERS_TIMEOUT) {
+        tracing::warn!(
+            "not every name among the endpoints was answered within {} s: it is asked for again, and an upstream without \
+             an endpoint answers 503",
+            FIRST_ANSWERS_TIMEOUT.as_secs()
+        );
+    }
 }
 
 /// Everything each core is given, by index.

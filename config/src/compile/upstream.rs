@@ -5,7 +5,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
-use super::{Names, balance, compile_trailers, health, retry, service};
+use super::{Names, balance, compile_trailers, health, resolve, retry, service};
 use crate::document::key::Key;
 use crate::schema::balance::EndpointEntry;
 use crate::schema::text::Target;
@@ -63,6 +63,8 @@ fn compile_upstream(
         },
         idle_connections_max: upstream.idle_connections,
         idle_timeout: upstream.idle_timeout.duration(),
+        names: resolve::compile_names(upstream),
+        resolving: resolve::compile_resolving(&upstream.resolve),
         limits: compile_limits(&upstream.limits),
         in_flight_max: upstream.limits.in_flight,
         pending_max: upstream.limits.pending,
@@ -100,11 +102,15 @@ fn compile_endpoints(name: &str, upstream: &schema::Upstream, names: &Names<'_>)
                 let key = names.report.item_key(&key, &target.to_string());
                 EndpointAddress::Listener(names.listener(listener, &key)?)
             }
+            // Found out while the process runs.
+            Target::Name { .. } | Target::Service(_) => return Some(None),
         };
-        Some(Endpoint { address, name: target.to_string(), terms: balance::compile_terms(entry) })
+        Some(Some(Endpoint { address, name: target.to_string(), terms: balance::compile_terms(entry) }))
     };
     let endpoints: Vec<_> = upstream.endpoints.iter().map(compile).collect();
-    endpoints.into_iter().collect()
+    // Each was compiled before the first failure counts, so that all of them are reported.
+    let endpoints: Option<Vec<_>> = endpoints.into_iter().collect();
+    Some(endpoints?.into_iter().flatten().collect())
 }
 
 fn compile_limits(limits: &schema::limits::UpstreamLimits) -> UpstreamLimits {

@@ -8,7 +8,7 @@ use super::health::{read_ejection, read_health, read_panic_threshold, read_slow_
 use super::limits::{read_upstream, upstream_default};
 use super::retry::{read_queue, read_retry};
 use super::tls::read_upstream_tls;
-use super::{TIMEOUT_MAX, TIMEOUT_MIN};
+use super::{TIMEOUT_MAX, TIMEOUT_MIN, resolve};
 use crate::schema::{
     ProxyVersion, Upstream, UpstreamTimeouts, endpoints_max_beside, idle_connections_default,
     idle_timeout_default,
@@ -30,6 +30,7 @@ pub(super) fn read(fields: &mut Fields<'_>, buffer_size: ByteSize) -> Option<Ups
         limits: limits.unwrap_or_else(|| upstream_default(buffer_size)),
         retry: fields.table("retry", read_retry).unwrap_or_default(),
         queue: fields.table("queue", read_queue).unwrap_or_default(),
+        resolve: fields.table("resolve", resolve::read).unwrap_or_default(),
         proxy_protocol: read_proxy_protocol(fields),
         tls: fields.table("tls", read_upstream_tls),
         health: fields.table("health", read_health),

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Serialize, Serializer};
 
-use crate::value::address::{LISTENER_PREFIX, UNIX_PREFIX};
+use crate::value::address::{LISTENER_PREFIX, SERVICE_PREFIX, UNIX_PREFIX};
 use crate::value::fingerprint::FINGERPRINT_PREFIX;
 
 /// Where a listener listens, as written.
@@ -162,6 +162,15 @@ pub enum Target {
     Unix(String),
     /// `listener:NAME`: one of this process's own listeners, at whatever port it was bound.
     Listener(String),
+    /// `NAME:PORT`: every address of a host.
+    Name {
+        /// In lower case, without a final dot.
+        host: String,
+        /// 1 to 65535.
+        port: u16,
+    },
+    /// `srv:NAME`: every server of a service.
+    Service(String),
 }
 
 impl Target {
@@ -169,7 +178,7 @@ impl Target {
     pub(crate) fn listener(&self) -> Option<&str> {
         match self {
             Self::Listener(name) => Some(name),
-            Self::Tcp(_) | Self::Localhost(_) | Self::Unix(_) => None,
+            Self::Tcp(_) | Self::Localhost(_) | Self::Unix(_) | Self::Name { .. } | Self::Service(_) => None,
         }
     }
 }
@@ -181,6 +190,8 @@ impl fmt::Display for Target {
             Self::Localhost(port) => write!(f, "localhost:{port}"),
             Self::Unix(path) => write!(f, "{UNIX_PREFIX}{path}"),
             Self::Listener(name) => write!(f, "{LISTENER_PREFIX}{name}"),
+            Self::Name { host, port } => write!(f, "{host}:{port}"),
+            Self::Service(name) => write!(f, "{SERVICE_PREFIX}{name}"),
         }
     }
 }
@@ -202,9 +213,9 @@ impl JsonSchema for Target {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
-            "description": "\"IP:PORT\", \"localhost:PORT\", \"unix:/PATH\" or \"listener:NAME\".",
+            "description": "\"IP:PORT\", \"localhost:PORT\", \"unix:/PATH\", \"listener:NAME\", \"NAME:PORT\" or \"srv:NAME\".",
             "type": "string",
-            "examples": ["10.0.0.1:8000", "localhost:8000", "unix:/run/app.sock", "listener:origin"],
+            "examples": ["10.0.0.1:8000", "localhost:8000", "unix:/run/app.sock", "listener:origin", "app.example:8000"],
         })
     }
 }

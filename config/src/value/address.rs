@@ -1,17 +1,24 @@
 //! Which socket address is "10.0.0.1:8000"?
 //!
-//! Never asks a name server: what a process listens on or talks to must not depend on who answers at start.
+//! Never asks a name server: what a process listens on must not depend on who answers at start, and endpoints are asked for later.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use thiserror::Error;
 
 use super::Refusal;
+use super::server_name::{self, ServerNameError};
 use super::unix::{UnixPathError, check_path};
 use crate::schema::text::{Bind, Target};
 
 /// What stands before the name of one of the process's own listeners.
 pub(crate) const LISTENER_PREFIX: &str = "listener:";
+
+/// What stands before the name of a service that DNS knows the servers of.
+pub(crate) const SERVICE_PREFIX: &str = "srv:";
+
+/// The port of name servers (RFC 1035 §4.2).
+const DNS_PORT: u16 = 53;
 
 /// What stands before the path of a Unix socket.
 pub(crate) const UNIX_PREFIX: &str = "unix:";
@@ -33,8 +40,18 @@ pub(crate) enum AddressError {
     NoBrackets { text: String },
     #[error("every address of this host is written 0.0.0.0, or [::] with IPv6")]
     Star { port: String },
-    #[error("host names are not resolved in this version, found {host:?}")]
+    #[error("an address to listen on is no host name, found {host:?}")]
     HostName { host: String },
+    #[error("{host:?} is neither an address nor a name: the last label of a name has a letter")]
+    BadAddress { host: String },
+    #[error(
+        "{host:?} is no host name: letters, digits, '-', '_' and single dots, 253 at most, 63 between two"
+    )]
+    BadName { host: String },
+    #[error("the name of a service is missing")]
+    NoService,
+    #[error("a name server is an IP address, with its port if that is not 53; found {text:?}")]
+    NoNameserver { text: String },
     #[error("port 0 cannot be connected to")]
     PortZero,
     #[error("{address} stands for every address of this host and cannot be connected to")]
@@ -63,6 +80,9 @@ impl Refusal for AddressError {
                 Some(format!("write \"127.0.0.1:{port}\", or \"0.0.0.0:{port}\" for every address"))
             }
             Self::BadPort { .. } | Self::PortZero | Self::ListenerHere | Self::UnixHere => None,
+            Self::BadAddress { .. } | Self::BadName { .. } => None,
+            Self::NoService => Some(format!("for example \"{SERVICE_PREFIX}_http._tcp.app.example\"")),
+            Self::NoNameserver { .. } => Some("for example \"10.0.0.53\" or \"[::1]:5353\"".to_owned()),
             Self::UnixPath(refusal) => refusal.suggestion(),
             Self::NoBrackets { text } => Some(format!("for example \"[{text}]:8080\"")),
             Self::Star { port } => Some(format!("write \"0.0.0.0:{port}\"")),
@@ -92,6 +112,7 @@ pub(crate) fn parse_bind(text: &str) -> Result<Bind, AddressError> {
         Target::Localhost(port) => Ok(Bind::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))),
         Target::Unix(path) => Ok(Bind::Unix(path)),
         Target::Listener(_) => Err(AddressError::ListenerHere),
+        Target::Name { host, .. } | Target::Service(host) => Err(AddressError::HostName { host }),
     }
 }
 
@@ -100,10 +121,19 @@ pub(crate) fn parse_endpoint(text: &str) -> Result<Target, AddressError> {
     let target = parse_target(text)?;
     match target {
         Target::Tcp(address) if address.port() == 0 => Err(AddressError::PortZero),
-        Target::Localhost(0) => Err(AddressError::PortZero),
+        Target::Localhost(0) | Target::Name { port: 0, .. } => Err(AddressError::PortZero),
         Target::Tcp(address) if address.ip().is_unspecified() => Err(AddressError::Unspecified { address }),
         Target::Tcp(_) | Target::Localhost(_) | Target::Unix(_) | Target::Listener(_) => Ok(target),
+        Target::Name { .. } | Target::Service(_) => Ok(target),
     }
+}
+
+/// Reads the address of a name server.
+pub(crate) fn parse_nameserver(text: &str) -> Result<SocketAddr, AddressError> {
+    let alone = |text: &str| text.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, DNS_PORT));
+    let address = text.parse().ok().or_else(|| alone(text));
+    let usable = |address: &SocketAddr| address.port() != 0 && !address.ip().is_unspecified();
+    address.filter(usable).ok_or_else(|| AddressError::NoNameserver { text: text.to_owned() })
 }
 
 fn parse_target(text: &str) -> Result<Target, AddressError> {
@@ -112,6 +142,13 @@ fn parse_target(text: &str) -> Result<Target, AddressError> {
             Err(AddressError::NoListener)
         } else {
             Ok(Target::Listener(name.to_owned()))
+        };
+    }
+    if let Some(name) = text.strip_prefix(SERVICE_PREFIX) {
+        return if name.is_empty() {
+            Err(AddressError::NoService)
+        } else {
+            parse_name(name).map(Target::Service)
         };
     }
     if let Some(path) = text.strip_prefix(UNIX_PREFIX) {
@@ -131,8 +168,22 @@ fn parse_target(text: &str) -> Result<Target, AddressError> {
         "localhost" => Ok(Target::Localhost(port_number)),
         "" => Err(AddressError::NoHost { port: port.to_owned() }),
         "*" => Err(AddressError::Star { port: port.to_owned() }),
-        _ => Err(AddressError::HostName { host: host.to_owned() }),
+        _ => Ok(Target::Name { host: parse_name(host)?, port: port_number }),
     }
+}
+
+/// Reads a name that DNS may know. What ends in digits is meant as an address (RFC 3696 §2).
+fn parse_name(text: &str) -> Result<String, AddressError> {
+    let host = || text.to_owned();
+    let name = server_name::parse(text).map_err(|error| match error {
+        ServerNameError::Address => AddressError::BadAddress { host: host() },
+        _ => AddressError::BadName { host: host() },
+    })?;
+    let last = name.rsplit('.').next().unwrap_or_default();
+    if last.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(AddressError::BadAddress { host: host() });
+    }
+    Ok(name)
 }
 
 /// Parts host and port of what is not a plain socket address, or says what is in the way.
@@ -185,6 +236,31 @@ mod tests {
         assert_eq!(parse_endpoint("10.0.0.1:80"), Ok(Target::Tcp(SocketAddr::from(([10, 0, 0, 1], 80)))));
         assert_eq!(parse_endpoint("localhost:80"), Ok(Target::Localhost(80)));
         assert_eq!(parse_endpoint("listener:origin"), Ok(Target::Listener("origin".to_owned())));
+        let name = |host: &str, port| Ok(Target::Name { host: host.to_owned(), port });
+        assert_eq!(parse_endpoint("App.Example.:80"), name("app.example", 80));
+        assert_eq!(parse_endpoint("app:80"), name("app", 80));
+        let service = Target::Service("_http._tcp.app.example".to_owned());
+        assert_eq!(parse_endpoint("srv:_http._tcp.app.example"), Ok(service));
+    }
+
+    #[test]
+    fn a_name_server_is_an_address_and_its_port_is_53() {
+        for (text, address) in [
+            ("10.0.0.53", Some("10.0.0.53:53")),
+            ("10.0.0.53:5353", Some("10.0.0.53:5353")),
+            ("::1", Some("[::1]:53")),
+            ("[::1]:5353", Some("[::1]:5353")),
+            ("ns.example", None),
+            ("10.0.0.53:0", None),
+            ("0.0.0.0", None),
+            ("", None),
+        ] {
+            assert_eq!(
+                parse_nameserver(text).ok(),
+                address.map(|address| address.parse().expect(text)),
+                "{text}"
+            );
+        }
     }
 
     #[test]
@@ -213,14 +289,18 @@ mod tests {
         let names = Some("write an IP address or \"localhost\"");
         check(
             bind("web.example:80"),
-            "host names are not resolved in this version, found \"web.example\"",
+            "an address to listen on is no host name, found \"web.example\"",
             names,
         );
-        check(
-            bind("300.0.0.1:80"),
-            "host names are not resolved in this version, found \"300.0.0.1\"",
-            names,
-        );
+        let neither = "\"300.0.0.1\" is neither an address nor a name: the last label of a name has a letter";
+        check(bind("300.0.0.1:80"), neither, None);
+        check(parse_endpoint("300.0.0.1:80"), neither, None);
+        let no_name =
+            "\"a b\" is no host name: letters, digits, '-', '_' and single dots, 253 at most, 63 between two";
+        check(parse_endpoint("a b:80"), no_name, None);
+        check(parse_endpoint("app.example:0"), "port 0 cannot be connected to", None);
+        let service = Some("for example \"srv:_http._tcp.app.example\"");
+        check(parse_endpoint("srv:"), "the name of a service is missing", service);
         let url = "an address is written IP:PORT, found a URL";
         check(parse_endpoint("http://10.0.0.1:80/fhir"), url, Some("write \"10.0.0.1:80\""));
         check(parse_endpoint("10.0.0.1:80/fhir"), url, Some("write \"10.0.0.1:80\""));

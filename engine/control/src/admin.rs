@@ -1,20 +1,25 @@
-//! What can be asked of a running process? Health, statistics, latency, metrics, and to read its certificates again.
+//! What can be asked of a running process? Health, statistics, latency, metrics, its endpoints, and to change those or read its
+//! certificates again.
 //!
-//! Never changes anything else: every other route is a read.
+//! Never changes anything else, and nothing on behalf of a page of another site.
 
+mod body;
+mod cross_site;
 mod latency_query;
+mod upstreams;
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::extract::{Query, State};
+use axum::extract::{DefaultBodyLimit, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::routing::{get, patch, post};
+use axum::{Json, Router, middleware};
 use proto::histogram::write_hgrm;
 use serde_json::json;
 
+use self::body::BODY_BYTES_MAX;
 use self::latency_query::{Format, LatencyQuery};
 use crate::Shared;
 use crate::metrics;
@@ -35,28 +40,56 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/stats/latency", get(latency))
         .route("/metrics", get(metrics))
         .route("/certificates/reload", post(reload_certificates).fallback(post_only))
+        .route("/upstreams", get(upstreams::list))
+        .route("/upstreams/{name}", get(upstreams::show))
+        .route("/upstreams/{name}/endpoints", post(upstreams::add))
+        .route("/upstreams/{name}/endpoints/{endpoint}", patch(upstreams::change).delete(upstreams::remove))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .fallback(async || Refusal::new(StatusCode::NOT_FOUND, "there is nothing under this path"))
         .method_not_allowed_fallback(async || {
-            Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "this path can only be read: use GET")
+            Refusal::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "this method means nothing for this path: see the field Allow",
+            )
         })
+        .layer(middleware::from_fn(cross_site::guard))
         .with_state(shared)
 }
 
-/// An error as clients see it.
+/// An error as clients see it: what, where, and what to do.
+#[derive(Debug)]
 struct Refusal {
     status: StatusCode,
     error: String,
+    at: Option<String>,
+    help: Option<String>,
 }
 
 impl Refusal {
     fn new(status: StatusCode, error: impl Into<String>) -> Self {
-        Self { status, error: error.into() }
+        Self { status, error: error.into(), at: None, help: None }
+    }
+
+    /// The key or the part of the path that it is about.
+    fn at(self, at: impl Into<String>) -> Self {
+        Self { at: Some(at.into()), ..self }
+    }
+
+    /// What to do instead.
+    fn help(self, help: impl Into<String>) -> Self {
+        Self { help: Some(help.into()), ..self }
     }
 }
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        (self.status, Json(json!({ "error": self.error }))).into_response()
+        let mut body = json!({ "error": self.error });
+        for (key, value) in [("at", self.at), ("help", self.help)] {
+            if let Some(value) = value {
+                body[key] = json!(value);
+            }
+        }
+        (self.status, Json(body)).into_response()
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Never on the request path: no request waits for anything in here, however comfortable it makes itself.
 //!
-//! Suggested reading order: [`ControlSetup`] and [`spawn`], `lifecycle` (signals, drain, the end), `socket_file`, `certificates`, `aggregate` and
+//! Suggested reading order: [`ControlSetup`] and [`spawn`], `lifecycle` (signals, drain, the end), `socket_file`, `certificates`,
+//! `membership` and `names` (who the endpoints are), `aggregate` and
 //! `latency`, `scarcity`, `admin`, `catalogue` (every counter by name),
 //! `shards` (where they are), `stats` and `metrics` (two renderings).
 
@@ -10,6 +11,9 @@ mod lifecycle;
 mod socket_file;
 
 mod certificates;
+
+mod membership;
+mod names;
 
 mod aggregate;
 mod latency;
@@ -29,9 +33,9 @@ mod testing;
 use std::io;
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::thread::JoinHandle;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use config::snapshot::{Snapshot, UpstreamId};
 use proxy::address::Address;
@@ -43,6 +47,8 @@ use proxy::roster::keeper::Keeper;
 use crate::aggregate::Aggregator;
 pub use crate::certificates::{Certificates, Note, Notes, Reloaded};
 pub use crate::lifecycle::{CoreWatch, Exit};
+use crate::membership::Leaving;
+use crate::names::Names;
 pub use crate::socket_file::SocketFile;
 
 /// What is known of this process when it starts.
@@ -102,6 +108,8 @@ pub(crate) struct Shared {
     pub(crate) roster: Arc<Roster>,
     /// Control's alone; locked because handlers may move between threads, held for no wait.
     pub(crate) keeper: Mutex<Keeper>,
+    pub(crate) leaving: Leaving,
+    pub(crate) names: Names,
     pub(crate) certificates: Arc<Certificates>,
     /// Held across a round, so that two queries do not ask the cores at once.
     pub(crate) aggregator: tokio::sync::Mutex<Aggregator>,
@@ -113,10 +121,14 @@ impl Shared {
         self.draining.load(Ordering::Relaxed)
     }
 
+    /// Who writes the roster; whoever changes something goes by [`Self::change_roster`].
+    pub(crate) fn keeper(&self) -> MutexGuard<'_, Keeper> {
+        self.keeper.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Changes the endpoints of an upstream, and tells the cores to look.
-    #[expect(dead_code, reason = "health and the admin listener come to it")]
     pub(crate) fn change_roster<T>(&self, upstream: UpstreamId, change: impl FnOnce(&mut Keeper) -> T) -> T {
-        let changed = change(&mut self.keeper.lock().unwrap_or_else(PoisonError::into_inner));
+        let changed = change(&mut self.keeper());
         for fellow in self.fellows.iter() {
             // A core whose mailbox is full looks when it chooses an endpoint next.
             let _ = fellow.sender.send(CoreMessage::Look { upstream });
@@ -134,9 +146,17 @@ impl Shared {
 pub struct Control {
     thread: JoinHandle<Exit>,
     drain: Arc<tokio::sync::Notify>,
+    /// Closed once every name of the configuration was asked for.
+    names_asked: mpsc::Receiver<()>,
 }
 
 impl Control {
+    /// Waits until every name of the configuration was asked for, or for `timeout`; whether it was.
+    #[must_use]
+    pub fn wait_for_names(&self, timeout: Duration) -> bool {
+        self.names_asked.recv_timeout(timeout) == Err(mpsc::RecvTimeoutError::Disconnected)
+    }
+
     /// Begins to drain, as SIGTERM does.
     pub fn drain(&self) {
         self.drain.notify_one();
@@ -173,17 +193,20 @@ pub fn spawn(setup: ControlSetup) -> io::Result<(Control, Vec<CoreWatch>)> {
             Arc::clone(&setup.fellows),
             Arc::clone(&setup.snapshot),
         )),
+        names: Names::of(&setup.snapshot),
         process: setup.process,
         snapshot: setup.snapshot,
         fellows: setup.fellows,
         listener_addresses: setup.listener_addresses,
         roster: Arc::clone(setup.keeper.roster()),
         keeper: Mutex::new(setup.keeper),
+        leaving: Leaving::default(),
         certificates: setup.certificates,
         draining: AtomicBool::new(false),
     });
     let drain = Arc::new(tokio::sync::Notify::new());
     let asked = Arc::clone(&drain);
+    let (asked_for, names_asked) = mpsc::channel();
     let thread = std::thread::Builder::new().name("control".to_owned()).spawn(move || {
         let exit = runtime.block_on(async {
             if let Some(listener) = admin {
@@ -191,11 +214,14 @@ pub fn spawn(setup: ControlSetup) -> io::Result<(Control, Vec<CoreWatch>)> {
             }
             tokio::spawn(aggregate::rounds(Arc::clone(&shared)));
             tokio::spawn(Arc::clone(&shared.certificates).rounds());
+            tokio::spawn(membership::rounds(Arc::clone(&shared)));
+            names::spawn(&shared, &asked_for);
+            drop(asked_for);
             lifecycle::run(&shared, signals, ends, &asked, setup.socket_files).await
         });
         // Who still reads a file that does not come is not waited for.
         runtime.shutdown_background();
         exit
     })?;
-    Ok((Control { thread, drain }, watches))
+    Ok((Control { thread, drain, names_asked }, watches))
 }

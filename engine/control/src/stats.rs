@@ -114,6 +114,8 @@ struct UpstreamStatus<'s> {
     retries: BTreeMap<&'static str, u64>,
     #[serde(flatten)]
     counted: Sums<'s, UpstreamCounters>,
+    /// Names among its endpoints.
+    names: Vec<serde_json::Value>,
     endpoints: Vec<EndpointStatus<'s>>,
 }
 
@@ -256,6 +258,7 @@ impl<'s> UpstreamStatus<'s> {
             reuse_ratio: shared.reuse_ratio(id),
             retries: retries(&shards).collect(),
             counted: Sums { entries: &catalogue::UPSTREAM, shards },
+            names: shared.names.of_upstream(id).map(|name| name.json()).collect(),
             endpoints: members.all.iter().map(|member| EndpointStatus::of(shared, member)).collect(),
         }
     }

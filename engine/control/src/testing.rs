@@ -15,6 +15,8 @@ use runtime::mailbox::{Receiver, mailbox};
 use runtime::{CoreConfig, DriverKind};
 
 use crate::aggregate::Aggregator;
+use crate::membership::Leaving;
+use crate::names::Names;
 use crate::{Certificates, CoreInfo, ProcessInfo, Shared};
 
 /// The inside of a core that is not running: its executor's set-up and its mailbox.
@@ -67,6 +69,8 @@ pub(crate) fn shared(cores: usize) -> (Arc<Shared>, Vec<IdleCore>) {
         listener_addresses: vec![address.into(); snapshot.listeners.len()].into(),
         roster: Arc::clone(keeper.roster()),
         keeper: Mutex::new(keeper),
+        leaving: Leaving::default(),
+        names: Names::of(&snapshot),
         aggregator: tokio::sync::Mutex::new(Aggregator::new(Arc::clone(&fellows), Arc::clone(&snapshot))),
         certificates: Arc::new(Certificates::load(&snapshot).expect("no certificates").0),
         draining: AtomicBool::new(false),

@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 
 use config::snapshot::destination::Destination;
+use config::snapshot::resolve::NamedEndpoint;
 use config::snapshot::{
     BindAddress, Endpoint, EndpointAddress, ListenerId, Protocol, Snapshot, Upstream, UpstreamId,
 };
@@ -131,7 +132,12 @@ impl Group {
             }),
             is_tls: upstream.tls.is_some(),
             sends_proxy_header: upstream.proxy_protocol.is_some(),
-            servers: upstream.endpoints.iter().map(Server::of).collect(),
+            servers: upstream
+                .endpoints
+                .iter()
+                .map(Server::of)
+                .chain(upstream.names.iter().map(Server::named))
+                .collect(),
         }
     }
 }
@@ -148,6 +154,18 @@ impl Server {
             connections_max: endpoint.terms.connections_max,
             connections_min: endpoint.terms.connections_min,
             priority: endpoint.terms.priority,
+        }
+    }
+
+    /// Where it is, only a running process knows.
+    fn named(named: &NamedEndpoint) -> Self {
+        Self {
+            name: named.name.clone(),
+            address: None,
+            weight: u32::from(named.terms.weight),
+            connections_max: named.terms.connections_max,
+            connections_min: named.terms.connections_min,
+            priority: named.terms.priority,
         }
     }
 }

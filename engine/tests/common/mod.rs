@@ -5,6 +5,7 @@
 #![allow(dead_code, reason = "each test binary takes what it needs")]
 
 pub(crate) mod connection;
+pub(crate) mod dns;
 pub(crate) mod engine;
 pub(crate) mod message;
 pub(crate) mod origin;

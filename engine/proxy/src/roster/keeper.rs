@@ -47,6 +47,8 @@ struct Slot {
 struct Occupant {
     name: Arc<str>,
     address: Address,
+    /// The host that has the address, where a name was resolved.
+    host: Option<Arc<str>>,
     terms: EndpointTerms,
     source: Source,
     is_draining: bool,
@@ -101,6 +103,7 @@ impl Keeper {
                 slot.occupy(Occupant {
                     name: endpoint.name.as_str().into(),
                     address: address_of(&endpoint.address),
+                    host: None,
                     terms: endpoint.terms.clone(),
                     source: Source::Written,
                     is_draining: false,
@@ -132,6 +135,22 @@ impl Keeper {
         terms: EndpointTerms,
         source: Source,
     ) -> Result<EndpointId, KeeperError> {
+        self.add_host(upstream, name, address, None, terms, source)
+    }
+
+    /// Adds an endpoint that was found as an address of `host`, which is who it must prove to be.
+    ///
+    /// # Errors
+    /// Those of [`Self::add`].
+    pub fn add_host(
+        &mut self,
+        upstream: UpstreamId,
+        name: &str,
+        address: Address,
+        host: Option<Arc<str>>,
+        terms: EndpointTerms,
+        source: Source,
+    ) -> Result<EndpointId, KeeperError> {
         let book = self.book(upstream);
         if let Some(id) = book.find(name) {
             return Err(KeeperError::Exists(id));
@@ -141,6 +160,7 @@ impl Keeper {
         book.slots[index].occupy(Occupant {
             name: name.into(),
             address,
+            host,
             terms,
             source,
             is_draining: false,
@@ -156,6 +176,36 @@ impl Keeper {
     #[must_use]
     pub fn find(&self, upstream: UpstreamId, name: &str) -> Option<EndpointId> {
         self.upstreams[usize::from(upstream.0)].find(name)
+    }
+
+    /// The endpoint at this address.
+    #[must_use]
+    pub fn find_at(&self, upstream: UpstreamId, address: &Address) -> Option<EndpointId> {
+        let book = &self.upstreams[usize::from(upstream.0)];
+        let is_there =
+            |slot: &Slot| slot.occupant.as_ref().is_some_and(|occupant| occupant.address == *address);
+        book.ids().zip(&book.slots).find(|(_, slot)| is_there(slot)).map(|(id, _)| id)
+    }
+
+    /// What share an endpoint is to get, whatever it gets just now.
+    #[must_use]
+    pub fn terms(&self, upstream: UpstreamId, id: EndpointId) -> Option<&EndpointTerms> {
+        let book = &self.upstreams[usize::from(upstream.0)];
+        let slot = book.slots.get(usize::from(id.0.checked_sub(book.slots_first.0)?))?;
+        slot.occupant.as_ref().map(|occupant| &occupant.terms)
+    }
+
+    /// Changes what share an endpoint gets, and when.
+    ///
+    /// # Errors
+    /// [`KeeperError::Vacant`].
+    pub fn set_terms(
+        &mut self,
+        upstream: UpstreamId,
+        id: EndpointId,
+        terms: EndpointTerms,
+    ) -> Result<(), KeeperError> {
+        self.change(upstream, id, |occupant| occupant.terms = terms)
     }
 
     /// Removes an endpoint: it gets nothing new, and no connection to it is kept. Exchanges in flight go on.
@@ -342,14 +392,15 @@ fn candidates(all: &[Member], threshold: Option<Share>) -> (Box<[u16]>, bool) {
 
 impl Member {
     fn of(id: EndpointId, generation: u32, occupant: &Occupant) -> Self {
-        let Occupant { name, address, terms, source, is_draining, is_down, is_ejected, warming } = occupant;
+        let Occupant { name, address, host, terms, source, is_draining, is_down, is_ejected, warming } =
+            occupant;
         let EndpointTerms { weight, priority, zone, connections_max, connections_min } = terms.clone();
         Self {
             id,
             generation,
             name: Arc::clone(name),
             address: address.clone(),
-            server_name: server_name_of(address),
+            server_name: server_name_of(host.as_deref(), address),
             weight: match warming {
                 Some((terms, since)) => terms.weight(u32::from(weight) * WEIGHT_ONE, *since),
                 None => u32::from(weight) * WEIGHT_ONE,
@@ -466,6 +517,23 @@ mod tests {
         assert_eq!(add(&mut keeper, 3), Ok(third));
         assert_eq!(add(&mut keeper, 4), Ok(first));
         check(&keeper, &["10.0.0.1:4", "10.0.0.1:2", "10.0.0.1:3"]);
+    }
+
+    #[test]
+    fn an_address_of_a_host_must_prove_to_be_the_host() {
+        let mut keeper = keeper(4);
+        let (terms, host) =
+            (EndpointTerms { weight: 7, ..EndpointTerms::default() }, Some("app.example".into()));
+        let id = keeper.add_host(UPSTREAM, "10.0.0.1:3", address(3), host, terms.clone(), Source::Resolved);
+        let id = id.expect("room");
+        assert_eq!(keeper.find_at(UPSTREAM, &address(3)), Some(id));
+        assert_eq!(keeper.terms(UPSTREAM, id), Some(&terms));
+        let name =
+            |id| keeper.roster().members(UPSTREAM).find(id).and_then(|member| member.server_name.clone());
+        assert_eq!(name(id).map(|name| name.to_str().into_owned()), Some("app.example".to_owned()));
+        let written = keeper.find_at(UPSTREAM, &address(1)).expect("written");
+        assert_eq!(name(written).map(|name| name.to_str().into_owned()), Some("10.0.0.1".to_owned()));
+        assert_eq!(keeper.find_at(UPSTREAM, &address(4)), None);
     }
 
     #[test]

@@ -75,6 +75,23 @@ pub enum Source {
     Written,
     /// Somebody added it while the process runs.
     Added,
+    /// A name that is written stands for it.
+    Resolved,
+    /// It has registered itself.
+    Registered,
+}
+
+impl Source {
+    /// Its name in statistics and logs.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Written => "written",
+            Self::Added => "added",
+            Self::Resolved => "resolved",
+            Self::Registered => "registered",
+        }
+    }
 }
 
 /// Whether an endpoint may be used.
@@ -103,8 +120,11 @@ impl State {
     }
 }
 
-/// Who an endpoint at this address must prove to be.
-pub(super) fn server_name_of(address: &Address) -> Option<ServerName<'static>> {
+/// Who an endpoint at this address must prove to be: the host that it was found as, else the address itself.
+pub(super) fn server_name_of(host: Option<&str>, address: &Address) -> Option<ServerName<'static>> {
+    if let Some(name) = host.and_then(|host| ServerName::try_from(host.to_owned()).ok()) {
+        return Some(name);
+    }
     match address {
         Address::Tcp(address) => Some(ServerName::IpAddress(address.ip().into())),
         Address::Unix(_) => None,

@@ -1,0 +1,344 @@
+//! Who are the endpoints, and who is to be one? Read, added, changed and removed while the process runs.
+//!
+//! Never writes the configuration file: every answer to a change says so. Never breaks what is in progress.
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::{Path, Query, Request, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::{Json, RequestExt};
+use config::snapshot::destination::Destination;
+use config::snapshot::{EndpointAddress, EndpointId, EndpointTerms, ListenerId, Protocol, UpstreamId};
+use proxy::address::Address;
+use proxy::roster::keeper::KeeperError;
+use proxy::roster::member::{Member, Source};
+use serde_json::{Value, json};
+
+use super::body::{Object, missing, wrong};
+use super::{AppState, Refusal, cross_site};
+use crate::Shared;
+use crate::membership::{Joined, Newcomer};
+
+/// What every change is answered with, besides the endpoint: nobody is to be surprised by a restart.
+const NOTE: &str = "not written to the configuration file: a restart forgets it";
+
+/// Weights as the configuration takes them.
+const WEIGHT_MAX: u32 = 65_535;
+
+/// Connections as the configuration takes them.
+const CONNECTIONS_MAX: u32 = 10_000_000;
+
+/// Longest name of a zone.
+const ZONE_BYTES_MAX: usize = 64;
+
+/// `GET /upstreams`.
+pub(super) async fn list(State(shared): AppState) -> Response {
+    let ids = (0..).map(UpstreamId).take(shared.snapshot.upstreams.len());
+    let upstreams: Vec<_> = ids.map(|id| upstream_view(&shared, id)).collect();
+    Json(json!({ "upstreams": upstreams })).into_response()
+}
+
+/// `GET /upstreams/NAME`.
+pub(super) async fn show(State(shared): AppState, Path(name): Path<String>) -> Result<Response, Refusal> {
+    let id = upstream(&shared, &name)?;
+    Ok(Json(upstream_view(&shared, id)).into_response())
+}
+
+/// `POST /upstreams/NAME/endpoints`: 201, or 200 for one that is an endpoint on the same terms.
+pub(super) async fn add(
+    State(shared): AppState,
+    Path(name): Path<String>,
+    request: Request,
+) -> Result<Response, Refusal> {
+    let id = upstream(&shared, &name)?;
+    let mut object = read(request).await?;
+    let address = address(&shared, id, &mut object)?;
+    // For one that is there, what is left out is as it is.
+    let known = {
+        let keeper = shared.keeper();
+        keeper.find_at(id, &address).and_then(|endpoint| keeper.terms(id, endpoint).cloned())
+    };
+    let terms = terms(&mut object, known.unwrap_or_default())?;
+    object.finish()?;
+    let newcomer = Newcomer { address, host: None, terms, source: Source::Added };
+    let joined = shared.join(id, newcomer).map_err(|error| refusal(&error))?;
+    match joined {
+        Joined::Added(endpoint) => {
+            tell(&shared, id, endpoint, "added");
+            Ok(changed(&shared, id, endpoint, StatusCode::CREATED))
+        }
+        Joined::Stays(endpoint) => Ok(changed(&shared, id, endpoint, StatusCode::OK)),
+        Joined::Differs(_) => {
+            Err(Refusal::new(StatusCode::CONFLICT, "is an endpoint already, on other terms")
+                .at("address")
+                .help("change them by PATCH /upstreams/NAME/endpoints/ADDRESS"))
+        }
+    }
+}
+
+/// `PATCH /upstreams/NAME/endpoints/ADDRESS`: keys that are left out stay as they are.
+pub(super) async fn change(
+    State(shared): AppState,
+    Path((name, endpoint)): Path<(String, String)>,
+    request: Request,
+) -> Result<Response, Refusal> {
+    let id = upstream(&shared, &name)?;
+    let endpoint = self::endpoint(&shared, id, &endpoint)?;
+    let mut object = read(request).await?;
+    let before = shared.terms(id, endpoint).ok_or_else(|| refusal(&KeeperError::Vacant))?;
+    let terms = terms(&mut object, before.clone())?;
+    let is_draining = match object.text("state")?.as_deref() {
+        None => None,
+        Some("up") => Some(false),
+        Some("drain" | "draining") => Some(true),
+        Some(other) => {
+            return Err(wrong("state", format!("unknown state {other:?}")).help("known: up, drain"));
+        }
+    };
+    object.finish()?;
+    if terms != before {
+        let set = shared.change_roster(id, |keeper| keeper.set_terms(id, endpoint, terms));
+        set.map_err(|error| refusal(&error))?;
+        tell(&shared, id, endpoint, "changed");
+    }
+    if let Some(is_draining) = is_draining {
+        shared.drain(id, endpoint, is_draining).map_err(|error| refusal(&error))?;
+        tell(&shared, id, endpoint, if is_draining { "draining" } else { "up" });
+    }
+    Ok(changed(&shared, id, endpoint, StatusCode::OK))
+}
+
+/// `DELETE /upstreams/NAME/endpoints/ADDRESS`: 202 while it finishes what it has begun, or 200 with `?now=true`.
+pub(super) async fn remove(
+    State(shared): AppState,
+    Path((name, endpoint)): Path<(String, String)>,
+    Query(parameters): Query<Vec<(String, String)>>,
+) -> Result<Response, Refusal> {
+    let id = upstream(&shared, &name)?;
+    let endpoint = self::endpoint(&shared, id, &endpoint)?;
+    let is_now = match &parameters[..] {
+        [] => false,
+        [(key, value)] if key == "now" && value == "true" => true,
+        [(key, value)] if key == "now" && value == "false" => false,
+        _ => {
+            return Err(
+                Refusal::new(StatusCode::BAD_REQUEST, "unknown query").help("now=true is the only one")
+            );
+        }
+    };
+    let member = shared.member(id, endpoint).ok_or_else(|| refusal(&KeeperError::Vacant))?;
+    if member.source == Source::Resolved
+        && let Some(name) = shared.names.standing_for(id, &member.address)
+    {
+        let cause = format!("{name} stands for it, and would bring it back");
+        let help = "change what the name server says, or PATCH {\"state\": \"drain\"}";
+        return Err(Refusal::new(StatusCode::CONFLICT, cause).help(help));
+    }
+    if is_now {
+        let view = endpoint_view(&shared, &member);
+        tell(&shared, id, endpoint, "removed");
+        shared.remove(id, endpoint).map_err(|error| refusal(&error))?;
+        return Ok(Json(json!({ "endpoint": view, "removed": true, "note": NOTE })).into_response());
+    }
+    shared.leave(id, endpoint).map_err(|error| refusal(&error))?;
+    tell(&shared, id, endpoint, "leaving");
+    Ok(changed(&shared, id, endpoint, StatusCode::ACCEPTED))
+}
+
+/// The upstream of this name.
+pub(super) fn upstream(shared: &Shared, name: &str) -> Result<UpstreamId, Refusal> {
+    let mut upstreams = (0..).map(UpstreamId).zip(&shared.snapshot.upstreams);
+    let found = upstreams.find(|(_, upstream)| upstream.name == name).map(|(id, _)| id);
+    found.ok_or_else(|| {
+        let known: Vec<_> = shared.snapshot.upstreams.iter().map(|upstream| upstream.name.as_str()).collect();
+        Refusal::new(StatusCode::NOT_FOUND, format!("there is no upstream {name:?}"))
+            .help(format!("known: {}", known.join(", ")))
+    })
+}
+
+fn endpoint(shared: &Shared, upstream: UpstreamId, text: &str) -> Result<EndpointId, Refusal> {
+    shared.endpoint_named(upstream, text).ok_or_else(|| {
+        let members = shared.roster.members(upstream);
+        let known: Vec<_> = members.all.iter().map(|member| &*member.name).collect();
+        Refusal::new(StatusCode::NOT_FOUND, format!("there is no endpoint {text:?}"))
+            .help(format!("known: {}", known.join(", ")))
+    })
+}
+
+/// The object in a request's body, which has to say that it is JSON.
+pub(super) async fn read(request: Request) -> Result<Object, Refusal> {
+    if !cross_site::is_json(&request) {
+        return Err(Refusal::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "the body does not say that it is JSON",
+        )
+        .at("Content-Type")
+        .help("send Content-Type: application/json"));
+    }
+    let bytes: Bytes = request.extract().await.map_err(|_| {
+        Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is too long, or broke off")
+            .help("a few keys are enough")
+    })?;
+    Object::parse(&bytes)
+}
+
+/// Where an endpoint is to be: somewhere that can be connected to as it is, and that can prove who it is where it must.
+pub(super) fn address(
+    shared: &Shared,
+    upstream: UpstreamId,
+    object: &mut Object,
+) -> Result<Address, Refusal> {
+    let Some(text) = object.text("address")? else {
+        return Err(missing("address", "{\"address\": \"10.0.0.3:8000\"}"));
+    };
+    let parsed = config::parse_address(&text);
+    let address = parsed.map_err(|(cause, help)| match help {
+        Some(help) => wrong("address", cause).help(help),
+        None => wrong("address", cause),
+    })?;
+    match address {
+        EndpointAddress::Tcp(address) => Ok(Address::Tcp(address)),
+        EndpointAddress::Unix(path) => {
+            let tls = shared.snapshot.upstreams[usize::from(upstream.0)].tls.as_ref();
+            if tls.is_some_and(|tls| tls.server_name.is_none()) {
+                return Err(wrong(
+                    "address",
+                    "a certificate cannot hold a path, and the upstream has no tls.server_name",
+                ));
+            }
+            Ok(Address::Unix(path.into()))
+        }
+        EndpointAddress::Listener(_) => {
+            Err(wrong("address", "a listener of this process can only be written"))
+        }
+    }
+}
+
+/// The terms that are given, those that are not as they were.
+pub(super) fn terms(object: &mut Object, before: EndpointTerms) -> Result<EndpointTerms, Refusal> {
+    let weight = object.number("weight", 0..=WEIGHT_MAX)?.and_then(|weight| u16::try_from(weight).ok());
+    let priority =
+        object.number("priority", 0..=u32::from(u8::MAX))?.and_then(|priority| u8::try_from(priority).ok());
+    let connections_max = object.number("max_connections", 1..=CONNECTIONS_MAX)?.or(before.connections_max);
+    let connections_min = object.number("min_connections", 1..=CONNECTIONS_MAX)?.or(before.connections_min);
+    let zone = object.text("zone")?;
+    if zone.as_ref().is_some_and(|zone| zone.is_empty() || zone.len() > ZONE_BYTES_MAX) {
+        return Err(wrong("zone", format!("a zone's name has 1 to {ZONE_BYTES_MAX} bytes")));
+    }
+    if let Some(least) = connections_min
+        && connections_max.is_none_or(|most| least > most)
+    {
+        let cause = "is the threshold below max_connections, and is neither without it nor above it";
+        return Err(wrong("min_connections", cause));
+    }
+    Ok(EndpointTerms {
+        weight: weight.unwrap_or(before.weight),
+        priority: priority.unwrap_or(before.priority),
+        zone: zone.map(Arc::from).or(before.zone),
+        connections_max,
+        connections_min,
+    })
+}
+
+pub(super) fn refusal(error: &KeeperError) -> Refusal {
+    match error {
+        KeeperError::Full { .. } => Refusal::new(StatusCode::CONFLICT, error.to_string())
+            .help("remove one, or raise endpoints_max in the configuration file"),
+        KeeperError::Exists(_) => Refusal::new(StatusCode::CONFLICT, error.to_string()),
+        KeeperError::Vacant => Refusal::new(StatusCode::NOT_FOUND, error.to_string()),
+    }
+}
+
+/// One line in the log for each change.
+fn tell(shared: &Shared, upstream: UpstreamId, endpoint: EndpointId, what: &str) {
+    let Some(member) = shared.member(upstream, endpoint) else { return };
+    let name = &shared.snapshot.upstreams[usize::from(upstream.0)].name;
+    tracing::info!("upstream {name}: {} {what} by the admin listener", member.name);
+}
+
+fn changed(shared: &Shared, upstream: UpstreamId, endpoint: EndpointId, status: StatusCode) -> Response {
+    let view = shared.member(upstream, endpoint).map(|member| endpoint_view(shared, &member));
+    (status, Json(json!({ "endpoint": view, "note": NOTE }))).into_response()
+}
+
+fn upstream_view(shared: &Shared, id: UpstreamId) -> Value {
+    let upstream = &shared.snapshot.upstreams[usize::from(id.0)];
+    let members = shared.roster.members(id);
+    let endpoints: Vec<_> = members.all.iter().map(|member| endpoint_view(shared, member)).collect();
+    let names = shared.names.of_upstream(id);
+    json!({
+        "name": upstream.name,
+        "balance": upstream.balance.name(),
+        "endpoints_max": upstream.slots_count,
+        "candidates": members.candidates.len(),
+        "is_panic": members.is_panic,
+        "tls": upstream.tls.is_some(),
+        "proxy_protocol": upstream.proxy_protocol.is_some(),
+        "endpoints": endpoints,
+        "names": names.map(|name| name.json()).collect::<Vec<_>>(),
+        "listeners": listeners(shared, id),
+    })
+}
+
+/// The listeners whose traffic goes to this upstream alone, as far as they let it in.
+fn listeners(shared: &Shared, id: UpstreamId) -> Vec<Value> {
+    let listeners = (0..).map(ListenerId).zip(&shared.snapshot.listeners);
+    let view = |(listener, settings): (ListenerId, &config::snapshot::Listener)| {
+        let takes_all = match shared.snapshot.destination(listener) {
+            Destination::All(upstream) if upstream == id => true,
+            Destination::Some(upstream) if upstream == id => false,
+            _ => return None,
+        };
+        let protocol = match settings.protocol {
+            Protocol::Http => "http",
+            Protocol::Https(_) => "https",
+            Protocol::Tcp(_) => "tcp",
+            Protocol::Tls(_) => "tls",
+        };
+        Some(json!({
+            "name": settings.name,
+            "address": shared.listener_addresses[usize::from(listener.0)].to_string(),
+            "protocol": protocol,
+            "internal": settings.internal,
+            "takes_all": takes_all,
+        }))
+    };
+    listeners.filter_map(view).collect()
+}
+
+pub(super) fn endpoint_view(shared: &Shared, member: &Member) -> Value {
+    let upstreams = (0..).map(UpstreamId).zip(&shared.snapshot.upstreams);
+    let mut owners = upstreams.filter(|(_, upstream)| upstream.slots().any(|slot| slot == member.id));
+    let terms = owners.next().and_then(|(id, _)| shared.terms(id, member.id)).unwrap_or_default();
+    let sum = |read: fn(&proxy::stats::EndpointCounters) -> u64| -> u64 {
+        shared.endpoint(member.id).iter().map(|counters| read(counters)).sum()
+    };
+    json!({
+        "name": &*member.name,
+        "address": member.address.to_string(),
+        "source": member.source.name(),
+        "state": member.state.name(),
+        "leaving": shared.leaving.contains(member.id),
+        "weight": terms.weight,
+        "priority": terms.priority,
+        "zone": terms.zone.as_deref(),
+        "max_connections": terms.connections_max,
+        "min_connections": terms.connections_min,
+        "active": sum(|counters| counters.active.value()),
+        "idle": sum(|counters| counters.idle.value()),
+        "requests": sum(|counters| counters.requests.value()),
+    })
+}
+
+impl Shared {
+    fn member(&self, upstream: UpstreamId, id: EndpointId) -> Option<Member> {
+        self.roster.members(upstream).find(id).cloned()
+    }
+
+    /// What share an endpoint is to get.
+    fn terms(&self, upstream: UpstreamId, id: EndpointId) -> Option<EndpointTerms> {
+        self.keeper().terms(upstream, id).cloned()
+    }
+}

@@ -1,0 +1,226 @@
+//! Where are the servers that the configuration names, now? Names are asked for again as their answers grow old.
+//!
+//! Never on a request's way, and never empties an upstream: an answer that does not come leaves the last one in force.
+
+mod answer;
+mod asking;
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::time::Duration;
+
+use config::snapshot::resolve::NamedEndpoint;
+use config::snapshot::{EndpointTerms, UpstreamId};
+use proxy::address::Address;
+use proxy::roster::member::Source;
+
+use self::answer::{Record, Server, Standing};
+use self::asking::{Hosts, ask};
+use crate::Shared;
+use crate::membership::{Joined, Newcomer};
+
+/// What is known of every name of the configuration.
+#[derive(Debug, Default)]
+pub(crate) struct Names(Box<[Name]>);
+
+#[derive(Debug)]
+struct Name {
+    upstream: UpstreamId,
+    written: NamedEndpoint,
+    record: Mutex<Record>,
+}
+
+/// A name as statistics show it.
+#[derive(Clone, Debug)]
+pub(crate) struct NameView {
+    pub(crate) name: String,
+    pub(crate) state: &'static str,
+    pub(crate) cause: Option<String>,
+    pub(crate) answers: u64,
+    pub(crate) failures: u64,
+    pub(crate) addresses: Vec<String>,
+}
+
+impl NameView {
+    /// As the admin listener shows it.
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "name": self.name,
+            "state": self.state,
+            "cause": self.cause,
+            "answers": self.answers,
+            "failures": self.failures,
+            "addresses": self.addresses,
+        })
+    }
+}
+
+impl Names {
+    /// The names of all upstreams.
+    pub(crate) fn of(snapshot: &config::snapshot::Snapshot) -> Self {
+        let upstreams = (0..).map(UpstreamId).zip(&snapshot.upstreams);
+        let names = upstreams.flat_map(|(upstream, settings)| {
+            let name = move |written: &NamedEndpoint| Name {
+                upstream,
+                written: written.clone(),
+                record: Mutex::default(),
+            };
+            settings.names.iter().map(name)
+        });
+        Self(names.collect())
+    }
+
+    /// Those of one upstream.
+    pub(crate) fn of_upstream(&self, upstream: UpstreamId) -> impl Iterator<Item = NameView> {
+        let names = self.0.iter().filter(move |name| name.upstream == upstream);
+        names.map(|name| {
+            let record = name.record();
+            NameView {
+                name: name.written.name.clone(),
+                state: record.standing.word(),
+                cause: record.standing.cause(),
+                answers: record.answers,
+                failures: record.failures,
+                addresses: record.servers.iter().map(|server| server.address.to_string()).collect(),
+            }
+        })
+    }
+
+    /// The name of this upstream that stands for an address.
+    pub(crate) fn standing_for(&self, upstream: UpstreamId, address: &Address) -> Option<String> {
+        let Address::Tcp(address) = address else { return None };
+        let mut names = self.0.iter().filter(|name| name.upstream == upstream);
+        let stands = |name: &&Name| name.record().servers.iter().any(|server| server.address == *address);
+        names.find(stands).map(|name| name.written.name.clone())
+    }
+}
+
+impl Name {
+    fn record(&self) -> MutexGuard<'_, Record> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Begins to ask for every name. `asked` is dropped by each once it was asked for the first time.
+pub(crate) fn spawn(shared: &Arc<Shared>, asked: &mpsc::Sender<()>) {
+    for index in 0..shared.names.0.len() {
+        tokio::spawn(follow(Arc::clone(shared), index, asked.clone()));
+    }
+}
+
+/// Asks for a name again and again, for as long as the process lives.
+async fn follow(shared: Arc<Shared>, index: usize, asked: mpsc::Sender<()>) {
+    let name = &shared.names.0[index];
+    let settings = &shared.snapshot.upstreams[usize::from(name.upstream.0)];
+    let mut hosts = Hosts::default();
+    let mut asked = Some(asked);
+    loop {
+        let reply = ask(&name.written.question, &settings.resolving, &mut hosts).await;
+        let before = name.record().servers.clone();
+        let next = name.record().absorb(reply, &settings.resolving);
+        let (servers, standing) = {
+            let record = name.record();
+            (record.servers.clone(), record.standing.clone())
+        };
+        if next.is_new {
+            tell(&settings.name, &name.written.name, &standing, &servers);
+        }
+        if servers != before {
+            apply(&shared, name, &settings.name, &before, &servers);
+        }
+        // Who waits for the first answer waits no longer.
+        asked.take();
+        tokio::time::sleep(next.pause.max(PAUSE_MIN)).await;
+    }
+}
+
+/// Whatever an answer says, a name is not asked for in a loop without rest.
+const PAUSE_MIN: Duration = Duration::from_millis(10);
+
+/// One line whenever a name's standing changes.
+fn tell(upstream: &str, name: &str, standing: &Standing, servers: &[Server]) {
+    let kept = match servers.len() {
+        0 => "it stands for no endpoint".to_owned(),
+        1 => "its 1 endpoint stays".to_owned(),
+        count => format!("its {count} endpoints stay"),
+    };
+    match standing {
+        Standing::Pending => {}
+        Standing::Current => {
+            let addresses: Vec<_> = servers.iter().map(|server| server.address.to_string()).collect();
+            tracing::info!("upstream {upstream}: {name} is {}", addresses.join(", "));
+        }
+        Standing::Lacking(lack) => tracing::warn!("upstream {upstream}: {name}: {lack}; {kept}"),
+    }
+}
+
+/// Makes endpoints of the servers that an answer has brought, and sees off those that it no longer has.
+fn apply(shared: &Shared, name: &Name, upstream: &str, before: &[Server], servers: &[Server]) {
+    let stays: HashSet<_> = servers.iter().map(|server| server.address).collect();
+    for gone in before.iter().filter(|server| !stays.contains(&server.address)) {
+        let address = Address::Tcp(gone.address);
+        // Another name, or the file itself, may stand for it as well.
+        if shared.names.standing_for(name.upstream, &address).is_some() {
+            continue;
+        }
+        let members = shared.roster.members(name.upstream);
+        let member = members.all.iter().find(|member| member.address == address);
+        if let Some(member) = member.filter(|member| member.source == Source::Resolved) {
+            tracing::info!(
+                "upstream {upstream}: {} stands no longer for {}",
+                name.written.name,
+                gone.address
+            );
+            // It was there a line ago, and nobody else writes.
+            let _ = shared.leave(name.upstream, member.id);
+        }
+    }
+    for server in servers {
+        let terms = name.terms_of(server);
+        let newcomer = Newcomer {
+            address: Address::Tcp(server.address),
+            host: Some(Arc::clone(&server.host)),
+            terms: terms.clone(),
+            source: Source::Resolved,
+        };
+        let is_new = !before.contains(server);
+        match shared.join(name.upstream, newcomer) {
+            Ok(Joined::Added(_)) => {
+                tracing::info!("upstream {upstream}: {} stands for {}", name.written.name, server.address);
+            }
+            Ok(Joined::Differs(id)) if is_new && shared.is_resolved(name.upstream, id) => {
+                let _ =
+                    shared.change_roster(name.upstream, |keeper| keeper.set_terms(name.upstream, id, terms));
+            }
+            // What somebody has set by hand, and what is written, stays as it is.
+            Ok(Joined::Differs(_) | Joined::Stays(_)) => {}
+            Err(error) => {
+                tracing::warn!(
+                    "upstream {upstream}: {} at {} is left out: {error}",
+                    name.written.name,
+                    server.address
+                );
+            }
+        }
+    }
+}
+
+impl Name {
+    /// What share a server gets: the name's, unless a service says otherwise.
+    fn terms_of(&self, server: &Server) -> EndpointTerms {
+        let mut terms = self.written.terms.clone();
+        if let Some(weight) = server.weight {
+            terms.weight = u16::try_from(weight).unwrap_or(u16::MAX);
+        }
+        if let Some(priority) = server.priority {
+            terms.priority = terms.priority.saturating_add(priority);
+        }
+        terms
+    }
+}
+
+impl Shared {
+    fn is_resolved(&self, upstream: UpstreamId, id: config::snapshot::EndpointId) -> bool {
+        self.roster.members(upstream).find(id).is_some_and(|member| member.source == Source::Resolved)
+    }
+}

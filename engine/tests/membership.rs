@@ -1,0 +1,294 @@
+//! Can endpoints come, change and go under load without a client noticing? By the admin listener and by the command line.
+//!
+//! Never counts what the engine says of itself alone: origins and clients have their own account.
+
+mod common;
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
+
+use common::connection::Connection;
+use common::engine::{Config, Driver, Engine};
+use common::message::Message;
+use common::origin::Origin;
+use common::{PATIENCE, eventually, on_both_drivers};
+use serde_json::{Value, json};
+
+fn named(name: &'static str) -> Origin {
+    Origin::answering(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{name}", name.len()))
+}
+
+/// Asks the admin listener as a program would.
+#[track_caller]
+fn admin(engine: &Engine, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
+    let body = body.map(Value::to_string).unwrap_or_default();
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: admin\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let response: Message = Connection::open(engine.admin()).ask(&request);
+    (response.status(), serde_json::from_slice(&response.body).expect("JSON"))
+}
+
+#[track_caller]
+fn add(engine: &Engine, origin: &Origin) -> (u16, Value) {
+    let body = json!({ "address": origin.address.to_string() });
+    admin(engine, "POST", "/upstreams/app/endpoints", Some(&body))
+}
+
+fn path(origin: &Origin) -> String {
+    format!("/upstreams/app/endpoints/{}", origin.address)
+}
+
+/// Names of the endpoints as the admin listener lists them, with their states.
+fn states(engine: &Engine) -> Vec<(String, String)> {
+    let (status, upstream) = admin(engine, "GET", "/upstreams/app", None);
+    assert_eq!(status, 200, "{upstream}");
+    let text = |value: &Value| value.as_str().expect("text").to_owned();
+    let endpoints = upstream["endpoints"].as_array().expect("endpoints");
+    endpoints.iter().map(|row| (text(&row["address"]), text(&row["state"]))).collect()
+}
+
+fn start(driver: Driver, origins: &[&Origin]) -> Engine {
+    let endpoints: Vec<_> = origins.iter().map(|origin| origin.address).collect();
+    Engine::start_on_cores(driver, 2, Config { endpoints: &endpoints, ..Config::default() })
+}
+
+/// Runs `change` while four clients ask without a pause. Every answer has to be right; how many there were is what origins saw.
+fn under_load(engine: &Engine, change: impl FnOnce(&dyn Fn(usize))) -> usize {
+    let (is_over, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        for client in 0..4 {
+            let (is_over, answered) = (&is_over, &answered);
+            scope.spawn(move || {
+                let mut connection = engine.connect();
+                while !is_over.load(Ordering::Relaxed) {
+                    let response = match client % 2 {
+                        0 => connection.get("/"),
+                        // A POST that went out once more, or was lost, is seen in the sums.
+                        _ => connection.ask("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 4\r\n\r\nbody"),
+                    };
+                    assert_eq!(response.status(), 200, "{response:?}");
+                    answered.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        // Waits until so many more were answered.
+        let wait_for = |more: usize| {
+            let enough = answered.load(Ordering::Relaxed) + more;
+            eventually("clients are answered", || answered.load(Ordering::Relaxed) >= enough);
+        };
+        let changing = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            wait_for(50);
+            change(&wait_for);
+            wait_for(50);
+        }));
+        is_over.store(true, Ordering::Relaxed);
+        changing.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    });
+    answered.into_inner()
+}
+
+fn requests(origins: &[&Origin]) -> usize {
+    origins.iter().map(|origin| origin.seen().requests.len()).sum()
+}
+
+#[test]
+fn endpoints_come_and_go_under_load_and_every_request_is_answered_once() {
+    on_both_drivers(|driver| {
+        let (a, b, c) = (named("a"), named("b"), named("c"));
+        let engine = start(driver, &[&a]);
+        let answered = under_load(&engine, |wait_for| {
+            for _ in 0..3 {
+                assert_eq!(add(&engine, &b).0, 201);
+                assert_eq!(add(&engine, &c).0, 201);
+                wait_for(50);
+                assert_eq!(admin(&engine, "DELETE", &path(&b), None).0, 202);
+                let now = format!("{}?now=true", path(&c));
+                assert_eq!(admin(&engine, "DELETE", &now, None).0, 200);
+                eventually("both are gone", || states(&engine).len() == 1);
+                wait_for(50);
+            }
+        });
+        assert_eq!(requests(&[&a, &b, &c]), answered);
+        assert!(requests(&[&b]) > 0 && requests(&[&c]) > 0, "they took part");
+        assert!(engine.faults().is_empty(), "{:?}", engine.faults());
+        engine.assert_counter("/totals/requests", answered as u64);
+    });
+}
+
+#[test]
+fn who_drains_gets_nothing_new_and_who_is_up_again_does() {
+    on_both_drivers(|driver| {
+        let (a, b) = (named("a"), named("b"));
+        let engine = start(driver, &[&a, &b]);
+        let answered = under_load(&engine, |wait_for| {
+            let drained = admin(&engine, "PATCH", &path(&b), Some(&json!({ "state": "drain" })));
+            assert_eq!((drained.0, &drained.1["endpoint"]["state"]), (200, &json!("draining")));
+            eventually("it has finished", || {
+                let (_, upstream) = admin(&engine, "GET", "/upstreams/app", None);
+                upstream["endpoints"][1]["active"] == 0
+            });
+            let before = requests(&[&b]);
+            wait_for(50);
+            assert_eq!(requests(&[&b]), before, "nothing new");
+            assert_eq!(admin(&engine, "PATCH", &path(&b), Some(&json!({ "state": "up" }))).0, 200);
+            wait_for(50);
+            assert!(requests(&[&b]) > before);
+        });
+        assert_eq!(requests(&[&a, &b]), answered);
+        assert!(engine.faults().is_empty(), "{:?}", engine.faults());
+    });
+}
+
+#[test]
+fn weight_zero_takes_nothing_new_and_leaves_no_error() {
+    on_both_drivers(|driver| {
+        let (a, b) = (named("a"), named("b"));
+        let engine = start(driver, &[&a, &b]);
+        under_load(&engine, |wait_for| {
+            let (status, answer) = admin(&engine, "PATCH", &path(&a), Some(&json!({ "weight": 0 })));
+            assert_eq!((status, &answer["endpoint"]["weight"]), (200, &json!(0)));
+            eventually("what was begun is done", || {
+                let (_, upstream) = admin(&engine, "GET", "/upstreams/app", None);
+                upstream["endpoints"][0]["active"] == 0
+            });
+            let before = requests(&[&a]);
+            wait_for(50);
+            assert_eq!(requests(&[&a]), before);
+        });
+        assert!(engine.faults().is_empty(), "{:?}", engine.faults());
+    });
+}
+
+/// Opened once by a test, waited for by an origin's script.
+#[derive(Default)]
+struct Gate(Mutex<bool>, Condvar);
+
+impl Gate {
+    fn open(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.1.notify_all();
+    }
+
+    fn wait(&self) {
+        let closed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.1.wait_timeout_while(closed, PATIENCE, |is_open| !*is_open));
+    }
+}
+
+#[test]
+fn a_slow_exchange_finishes_before_its_endpoint_is_gone() {
+    on_both_drivers(|driver| {
+        let gate = Arc::new(Gate::default());
+        let slow = Origin::start({
+            let gate = Arc::clone(&gate);
+            move |peer| {
+                while peer.request().is_some() {
+                    peer.wire.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nsl");
+                    gate.wait();
+                    peer.wire.send("ow");
+                }
+            }
+        });
+        let fast = named("fast");
+        let engine = start(driver, &[&slow]);
+        thread::scope(|scope| {
+            let client = scope.spawn(|| engine.connect().get("/").text().to_owned());
+            slow.wait_until(|seen| seen.requests.len() == 1);
+            assert_eq!(add(&engine, &fast).0, 201);
+            let (status, answer) = admin(&engine, "DELETE", &path(&slow), None);
+            assert_eq!((status, &answer["endpoint"]["leaving"]), (202, &json!(true)));
+            // Again is the same wish.
+            assert_eq!(admin(&engine, "DELETE", &path(&slow), None).0, 202);
+            for _ in 0..10 {
+                engine.connect().get("/").assert_is(200, "fast");
+            }
+            assert_eq!(states(&engine)[0].1, "draining");
+            gate.open();
+            assert_eq!(client.join().expect("a client"), "slow");
+        });
+        eventually("it is gone", || states(&engine) == [(fast.address.to_string(), "up".to_owned())]);
+        assert!(engine.faults().is_empty(), "{:?}", engine.faults());
+    });
+}
+
+#[test]
+fn what_cannot_be_done_is_refused_with_what_and_where() {
+    let (a, b) = (named("a"), named("b"));
+    let engine = Engine::start(
+        Driver::Epoll,
+        Config { endpoints: &[a.address], upstream: "endpoints_max = 2", ..Config::default() },
+    );
+    let check = |method: &str, path: &str, body: Value, status: u16, at: Option<&str>, error: &str| {
+        let answer = admin(&engine, method, path, Some(&body));
+        assert_eq!(answer.0, status, "{method} {path} {body}: {}", answer.1);
+        assert_eq!(answer.1["at"].as_str(), at, "{}", answer.1);
+        let told = answer.1["error"].as_str().expect("an error");
+        assert!(told.contains(error), "{told}");
+    };
+    let endpoints = "/upstreams/app/endpoints";
+    let at = |address: &str| json!({ "address": address });
+    check("POST", "/upstreams/none/endpoints", at("10.0.0.1:1"), 404, None, "there is no upstream \"none\"");
+    check("POST", endpoints, json!({}), 422, Some("address"), "is missing");
+    check("POST", endpoints, at("10.0.0.1"), 422, Some("address"), "the port is missing");
+    check("POST", endpoints, at("app.example:80"), 422, Some("address"), "only names of the configuration");
+    check("POST", endpoints, at("listener:web"), 422, Some("address"), "can only be written");
+    check(
+        "POST",
+        endpoints,
+        json!({ "adress": "10.0.0.1:1", "address": "10.0.0.1:1" }),
+        422,
+        Some("adress"),
+        "unknown",
+    );
+    let heavy = json!({ "address": "10.0.0.1:1", "weight": 65_536 });
+    check("POST", endpoints, heavy, 422, Some("weight"), "from 0 to 65535, found 65536");
+    let other = json!({ "address": a.address.to_string(), "weight": 9 });
+    check("POST", endpoints, other, 409, Some("address"), "on other terms");
+    check(
+        "PATCH",
+        &format!("{endpoints}/10.0.0.9:1"),
+        json!({}),
+        404,
+        None,
+        "there is no endpoint \"10.0.0.9:1\"",
+    );
+    check("PATCH", &path(&a), json!({ "state": "gone" }), 422, Some("state"), "unknown state \"gone\"");
+    check("PUT", &path(&a), json!({}), 405, None, "means nothing for this path");
+    // The same again is no mistake; more than there is room for is one.
+    assert_eq!(add(&engine, &a).0, 200);
+    assert_eq!(add(&engine, &b).0, 201);
+    check("POST", endpoints, at("10.0.0.1:1"), 409, None, "`endpoints_max` allows no more");
+    assert_eq!(states(&engine).len(), 2);
+}
+
+#[test]
+fn a_page_of_another_site_changes_nothing() {
+    let origin = named("a");
+    let engine = Engine::before(Driver::Epoll, origin.address);
+    let check = |fields: &str, kind: &str, status: u16| {
+        let body = r#"{"address": "10.0.0.1:1"}"#;
+        let request = format!(
+            "POST /upstreams/app/endpoints HTTP/1.1\r\nHost: {}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n{fields}\r\n{body}",
+            engine.admin(),
+            body.len(),
+        );
+        let response = Connection::open(engine.admin()).ask(&request);
+        assert_eq!(response.status(), status, "{fields} {kind}: {response:?}");
+    };
+    check("Origin: http://evil.example\r\n", "application/json", 403);
+    check("Sec-Fetch-Site: cross-site\r\n", "application/json", 403);
+    check("Origin: null\r\n", "application/json", 403);
+    check("", "text/plain", 415);
+    check("", "application/x-www-form-urlencoded", 415);
+    assert_eq!(states(&engine).len(), 1);
+    check(
+        &format!("Origin: http://{}\r\nSec-Fetch-Site: same-origin\r\n", engine.admin()),
+        "application/json",
+        201,
+    );
+    let request = "POST /certificates/reload HTTP/1.1\r\nHost: admin\r\nOrigin: http://evil.example\r\nContent-Length: 0\r\n\r\n";
+    assert_eq!(Connection::open(engine.admin()).ask(request).status(), 403);
+}
