@@ -166,16 +166,19 @@ fn compile_listener(name: &str, listener: &schema::Listener, names: &Names<'_>) 
 }
 
 fn compile_channel(name: &str, channel: &schema::Channel, names: &Names<'_>) -> Option<Channel> {
-    let action = match (&channel.upstream, &channel.respond) {
-        (Some(upstream), _) => {
+    let action = match (&channel.upstream, &channel.respond, &channel.redirect) {
+        (Some(upstream), ..) => {
             Action::Forward(names.upstream(upstream, &Key::of(["channel", name, "upstream"]))?)
         }
-        (None, Some(respond)) => Action::Respond(StaticResponse {
+        (None, Some(respond), _) => Action::Respond(StaticResponse {
             status: respond.status,
             content_type: respond.content_type.as_str().into(),
             body: respond.body.as_bytes().into(),
         }),
-        (None, None) => return None,
+        (None, None, Some(redirect)) => {
+            Action::Redirect(Box::new(channel_rules::compile_redirect(redirect)?))
+        }
+        (None, None, None) => return None,
     };
     let upgrade = if channel.upgrade.iter().any(|protocol| protocol == "*") {
         Upgrades::Any

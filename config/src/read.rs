@@ -4,6 +4,7 @@
 
 mod balance;
 mod channel;
+mod edits;
 mod fields;
 mod health;
 mod limits;

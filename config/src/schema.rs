@@ -3,6 +3,7 @@
 //! Nothing here is read by a core: the data plane sees a [`crate::snapshot::Snapshot`] and never this.
 
 pub mod balance;
+pub mod edits;
 pub mod health;
 pub mod limits;
 pub mod page;
@@ -20,6 +21,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use self::balance::{Balance, EndpointEntry, Hash, PersistenceTerms, Sticky};
+use self::edits::{HeadEdits, Redirect, Rewrite};
 use self::health::{Ejection, Health, SlowStart};
 use self::limits::{ChannelLimits, ListenerLimits, UpstreamLimits};
 use self::page::ErrorPages;
@@ -46,8 +48,8 @@ pub struct Config {
     pub process: Process,
     /// Addresses that accept traffic, `[listener.NAME]`, at least one.
     pub listener: Table<Listener>,
-    /// What happens to which traffic, `[channel.NAME]`: the first match by priority takes the request. A channel has
-    /// either an `upstream` or a `respond` table.
+    /// What happens to which traffic, `[channel.NAME]`: the first match by priority takes the request. A channel has one of
+    /// an `upstream`, a `respond` table and a `redirect` table.
     #[schemars(default)]
     pub channel: Table<Channel>,
     /// Groups of endpoints that answer alike, `[upstream.NAME]`.
@@ -276,7 +278,7 @@ pub struct Channel {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(default, with = "u16", range(min = 1, max = 65_535), example = 10)]
     pub priority: Option<u16>,
-    /// Name of the upstream that answers. Exactly one of `upstream` and `respond`.
+    /// Name of the upstream that answers. Exactly one of `upstream`, `respond` and `redirect`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(default, with = "String", example = &"fhir")]
     pub upstream: Option<String>,
@@ -307,10 +309,26 @@ pub struct Channel {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(default, length(min = 1), extend("examples" = [[{ "by": "address", "rate": "10/s", "burst": 20 }]]))]
     pub rate: Vec<RateLimit>,
-    /// A fixed answer. Exactly one of `upstream` and `respond`.
+    /// A fixed answer. Exactly one of `upstream`, `respond` and `redirect`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(default, with = "Respond")]
     pub respond: Option<Respond>,
+    /// Sends the client elsewhere. Exactly one of `upstream`, `respond` and `redirect`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(default, with = "Redirect")]
+    pub redirect: Option<Redirect>,
+    /// The path that the endpoint sees.
+    #[serde(skip_serializing_if = "Rewrite::is_empty")]
+    #[schemars(default)]
+    pub rewrite: Rewrite,
+    /// Changes to the fields of requests on their way to the endpoint.
+    #[serde(skip_serializing_if = "HeadEdits::is_empty")]
+    #[schemars(default)]
+    pub request_headers: HeadEdits,
+    /// Changes to the fields of answers: an endpoint's final one, and those that the channel gives itself, but not to errors.
+    #[serde(skip_serializing_if = "HeadEdits::is_empty")]
+    #[schemars(default)]
+    pub response_headers: HeadEdits,
     /// Exchanges in progress at a time, over all cores.
     #[serde(skip_serializing_if = "Concurrency::is_empty")]
     #[schemars(default)]

@@ -20,6 +20,7 @@ use proto::health::slow_start::SlowStartTerms;
 use proto::matching::ChannelTable;
 use proto::retry::Causes;
 use proto::share::Share;
+use proto::template::Template;
 
 use self::health::{Ejection, Health};
 
@@ -506,6 +507,17 @@ pub enum Action {
     Forward(UpstreamId),
     /// Answer here.
     Respond(StaticResponse),
+    /// Send the client elsewhere.
+    Redirect(Box<Redirect>),
+}
+
+/// Where a client is sent, and how it is told.
+#[derive(Clone, Debug)]
+pub struct Redirect {
+    /// The answer without its `Location`.
+    pub answer: StaticResponse,
+    /// That.
+    pub to: Template,
 }
 
 /// An answer held in memory.

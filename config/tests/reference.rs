@@ -41,6 +41,8 @@ names every problem in one, with line, column and key; `engine config dump --con
   `GiB`; a **share** one with `%`.
 - `\"${NAME}\"` in a string is taken from the environment, `\"${NAME:-default}\"` has a default; `\"$${\"` is a plain `${`.
 - The NAME of a table is yours to choose: 1 to 30 of `A-Z a-z 0-9 _ - .`.
+- What a request puts in is written the same way, `\"${host}\"`, and not taken from the environment: `client_address`, `host`,
+  `authority`, `path`, `query`, `scheme`, `method`, `request_id`, `listener`, `channel`.
 - A key that is not listed here is an error. A dash for a default means that nothing is set.
 ";
 
@@ -305,6 +307,15 @@ fn surroundings(key: &Key, is_given: bool) -> Vec<(&'static str, Value)> {
         }
         ("/upstream/fhir/tls", "certificate") if is_given => vec![("/upstream/fhir/tls/key", json!("/key"))],
         ("/upstream/fhir/tls", "key") if is_given => vec![("/upstream/fhir/tls/certificate", json!("/pem"))],
+        ("/channel/patients/redirect", _) => {
+            vec![("/channel/patients", json!({ "redirect": { "to": "/" } }))]
+        }
+        ("/channel/patients/rewrite", "path") if is_given => {
+            vec![("/channel/patients/rewrite/to", json!("/"))]
+        }
+        ("/channel/patients/rewrite", "to") if is_given => {
+            vec![("/channel/patients/rewrite/path", json!("^/patient/([0-9]+)$"))]
+        }
         ("/upstream/fhir/tls", _) => vec![("/upstream/fhir/tls", json!({}))],
         ("/upstream/fhir/health", _) => vec![("/upstream/fhir/health", json!({}))],
         ("/upstream/fhir/ejection", _) => vec![("/upstream/fhir/ejection", json!({}))],

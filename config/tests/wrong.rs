@@ -374,13 +374,15 @@ fn names_bad_channels() {
     wrong_below_web(
         "channel.c = { enabled = true }",
         &[
-            r#"2:9: channel.c: a channel has an upstream or a response, found neither (for example upstream = "NAME")"#,
+            r#"2:9: channel.c: a channel has an upstream, a response or a redirect, found none (for example upstream = "NAME")"#,
         ],
     );
     wrong_below_web(
         r#"channel.c = { upstream = "u", respond = {} }
 upstream.u.endpoints = ["10.0.0.1:80"]"#,
-        &["2:31: channel.c.respond: a channel has either an upstream or a response (keep one of the two)"],
+        &[
+            "2:31: channel.c.respond: a channel has either an upstream, a response or a redirect (keep one of the two)",
+        ],
     );
     wrong_below_web(
         r#"channel.c.upstream = "fhri"
@@ -573,7 +575,7 @@ channel.c = { respond = {}, priority = "${P:-7}", bogus = 1 }"#,
         &[
             r#"1:26: listener.web.bind: the environment variable NO_SUCH_BIND is not set (set it, or give a default: "${NO_SUCH_BIND:-…}")"#,
             "1:54: listener.web.backlog: must be 1 to 65535, found 0",
-            "2:51: channel.c.bogus: unknown key (known: upgrade, connect, enabled, priority, upstream, match, allow, deny, rate, respond, concurrency, limits, timeouts, hedge, error_page)",
+            "2:51: channel.c.bogus: unknown key (known: upgrade, connect, enabled, priority, upstream, match, allow, deny, rate, respond, redirect, rewrite, request_headers, response_headers, concurrency, limits, timeouts, hedge, error_page)",
         ],
     );
     wrong_json(
@@ -741,6 +743,81 @@ fn names_rules_that_could_not_be_kept() {
         &channel("concurrency = { channel = 1, address = 2 }"),
         &[
             "4:40: warning: channel.a.concurrency.address: never reached: all clients together may have 1 (channel)",
+        ],
+    );
+}
+
+#[test]
+fn names_changes_that_could_break_a_message() {
+    let forward =
+        |keys: &str| format!("upstream.u.endpoints = ['10.0.0.1:80']\n[channel.a]\nupstream = 'u'\n{keys}");
+    let check = |keys: &str, expected: &[&str]| wrong_below_web(&forward(keys), expected);
+    check(
+        "request_headers = { set = { Content-Length = '1', Host = 'a b' }, remove = ['Host', 'TE'] }",
+        &[
+            "5:29: channel.a.request_headers.set.Content-Length: Content-Length frames the message or belongs to one hop, \
+             and is not to be touched",
+            "5:58: channel.a.request_headers.set.Host: a Host is a name or an address, with or without a port, found \"a b\"",
+            "5:77: channel.a.request_headers.remove[0]: Host can be set, and neither added nor removed",
+            "5:85: channel.a.request_headers.remove[1]: TE frames the message or belongs to one hop, and is not to be touched",
+        ],
+    );
+    check(
+        "response_headers = { add = { 'X Y' = 'a', X-A = \"a\\r\\nB: c\", X-B = '$${hots}', X-C = ' a' }, set = { Host = 'a' } }",
+        &[
+            "5:30: channel.a.response_headers.add.\"X Y\": expected a token (letters, digits and !#$%&'*+-.^_`|~), found \"X Y\"",
+            "5:49: channel.a.response_headers.add.X-A: a field value has no control characters, found '\\r'",
+            "5:68: channel.a.response_headers.add.X-B: nothing is called \"hots\" here (did you mean \"host\"?)",
+            "5:86: channel.a.response_headers.add.X-C: a field value neither starts nor ends with a space",
+            "5:102: channel.a.response_headers.set.Host: an answer has no Host",
+        ],
+    );
+    check(
+        "rewrite = {}",
+        &["5:1: channel.a.rewrite: says nothing about the path (for example strip_prefix = \"/api\")"],
+    );
+    check(
+        "rewrite = { strip_prefix = 'api', path = 'x' }",
+        &[
+            "5:28: channel.a.rewrite.strip_prefix: a path starts with a slash, found \"api\" (did you mean \"/api\"?)",
+            "5:42: channel.a.rewrite.path: a path has its prefix changed or is replaced, not both (keep one of the two)",
+        ],
+    );
+    check(
+        "rewrite = { path = '(', to = '/' }",
+        &["5:20: channel.a.rewrite.path: not a regular expression: unclosed group"],
+    );
+    check(
+        "rewrite = { path = '(a)', to = '/$2' }",
+        &["5:32: channel.a.rewrite.to: there is no group $2; the pattern has 1"],
+    );
+    check(
+        "rewrite = { path = 'a', to = '/a?b' }",
+        &["5:30: channel.a.rewrite.to: '?' cannot stand in the path of a request"],
+    );
+    let redirect = |redirect: &str| format!("[channel.a]\nredirect = {redirect}");
+    let location = "a location begins with http://, https://, ${scheme}://, ${path} or one slash, found";
+    let example = "(for example \"https://${host}${path}${query}\")";
+    wrong_below_web(
+        &redirect("{ status = 304, to = '//evil.example' }"),
+        &[
+            "3:23: channel.a.redirect.status: 304 sends nobody anywhere (one of 301, 302, 303, 307, 308)",
+            &format!("3:33: channel.a.redirect.to: {location} \"//evil.example\" {example}"),
+        ],
+    );
+    for to in ["ftp://a", "https://", "https:///x", "${host}", ""] {
+        let problem = format!("3:19: channel.a.redirect.to: {location} {to:?} {example}");
+        wrong_below_web(&redirect(&format!("{{ to = '{to}' }}")), &[&problem]);
+    }
+    wrong_below_web(
+        &redirect("{ to = '/a b' }"),
+        &["3:19: channel.a.redirect.to: ' ' cannot stand in a URL"],
+    );
+    wrong_below_web(
+        &redirect("{ to = '/' }\nrequest_headers.remove = ['A']\nrewrite.add_prefix = '/x'"),
+        &[
+            "4:1: channel.a.request_headers: means nothing without an upstream (leave it out)",
+            "5:1: channel.a.rewrite: means nothing without an upstream (leave it out)",
         ],
     );
 }

@@ -5,11 +5,16 @@
 use std::net::IpAddr;
 
 use proto::access::AccessTable;
+use proto::http1::answer::reason_phrase;
+use proto::http1::edit::HeadEdits;
+use proto::http1::path::{PathRewrite, Replacement};
 use proto::rate::Pace;
+use proto::template::Template;
 
 use crate::schema;
-use crate::snapshot::Network;
+use crate::schema::edits;
 use crate::snapshot::rules::{Concurrency, RateKey, RateLimit, Rules};
+use crate::snapshot::{Network, Redirect, StaticResponse};
 
 /// Addresses or values of a field told apart if nothing is said: 128 KiB a limit, and more than come within one burst.
 const KEYS_DEFAULT: u32 = 16_384;
@@ -23,8 +28,15 @@ pub(super) fn compile(channel: &schema::Channel) -> Option<Box<Rules>> {
             channel_max: channel.concurrency.channel,
             address_max: channel.concurrency.address,
         },
+        path: compile_rewrite(&channel.rewrite),
+        request_edits: compile_edits(&channel.request_headers),
+        answer_edits: compile_edits(&channel.response_headers),
     };
-    let is_empty = rules.access.is_none() && rules.rates.is_empty() && rules.concurrency.is_unbounded();
+    let demands_nothing =
+        rules.access.is_none() && rules.rates.is_empty() && rules.concurrency.is_unbounded();
+    let changes_nothing =
+        rules.path.is_none() && rules.request_edits.is_none() && rules.answer_edits.is_none();
+    let is_empty = demands_nothing && changes_nothing;
     (!is_empty).then(|| Box::new(rules))
 }
 
@@ -48,4 +60,38 @@ fn compile_rate(limit: &schema::rules::RateLimit) -> RateLimit {
         pace: Pace::new(limit.rate.count(), per_nanos, limit.burst),
         slots: limit.keys.unwrap_or(KEYS_DEFAULT),
     }
+}
+
+// The reader refused what the following would not take, so that `ok` loses nothing.
+
+fn compile_rewrite(rewrite: &edits::Rewrite) -> Option<PathRewrite> {
+    if let (Some(path), Some(to)) = (&rewrite.path, &rewrite.to) {
+        return Replacement::new(path, to)
+            .ok()
+            .map(|replacement| PathRewrite::Replace(Box::new(replacement)));
+    }
+    let prefix = |prefix: &Option<String>| prefix.as_deref().unwrap_or_default().into();
+    let is_given = rewrite.strip_prefix.is_some() || rewrite.add_prefix.is_some();
+    is_given.then(|| PathRewrite::Prefix {
+        strip: prefix(&rewrite.strip_prefix),
+        add: prefix(&rewrite.add_prefix),
+    })
+}
+
+fn compile_edits(edits: &edits::HeadEdits) -> Option<HeadEdits> {
+    let fields = |texts: &edits::FieldTexts| -> Vec<(String, Template)> {
+        let field = |(name, value): (&str, &str)| Some((name.to_owned(), Template::parse(value).ok()?));
+        texts.iter().filter_map(field).collect()
+    };
+    let compile = || HeadEdits::new(fields(&edits.set), fields(&edits.add), &edits.remove);
+    (!edits.is_empty()).then(compile)
+}
+
+pub(super) fn compile_redirect(redirect: &edits::Redirect) -> Option<Redirect> {
+    let answer = StaticResponse {
+        status: redirect.status,
+        content_type: "text/plain; charset=utf-8".into(),
+        body: format!("{}\n", reason_phrase(redirect.status)).into_bytes().into(),
+    };
+    Some(Redirect { answer, to: Template::parse(&redirect.to).ok()? })
 }

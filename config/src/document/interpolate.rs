@@ -1,4 +1,5 @@
-//! What does a string say once the environment is put in? `${NAME}`, `${NAME:-default}`, `$${` for `${` itself.
+//! What does a string say once the environment is put in? `${NAME}`, `${NAME:-default}`, `$${` for `${` itself. Names that
+//! requests put in, such as `${host}`, are left for them.
 //!
 //! Never looks into keys, and never puts a value in twice: what a variable holds is taken as it is.
 
@@ -6,6 +7,7 @@ use super::key::Key;
 use super::source::Source;
 use super::{Entry, Environment, Node, Value};
 use crate::problem::Problem;
+use proto::template::Variable;
 use thiserror::Error;
 
 #[derive(Debug, PartialEq, Eq, Error)]
@@ -82,6 +84,11 @@ fn expand(text: &str, environment: Environment<'_>) -> Result<(String, usize), (
         let Some(end) = reference.find('}') else {
             return Err((InterpolationError::Unclosed, reference.to_owned()));
         };
+        if Variable::of(&reference[2..end]).is_some() {
+            expanded.push_str(&reference[..=end]);
+            rest = &reference[end + 1..];
+            continue;
+        }
         let value = resolve(&reference[2..end], environment);
         expanded.push_str(&value.map_err(|error| (error, reference[..=end].to_owned()))?);
         references += 1;

@@ -4,6 +4,7 @@
 
 use proto::matching::HostPattern;
 
+use super::edits::{read_head, read_redirect, read_rewrite};
 use super::fields::{Fields, Item};
 use super::limits::read_channel;
 use super::page::{read_body, read_pages};
@@ -14,22 +15,25 @@ use crate::schema::{Channel, ChannelTimeouts, Matching, Respond, upgrade_default
 use crate::value::field;
 
 pub(super) fn read(fields: &mut Fields<'_>) -> Option<Channel> {
-    match (fields.has("upstream"), fields.has("respond")) {
-        (true, true) => {
+    let mut actions = ["upstream", "respond", "redirect"].into_iter().filter(|name| fields.has(name));
+    match (actions.next(), actions.next()) {
+        (_, Some(second)) => {
             let suggestion = Some("keep one of the two".to_owned());
-            fields.error("respond", "a channel has either an upstream or a response", suggestion);
+            fields.error(second, "a channel has either an upstream, a response or a redirect", suggestion);
         }
-        (false, false) => {
+        (None, None) => {
             let suggestion = Some("for example upstream = \"NAME\"".to_owned());
-            fields.error_here("a channel has an upstream or a response, found neither", suggestion);
+            fields.error_here("a channel has an upstream, a response or a redirect, found none", suggestion);
         }
-        (true, false) | (false, true) => {}
+        (Some(_), None) => {}
     }
     let (upgrade, connect) = (read_upgrade(fields), fields.boolean("connect", false));
-    if fields.has("respond") {
+    if !fields.has("upstream") && (fields.has("respond") || fields.has("redirect")) {
         check_tunnel(fields, &upgrade, connect);
-        if fields.has("hedge") {
-            fields.error("hedge", "means nothing without an upstream", Some("leave it out".to_owned()));
+        for name in ["hedge", "rewrite", "request_headers"] {
+            if fields.has(name) {
+                fields.error(name, "means nothing without an upstream", Some("leave it out".to_owned()));
+            }
         }
     }
     Some(Channel {
@@ -43,6 +47,14 @@ pub(super) fn read(fields: &mut Fields<'_>) -> Option<Channel> {
         deny: read_networks(fields, "deny"),
         rate: read_rates(fields),
         respond: fields.table("respond", read_respond),
+        redirect: fields.table("redirect", read_redirect),
+        rewrite: fields.table("rewrite", read_rewrite).unwrap_or_default(),
+        request_headers: fields
+            .table("request_headers", |fields| read_head(fields, true))
+            .unwrap_or_default(),
+        response_headers: fields
+            .table("response_headers", |fields| read_head(fields, false))
+            .unwrap_or_default(),
         concurrency: fields.table("concurrency", read_concurrency).unwrap_or_default(),
         limits: fields.table("limits", read_channel).unwrap_or_default(),
         timeouts: fields.table("timeouts", read_timeouts).unwrap_or_default(),
@@ -96,7 +108,7 @@ fn read_matching(fields: &mut Fields<'_>) -> Matching {
 }
 
 /// A path compared as it stands in the request.
-fn read_path(fields: &mut Fields<'_>, name: &'static str) -> Option<String> {
+pub(super) fn read_path(fields: &mut Fields<'_>, name: &'static str) -> Option<String> {
     let path = fields.text(name)?;
     if !path.starts_with('/') {
         let suggestion = Some(format!("did you mean {:?}?", format!("/{path}")));

@@ -270,9 +270,13 @@ pub(super) fn one_or_many_or_none(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" } }] })
 }
 
-/// A channel has an upstream or a response.
+/// A channel has an upstream, a response or a redirect.
 pub(super) fn exactly_one_action(schema: &mut Schema) {
-    let actions = serde_json::json!([{ "required": ["upstream"] }, { "required": ["respond"] }]);
+    let actions = serde_json::json!([
+        { "required": ["upstream"] },
+        { "required": ["respond"] },
+        { "required": ["redirect"] },
+    ]);
     schema.insert("oneOf".to_owned(), actions);
 }
 

@@ -27,7 +27,7 @@ impl Snapshot {
                 for (channel, takes_all) in self.channel_table.takers(id.0) {
                     let upstream = match &self.channels[usize::from(ChannelId(channel).0)].action {
                         Action::Forward(upstream) => Some(*upstream),
-                        Action::Respond(_) => None,
+                        Action::Respond(_) | Action::Redirect(_) => None,
                     };
                     destination = destination.and(upstream, takes_all);
                     if takes_all {

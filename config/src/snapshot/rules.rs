@@ -3,6 +3,8 @@
 //! Never anything for a channel that has no rules: it has none of this, and pays for the question alone.
 
 use proto::access::AccessTable;
+use proto::http1::edit::HeadEdits;
+use proto::http1::path::PathRewrite;
 use proto::rate::Pace;
 
 /// All rules of one channel; at least one.
@@ -14,6 +16,12 @@ pub struct Rules {
     pub rates: Box<[RateLimit]>,
     /// How many exchanges may be in progress: 503, or 429 where it is one address that has too many.
     pub concurrency: Concurrency,
+    /// The path that the endpoint sees.
+    pub path: Option<PathRewrite>,
+    /// Changes to the fields of requests.
+    pub request_edits: Option<HeadEdits>,
+    /// Changes to the fields of answers.
+    pub answer_edits: Option<HeadEdits>,
 }
 
 /// How often requests may come.

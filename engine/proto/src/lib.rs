@@ -19,3 +19,4 @@ pub mod proxy_protocol;
 pub mod rate;
 pub mod retry;
 pub mod share;
+pub mod template;

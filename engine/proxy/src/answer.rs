@@ -16,6 +16,7 @@ use crate::error_answer;
 use crate::exchange::Route;
 use crate::outcome::Fault;
 use crate::response::count_answer;
+use crate::rules;
 use crate::stats::Phase;
 use crate::workspace::{AnswerSpace, Lent, Workspace};
 
@@ -106,13 +107,14 @@ pub(crate) async fn last_hop(
     }
 }
 
-/// Answers from the configuration.
+/// Answers from the configuration, with these further field lines.
 pub(crate) async fn respond(
     state: &CoreState,
     client: &mut Client,
     route: &Route<'_>,
     rest: Rest,
     response: &StaticResponse,
+    lines: &[u8],
     work: &mut Workspace,
 ) -> Next {
     let rest = Some(rest).filter(|rest| keeps(state, client, &work.request, rest));
@@ -129,7 +131,13 @@ pub(crate) async fn respond(
     written.expect("the configuration bounds the content type");
     let mut space = state.answer_spaces.take();
     space.text.clear();
-    space.text.extend_from_slice(&head);
+    let before_end = head.len() - b"\r\n".len();
+    space.text.extend_from_slice(&head[..before_end]);
+    space.text.extend_from_slice(lines);
+    space.text.extend_from_slice(b"\r\n");
+    if let Some(rules) = &route.channel.rules {
+        rules::edits::edit_answer(route, rules, &mut space.text);
+    }
     if has_body(response.status, &plan) {
         space.text.extend_from_slice(&response.body);
         route.counters.body_bytes_sent.add(response.body.len() as u64);

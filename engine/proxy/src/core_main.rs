@@ -25,6 +25,7 @@ use crate::message::CoreMessage;
 use crate::private::Private;
 use crate::relay::SetAside;
 use crate::roster::Roster;
+use crate::rules::edits::Paths;
 use crate::stats::{Collected, CoreStats, HistogramSet, Phase};
 use crate::upstream::Upstreams;
 use crate::workspace::{AnswerSpace, Spaces, Workspace};
@@ -78,6 +79,8 @@ pub(crate) struct CoreState {
     pub(crate) workspaces: Spaces<Workspace>,
     pub(crate) answer_spaces: Spaces<AnswerSpace>,
     pub(crate) match_caches: RefCell<MatchCaches>,
+    /// What paths are written anew with.
+    pub(crate) paths: Paths,
     /// What answers without a `Date` are given.
     pub(crate) date: DateText,
     pub(crate) histograms: RefCell<Box<HistogramSet>>,
@@ -145,6 +148,7 @@ pub async fn serve_on(core: Core, setup: CoreSetup) -> io::Result<()> {
         upstreams,
         workspaces: Spaces::default(),
         answer_spaces: Spaces::default(),
+        paths: Paths::new(&snapshot),
         date: DateText::default(),
         drain: Drain::default(),
         accepting: Cell::new(0),

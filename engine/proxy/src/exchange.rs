@@ -3,6 +3,7 @@
 //! All branching of a request is here or one call below; the leaves compute. Never holds a body whole, never
 //! forwards a request that is not framed beyond doubt, never sends one twice that may have had an effect.
 
+use std::cell::OnceCell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
@@ -42,6 +43,8 @@ pub(crate) struct Route<'a> {
     pub(crate) total: Instant,
     /// How long the request's body may be.
     pub(crate) body_limits: Limits,
+    /// Field lines that its answer gets by the channel's rules, where they depend on the request.
+    pub(crate) answer_lines: OnceCell<Box<[u8]>>,
     /// What it holds of the channel's allowances; a tunnel takes it along.
     pub(crate) held: Option<Box<Held>>,
 }
@@ -101,7 +104,8 @@ pub(crate) async fn exchange(state: &CoreState, client: &mut Client, work: &mut 
     }
     let total = channel.total_timeout.map_or(Instant::FAR_FUTURE, |limit| began + limit);
     let body_limits = request::body_limits(state, client, channel);
-    let mut route = Route { channel, id, counters, began, total, body_limits, held: None };
+    let answer_lines = OnceCell::new();
+    let mut route = Route { channel, id, counters, began, total, body_limits, answer_lines, held: None };
     let refused = match &channel.rules {
         None => None,
         Some(rules) => {
@@ -120,7 +124,13 @@ pub(crate) async fn exchange(state: &CoreState, client: &mut Client, work: &mut 
         }
         (Action::Respond(response), None) => {
             let rest = Rest::after_head(&work.request, chunk);
-            Ok(answer::respond(state, client, &route, rest, response, work).await)
+            Ok(answer::respond(state, client, &route, rest, response, &[], work).await)
+        }
+        (Action::Redirect(redirect), None) => {
+            let location = rules::edits::location(state, client, &route, redirect, &chunk, &work.request);
+            let rest = Rest::after_head(&work.request, chunk);
+            let answer = &redirect.answer;
+            Ok(pin!(answer::respond(state, client, &route, rest, answer, &location, work)).await)
         }
         (Action::Forward(upstream), None) if work.request.method == Method::Connect => {
             let opened = pin!(upgrade::connect(state, client, &route, *upstream, &work.request, chunk)).await;
@@ -342,6 +352,9 @@ fn send_at_once(
 ) -> Result<Dispatch, Failed> {
     request::rewrite(state, client, upstream, &chunk, work);
     work.tries.clear();
+    if let Some(rules) = &route.channel.rules {
+        rules::edits::edit_request(state, client, route, rules, &chunk, work);
+    }
     // Before a connection is spent on a body that breaks a rule.
     let at_hand = request::take_body_at_hand(&chunk, route.body_limits, work).map_err(Failed::unanswered)?;
     let connection = match state.upstreams.reuse(upstream) {

@@ -120,7 +120,7 @@ fn is_trusted(forwarding: &Forwarding, client: &Client) -> bool {
 }
 
 /// The client's address as text, without port; at most 45 characters (RFC 4291 §2.2). Empty if it has none.
-fn address_text(client: &Client) -> ArrayString<46> {
+pub(crate) fn address_text(client: &Client) -> ArrayString<46> {
     let mut text = ArrayString::new();
     if is_nobodys(client.peer) {
         return text;

@@ -22,6 +22,7 @@ use crate::core_main::{CoreState, deadline};
 use crate::exchange::Route;
 use crate::outcome::{Fault, fault_of};
 use crate::relay::{Broken, Coding, Parcel, Way, assemble};
+use crate::rules;
 use crate::stats::{ChannelCounters, Phase};
 use crate::tries::Tries;
 use crate::upgrade;
@@ -481,6 +482,9 @@ impl<'a> Answering<'a> {
             date: persistence.is_some().then_some(&*date),
         };
         rewrite_response(head, &space.response, &plan, &mut space.text);
+        if let Some(rules) = self.route.channel.rules.as_ref().filter(|_| persistence.is_some()) {
+            rules::edits::edit_answer(self.route, rules, &mut space.text);
+        }
     }
 
     /// The way of the answer to its client.

@@ -3,12 +3,14 @@
 //! Never asked for a channel without rules; never a lock, and never more let through than a rule promises, on however many
 //! cores.
 
+pub(crate) mod edits;
+
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use config::snapshot::rules::{RateKey, RateLimit, Rules};
-use config::snapshot::{ChannelId, Snapshot};
+use config::snapshot::{Action, ChannelId, Snapshot};
 use crossbeam_utils::CachePadded;
 use proto::http1::head::RequestHead;
 use proto::rate::{Exhausted, KeyedRates, Pace, SharedRate};
@@ -125,6 +127,9 @@ pub(crate) fn enforce(
         held = Some(Box::new(hold(&state.admission, client, route, rules)?));
     }
     rates.all(|state, pace, hash, now| state.take(pace, hash, now))?;
+    if !matches!(route.channel.action, Action::Forward(_)) {
+        edits::note_for_answer(state, client, route, rules, head, request, &[]);
+    }
     Ok(held)
 }
 

@@ -16,5 +16,8 @@ pub mod chunked;
 
 pub mod rewrite;
 
+pub mod edit;
+pub mod path;
+
 pub mod accept;
 pub mod answer;
