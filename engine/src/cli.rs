@@ -111,6 +111,9 @@ pub(crate) enum Command {
     Status(AdminArgs),
     /// Show what a running engine has counted
     Stats(AdminArgs),
+    /// Show and change the endpoints of a running engine
+    #[command(subcommand)]
+    Upstream(UpstreamCommand),
     /// Write what LVS, the kernel's balancer, would be told to do the same
     Render(RenderArgs),
 }
@@ -138,6 +141,99 @@ pub(crate) struct DumpArgs {
     /// Configuration file; left out, the embedded default
     #[arg(long, short, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+}
+
+/// What to do with endpoints.
+#[derive(Debug, Subcommand)]
+pub(crate) enum UpstreamCommand {
+    /// All upstreams with their endpoints
+    List(AdminArgs),
+    /// One upstream with its endpoints
+    Show(ShowArgs),
+    /// Add an endpoint
+    Add(AddArgs),
+    /// Give an endpoint nothing new; what it has begun goes on
+    Drain(EndpointArgs),
+    /// Use an endpoint again that drains
+    Up(EndpointArgs),
+    /// Drain an endpoint, and remove it when it has finished
+    Remove(RemoveArgs),
+    /// Change an endpoint's share beside the others'; 0 takes nothing new
+    Weight(WeightArgs),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ShowArgs {
+    /// Name of the upstream
+    pub(crate) name: String,
+
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+}
+
+/// One endpoint of a running engine.
+#[derive(Args, Debug)]
+pub(crate) struct EndpointArgs {
+    /// Name of the upstream
+    pub(crate) name: String,
+
+    /// Address of the endpoint: IP:PORT, localhost:PORT or unix:/PATH
+    pub(crate) address: String,
+
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct AddArgs {
+    #[command(flatten)]
+    pub(crate) endpoint: EndpointArgs,
+
+    #[command(flatten)]
+    pub(crate) terms: TermsArgs,
+}
+
+/// What an endpoint gets, where that is not the default.
+#[derive(Args, Debug)]
+pub(crate) struct TermsArgs {
+    /// Its share beside the others', 0 to 65535
+    #[arg(long, value_name = "N")]
+    pub(crate) weight: Option<u16>,
+
+    /// 0 is used first, others while no endpoint of a lower number can be
+    #[arg(long, value_name = "N")]
+    pub(crate) priority: Option<u8>,
+
+    /// Connections that it may have
+    #[arg(long, value_name = "N")]
+    pub(crate) max_connections: Option<u32>,
+
+    /// Once it had as many, it gets more when it has fewer than this
+    #[arg(long, value_name = "N")]
+    pub(crate) min_connections: Option<u32>,
+
+    /// Where it stands
+    #[arg(long, value_name = "NAME")]
+    pub(crate) zone: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RemoveArgs {
+    #[command(flatten)]
+    pub(crate) endpoint: EndpointArgs,
+
+    /// Do not wait for what is in progress there; it goes on all the same
+    #[arg(long)]
+    pub(crate) now: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct WeightArgs {
+    #[command(flatten)]
+    pub(crate) endpoint: EndpointArgs,
+
+    /// Its share, 0 to 65535
+    pub(crate) weight: u16,
 }
 
 /// What to write for LVS, and from what.

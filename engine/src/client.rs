@@ -39,16 +39,47 @@ impl AdminClient {
         serde_json::from_str(&text).with_context(|| format!("{}{path} did not answer in JSON", self.url))
     }
 
+    /// Asks for a change, and gives the answer in JSON.
+    pub(crate) fn send(&self, method: &str, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
+        let url = format!("{}{path}", self.url);
+        let text = body.map(Value::to_string).unwrap_or_default();
+        let request = ureq::http::Request::builder()
+            .method(method)
+            .uri(&url)
+            .header("Content-Type", "application/json")
+            .body(text)
+            .context("a request cannot be made of this")?;
+        let response = self.agent.run(request).map_err(|error| self.no_answer(error))?;
+        let (status, body) = self.body(response, path)?;
+        let answer: Value =
+            serde_json::from_str(&body).with_context(|| format!("{url} did not answer in JSON"))?;
+        if !status.is_success() {
+            bail!("{}", refusal(&answer));
+        }
+        Ok(answer)
+    }
+
     fn text(&self, path: &str, query: &[(&str, &str)]) -> anyhow::Result<String> {
         let request = self.agent.get(format!("{}{path}", self.url)).query_pairs(query.iter().copied());
-        let mut response = request.call().map_err(|error| self.no_answer(error))?;
-        let status = response.status();
-        let body = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_string();
-        let body = body.with_context(|| format!("the answer of {}{path} broke off", self.url))?;
+        let response = request.call().map_err(|error| self.no_answer(error))?;
+        let (status, body) = self.body(response, path)?;
         if !status.is_success() {
-            bail!("{}{path} answered {status}: {}", self.url, body.trim_end());
+            match serde_json::from_str::<Value>(&body) {
+                Ok(answer) if answer["error"].is_string() => bail!("{}", refusal(&answer)),
+                _ => bail!("{}{path} answered {status}: {}", self.url, body.trim_end()),
+            }
         }
         Ok(body)
+    }
+
+    fn body(
+        &self,
+        mut response: ureq::http::Response<ureq::Body>,
+        path: &str,
+    ) -> anyhow::Result<(ureq::http::StatusCode, String)> {
+        let body = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_string();
+        let body = body.with_context(|| format!("the answer of {}{path} broke off", self.url))?;
+        Ok((response.status(), body))
     }
 
     fn no_answer(&self, error: ureq::Error) -> anyhow::Error {
@@ -60,5 +91,46 @@ impl AdminClient {
             "no engine answers at {}: {cause}; is it running, and is its admin address another (--admin)?",
             self.url
         )
+    }
+}
+
+/// What the engine says of something that it does not do: where, what, what to do.
+fn refusal(answer: &Value) -> String {
+    let part = |key: &str| answer[key].as_str();
+    let at = part("at").map(|at| format!("{at}: ")).unwrap_or_default();
+    let help = part("help").map(|help| format!(" ({help})")).unwrap_or_default();
+    format!("{at}{}{help}", part("error").unwrap_or("refused"))
+}
+
+/// A piece of a path, with everything written as `%XX` that would mean something else there (RFC 3986 §2.1).
+pub(crate) fn segment(text: &str) -> String {
+    let mut out = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b':' | b'@' => {
+                out.push(byte.into())
+            }
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_one_piece_of_a_path() {
+        assert_eq!(segment("10.0.0.1:8000"), "10.0.0.1:8000");
+        assert_eq!(segment("[::1]:80"), "%5B::1%5D:80");
+        assert_eq!(segment("unix:/run/app.sock"), "unix:%2Frun%2Fapp.sock");
+    }
+
+    #[test]
+    fn a_refusal_says_where_what_and_what_to_do() {
+        let answer = serde_json::json!({ "error": "is missing", "at": "address", "help": "for example x" });
+        assert_eq!(refusal(&answer), "address: is missing (for example x)");
+        assert_eq!(refusal(&serde_json::json!({ "error": "draining" })), "draining");
     }
 }

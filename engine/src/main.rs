@@ -13,6 +13,7 @@ mod start;
 mod client;
 mod render;
 mod report;
+mod upstream;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         Some(Command::Config(ConfigCommand::Dump(args))) => settings::dump(args.config.as_deref()),
         Some(Command::Status(args)) => report::status(args),
         Some(Command::Stats(args)) => report::stats(args),
+        Some(Command::Upstream(command)) => upstream::run(command),
         Some(Command::Render(args)) => render::render(args),
     };
     match outcome {

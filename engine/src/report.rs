@@ -147,7 +147,7 @@ fn endpoints(stats: &Value) -> Table {
 }
 
 /// A table whose first columns are words and whose others are figures.
-fn new_table(header: &[&str], words: usize) -> Table {
+pub(crate) fn new_table(header: &[&str], words: usize) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(header.to_vec());
     for (index, column) in table.column_iter_mut().enumerate() {
@@ -159,13 +159,13 @@ fn new_table(header: &[&str], words: usize) -> Table {
     table
 }
 
-fn push_table(out: &mut String, title: &str, table: &Table) {
+pub(crate) fn push_table(out: &mut String, title: &str, table: &Table) {
     if !table.is_empty() {
         let _ = writeln!(out, "\n{title}\n{}", table.trim_fmt());
     }
 }
 
-fn rows(value: &Value) -> impl Iterator<Item = &Value> {
+pub(crate) fn rows(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
 
@@ -179,11 +179,11 @@ fn is_internal(row: &Value) -> bool {
     row["internal"] == true
 }
 
-fn text<'v>(value: &'v Value, key: &str) -> &'v str {
+pub(crate) fn text<'v>(value: &'v Value, key: &str) -> &'v str {
     value[key].as_str().unwrap_or("?")
 }
 
-fn number(value: &Value) -> String {
+pub(crate) fn number(value: &Value) -> String {
     value.as_u64().map_or_else(|| "?".to_owned(), |number| number.to_string())
 }
 

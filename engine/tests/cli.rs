@@ -103,8 +103,18 @@ fn help_names_every_flag_and_command_of_the_contract() {
     let help = engine(&["--help"]).assert_code(0).stdout;
     let flags =
         ["--cores", "--cluster", "--config", "--listen", "--to", "--driver", "--port-offset", "--admin"];
-    let others =
-        ["-t", "--log-format", "--log-level", "check", "config", "status", "stats", "render", "SIGTERM"];
+    let others = [
+        "-t",
+        "--log-format",
+        "--log-level",
+        "check",
+        "config",
+        "status",
+        "stats",
+        "upstream",
+        "render",
+        "SIGTERM",
+    ];
     for word in flags.iter().chain(&others) {
         assert!(help.contains(word), "no {word} in\n{help}");
     }

@@ -292,3 +292,40 @@ fn a_page_of_another_site_changes_nothing() {
     let request = "POST /certificates/reload HTTP/1.1\r\nHost: admin\r\nOrigin: http://evil.example\r\nContent-Length: 0\r\n\r\n";
     assert_eq!(Connection::open(engine.admin()).ask(request).status(), 403);
 }
+
+/// What one of the engine's own commands says: exit code, standard output, standard error.
+#[track_caller]
+fn command(engine: &Engine, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = Engine::command().args(arguments).args(["--admin", &engine.admin().to_string()]).output();
+    let output = output.expect("the engine can be run");
+    let text = |bytes| String::from_utf8(bytes).expect("text");
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn the_command_line_does_what_the_admin_listener_does() {
+    let (a, b) = (named("a"), named("b"));
+    let engine = Engine::before(Driver::Epoll, a.address);
+    let address = b.address.to_string();
+    let check = |arguments: &[&str], expected: &str| {
+        let (code, stdout, stderr) = command(&engine, arguments);
+        assert_eq!((code, stderr.as_str()), (Some(0), ""), "{stdout}");
+        assert!(stdout.contains(expected), "no {expected:?} in {stdout}");
+    };
+    let forgotten = "a restart forgets it";
+    check(&["upstream", "add", "app", &address, "--weight", "3"], forgotten);
+    check(&["upstream", "show", "app"], &address);
+    check(&["upstream", "weight", "app", &address, "0"], "is up, weight 0");
+    check(&["upstream", "drain", "app", &address], "is draining");
+    check(&["upstream", "up", "app", &address], "is up");
+    check(&["upstream", "list", "--json"], "\"source\": \"added\"");
+    check(&["upstream", "remove", "app", &address], "drains, and is removed when it has finished");
+    eventually("it is gone", || states(&engine).len() == 1);
+    check(&["upstream", "add", "app", &address], "is up, weight 1");
+    check(&["upstream", "remove", "app", &address, "--now"], "is removed");
+    let (code, _, stderr) = command(&engine, &["upstream", "drain", "app", &address]);
+    assert_eq!(code, Some(1));
+    assert_eq!(stderr, format!("error: there is no endpoint \"{address}\" (known: {})\n", a.address));
+    let (code, _, stderr) = command(&engine, &["upstream", "show", "ap"]);
+    assert_eq!((code, stderr.as_str()), (Some(1), "error: there is no upstream \"ap\" (known: app)\n"));
+}
