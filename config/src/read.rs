@@ -12,6 +12,7 @@ mod listener;
 mod page;
 mod process;
 mod protocol;
+mod register;
 mod resolve;
 mod retry;
 mod rules;

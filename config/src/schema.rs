@@ -7,6 +7,7 @@ pub mod edits;
 pub mod health;
 pub mod limits;
 pub mod page;
+pub mod register;
 pub mod resolve;
 pub mod retry;
 pub mod rules;
@@ -25,6 +26,7 @@ use self::edits::{HeadEdits, Redirect, Rewrite};
 use self::health::{Ejection, Health, SlowStart};
 use self::limits::{ChannelLimits, ListenerLimits, UpstreamLimits};
 use self::page::ErrorPages;
+use self::register::Register;
 use self::resolve::Resolve;
 use self::retry::{Hedge, Queue, Retry};
 use self::rules::{Concurrency, RateLimit};
@@ -419,13 +421,13 @@ pub struct Upstream {
     /// How an endpoint is chosen; see [balancing](balancing.md).
     #[schemars(default, example = &"least_connections")]
     pub balance: Balance,
-    /// The servers, at least one: `"IP:PORT"`, `"localhost:PORT"`, `"unix:/PATH"` or, for a listener of our own,
+    /// The servers, at least one unless they `register`: `"IP:PORT"`, `"localhost:PORT"`, `"unix:/PATH"` or, for a listener of our own,
     /// `"listener:NAME"`. `"NAME:PORT"` stands for every address of a host, `"srv:NAME"` for every server of a service (RFC 2782);
     /// both are asked for again as their answers grow old. Or a table with such an `address` and, as far as they are not the default: `weight`, 0 to 65535, where 0
     /// takes no new sessions; `max_connections` and `min_connections`, where one that had the most gets no new sessions until it
     /// has fewer than the least, three quarters by default; `priority`, 0 to 255, of which the lowest with an endpoint that is up is
     /// used; `backup = true`, which is priority 1; `zone`, where those of `process.zone` come first.
-    #[schemars(length(min = 1), extend("examples" = [["10.0.0.1:8000", "10.0.0.2:8000"]]))]
+    #[schemars(extend("examples" = [["10.0.0.1:8000", "10.0.0.2:8000"]]))]
     pub endpoints: Vec<EndpointEntry>,
     /// How many endpoints there may be at a time, those added or found out while the process runs included. Twice those
     /// written and at least 16 if left out. 1 to 4096.
@@ -452,6 +454,11 @@ pub struct Upstream {
     /// How names among its endpoints become addresses, and how often they are asked for.
     #[schemars(default)]
     pub resolve: Resolve,
+    /// Servers make themselves endpoints by the admin listener, say again and again that they are there, and are endpoints no
+    /// longer when they stop; `{}` lets them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(default, with = "Register")]
+    pub register: Option<Register>,
     /// The PROXY header that connections to its endpoints begin with, so that they learn the client's address.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(default, with = "ProxyVersion", example = &"v2")]

@@ -6,6 +6,7 @@
 pub mod balance;
 pub mod destination;
 pub mod health;
+pub mod register;
 pub mod resolve;
 pub mod rules;
 
@@ -25,6 +26,7 @@ use proto::template::Template;
 use self::health::{Ejection, Health};
 
 use self::balance::{Balance, PersistenceRule, StickyRule};
+use self::register::Registering;
 use self::resolve::{NamedEndpoint, Resolving};
 use self::rules::Rules;
 
@@ -554,6 +556,8 @@ pub struct Upstream {
     pub names: Box<[NamedEndpoint]>,
     /// How these names are asked for.
     pub resolving: Resolving,
+    /// How servers make themselves endpoints, if they may.
+    pub registering: Option<Registering>,
     /// Bounds of what an endpoint may answer.
     pub limits: UpstreamLimits,
     /// Exchanges in progress of the process: 503.

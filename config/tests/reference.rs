@@ -20,7 +20,7 @@ const NAMES: [(&str, &str); 4] =
 const FILE: &str = "file";
 
 /// Likewise, from a file that this text does not come from.
-const FILES: [&str; 2] = [FILE, "secret_file"];
+const FILES: [&str; 3] = [FILE, "secret_file", "token_file"];
 
 /// Never written out.
 const SECRETS: [&str; 2] = ["secret", "previous_secret"];
@@ -327,6 +327,7 @@ fn surroundings(key: &Key, is_given: bool) -> Vec<(&'static str, Value)> {
         ("/upstream/fhir/hash", _) => {
             vec![("/upstream/fhir/balance", json!("source_hash")), ("/upstream/fhir/hash", json!({}))]
         }
+        ("/upstream/fhir/register", _) => vec![("/upstream/fhir/register", json!({}))],
         ("/upstream/fhir/persistence", _) => vec![("/upstream/fhir/persistence", json!({}))],
         ("/upstream/fhir/sticky", "secret" | "secret_file") if is_given => {
             vec![("/upstream/fhir/sticky", json!({}))]

@@ -108,7 +108,7 @@ pub(crate) fn segment(text: &str) -> String {
     for byte in text.bytes() {
         match byte {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b':' | b'@' => {
-                out.push(byte.into())
+                out.push(byte.into());
             }
             _ => out.push_str(&format!("%{byte:02X}")),
         }

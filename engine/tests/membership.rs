@@ -329,3 +329,89 @@ fn the_command_line_does_what_the_admin_listener_does() {
     let (code, _, stderr) = command(&engine, &["upstream", "show", "ap"]);
     assert_eq!((code, stderr.as_str()), (Some(1), "error: there is no upstream \"ap\" (known: app)\n"));
 }
+
+/// Registers an address, with a token if there is one.
+#[track_caller]
+fn register(engine: &Engine, body: &Value, token: Option<&str>) -> (u16, Value) {
+    let body = body.to_string();
+    let token = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
+    let request = format!(
+        "POST /upstreams/app/register HTTP/1.1\r\nHost: admin\r\nContent-Type: application/json\r\n{token}\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let response = Connection::open(engine.admin()).ask(&request);
+    (response.status(), serde_json::from_slice(&response.body).expect("JSON"))
+}
+
+#[test]
+fn a_server_registers_itself_renews_leaves_and_expires() {
+    on_both_drivers(|driver| {
+        let (a, b) = (named("a"), named("b"));
+        let upstream = "register = { servers = 2 }";
+        let engine = Engine::start(driver, Config { upstream, ..Config::default() });
+        assert_eq!(engine.connect().get("/").status(), 503, "nobody has registered yet");
+        let long = json!({ "address": a.address.to_string(), "ttl": 300, "weight": 2 });
+        let (status, answer) = register(&engine, &long, None);
+        assert_eq!((status, &answer["lease"]["ttl_s"]), (201, &json!(300)), "{answer}");
+        assert_eq!(answer["endpoint"]["source"], "registered");
+        engine.connect().get("/").assert_is(200, "a");
+        assert_eq!(register(&engine, &long, None).0, 200, "renewed");
+        let lease = |ttl: u32| json!({ "address": b.address.to_string(), "ttl": ttl });
+        assert_eq!(register(&engine, &lease(300), None).0, 201);
+        let (status, answer) = register(&engine, &json!({ "address": "10.0.0.1:1" }), None);
+        assert_eq!(status, 409, "{answer}");
+        let (status, answer) = register(&engine, &json!({ "address": "10.0.0.1:1", "ttl": 301 }), None);
+        assert_eq!((status, &answer["at"]), (422, &json!("ttl")));
+        assert_eq!(register(&engine, &lease(1), None).0, 200);
+        // b says nothing more.
+        eventually("b has expired", || states(&engine).len() == 1);
+        let lines =
+            engine.log().lines().filter(|line| line.contains("has not renewed its registration")).count();
+        assert_eq!(lines, 1, "{}", engine.log());
+        assert_eq!(admin(&engine, "DELETE", &path(&a), None).0, 409, "it would come back");
+        let lease = format!("/upstreams/app/register/{}", a.address);
+        assert_eq!(admin(&engine, "DELETE", &lease, None).0, 202);
+        eventually("a has left", || states(&engine).is_empty());
+        assert_eq!(admin(&engine, "DELETE", &lease, None).0, 404);
+        assert_eq!(engine.connect().get("/").status(), 503);
+    });
+}
+
+#[test]
+fn a_registration_under_load_and_its_end_cost_no_request() {
+    on_both_drivers(|driver| {
+        let (a, b) = (named("a"), named("b"));
+        let config = Config { endpoints: &[a.address], upstream: "register = {}", ..Config::default() };
+        let engine = Engine::start_on_cores(driver, 2, config);
+        let answered = under_load(&engine, |wait_for| {
+            let lease = |ttl: u32| json!({ "address": b.address.to_string(), "ttl": ttl });
+            assert_eq!(register(&engine, &lease(300), None).0, 201);
+            for ttl in [300, 300, 1] {
+                wait_for(50);
+                assert_eq!(register(&engine, &lease(ttl), None).0, 200);
+            }
+            eventually("it has expired", || states(&engine).len() == 1);
+        });
+        assert_eq!(requests(&[&a, &b]), answered);
+        assert!(requests(&[&b]) > 0);
+        assert!(engine.faults().is_empty(), "{:?}", engine.faults());
+    });
+}
+
+#[test]
+fn who_has_no_token_does_not_register_and_nobody_does_where_it_is_not_allowed() {
+    let token =
+        std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("token-{}", std::process::id()));
+    std::fs::write(&token, "0123456789abcdef\n").expect("a writable directory");
+    let upstream = format!("register = {{ token_file = {:?} }}", token.to_str().expect("text"));
+    let engine = Engine::start(Driver::Epoll, Config { upstream: &upstream, ..Config::default() });
+    std::fs::remove_file(&token).expect("the file just written");
+    let body = json!({ "address": "10.0.0.1:1" });
+    assert_eq!(register(&engine, &body, None).0, 401);
+    assert_eq!(register(&engine, &body, Some("0123456789abcdee")).0, 401);
+    assert_eq!(register(&engine, &body, Some("0123456789abcdef")).0, 201);
+    assert_eq!(admin(&engine, "DELETE", "/upstreams/app/register/10.0.0.1:1", None).0, 401);
+    let other = Engine::before(Driver::Epoll, "10.0.0.1:1".parse().expect("an address"));
+    assert_eq!(register(&other, &body, None).0, 403);
+}

@@ -1,11 +1,15 @@
-//! Which names of an upstream are asked for while the process runs, and how?
+//! How does an upstream find endpoints while the process runs: which names are asked for, and who may register?
 //!
-//! Never asks for one: an address that is found out now may be another's tomorrow.
+//! Never asks for a name: an address that is found out now may be another's tomorrow.
 
 use super::balance::compile_terms;
 use crate::schema::Upstream;
+use crate::schema::balance::Secret;
+use crate::schema::register::Register;
 use crate::schema::resolve::{Family, Resolve};
 use crate::schema::text::Target;
+use crate::snapshot::balance::SecretBytes;
+use crate::snapshot::register::Registering;
 use crate::snapshot::resolve::{NamedEndpoint, Question, Resolving};
 
 pub(super) fn compile_resolving(resolve: &Resolve) -> Resolving {
@@ -16,6 +20,15 @@ pub(super) fn compile_resolving(resolve: &Resolve) -> Resolving {
         ttl_max: resolve.ttl_max.duration(),
         ipv4: resolve.family != Family::Ipv6,
         ipv6: resolve.family != Family::Ipv4,
+    }
+}
+
+pub(super) fn compile_registering(register: &Register) -> Registering {
+    Registering {
+        ttl: register.ttl.duration(),
+        ttl_max: register.ttl_max.duration(),
+        servers_max: register.servers,
+        token: register.token.as_ref().map(|Secret(bytes)| SecretBytes(bytes.clone())),
     }
 }
 

@@ -65,6 +65,7 @@ fn compile_upstream(
         idle_timeout: upstream.idle_timeout.duration(),
         names: resolve::compile_names(upstream),
         resolving: resolve::compile_resolving(&upstream.resolve),
+        registering: upstream.register.as_ref().map(resolve::compile_registering),
         limits: compile_limits(&upstream.limits),
         in_flight_max: upstream.limits.in_flight,
         pending_max: upstream.limits.pending,

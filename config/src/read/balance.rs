@@ -136,7 +136,7 @@ pub(super) fn read_sticky(fields: &mut Fields<'_>) -> Sticky {
     }
     let secret = read_secret(fields, "secret");
     let secret_file = fields.text("secret_file").map(str::to_owned);
-    let from_file = read_secret_file(fields);
+    let from_file = read_secret_file(fields, "secret_file");
     let lifetime = fields.is_given("lifetime");
     let lifetime = lifetime.then(|| fields.duration("lifetime", LIFETIMES, Timespan::from_secs(3600)));
     let (secure, same_site) = (fields.word("secure", &secures), fields.word("same_site", &same_sites));
@@ -169,13 +169,12 @@ fn read_secret(fields: &mut Fields<'_>, name: &'static str) -> Option<Secret> {
     check_secret(fields, name, text)
 }
 
-fn read_secret_file(fields: &mut Fields<'_>) -> Option<Secret> {
-    const NAME: &str = "secret_file";
-    if !fields.is_given(NAME) {
+pub(super) fn read_secret_file(fields: &mut Fields<'_>, name: &'static str) -> Option<Secret> {
+    if !fields.is_given(name) {
         return None;
     }
-    let text = fields.file(NAME, SECRET_BYTES_MAX + 2)?;
-    check_secret(fields, NAME, text.trim_end_matches(['\r', '\n']))
+    let text = fields.file(name, SECRET_BYTES_MAX + 2)?;
+    check_secret(fields, name, text.trim_end_matches(['\r', '\n']))
 }
 
 fn check_secret(fields: &Fields<'_>, name: &str, text: &str) -> Option<Secret> {

@@ -8,7 +8,7 @@ use super::health::{read_ejection, read_health, read_panic_threshold, read_slow_
 use super::limits::{read_upstream, upstream_default};
 use super::retry::{read_queue, read_retry};
 use super::tls::read_upstream_tls;
-use super::{TIMEOUT_MAX, TIMEOUT_MIN, resolve};
+use super::{TIMEOUT_MAX, TIMEOUT_MIN, register, resolve};
 use crate::schema::{
     ProxyVersion, Upstream, UpstreamTimeouts, endpoints_max_beside, idle_connections_default,
     idle_timeout_default,
@@ -16,8 +16,12 @@ use crate::schema::{
 use crate::value::size::ByteSize;
 
 pub(super) fn read(fields: &mut Fields<'_>, buffer_size: ByteSize) -> Option<Upstream> {
+    let register = fields.table("register", register::read);
+    // Those that register themselves are enough.
     fields.require("endpoints", "[\"10.0.0.1:8000\"]");
-    let endpoints: Vec<_> = fields.items_some("endpoints").iter().filter_map(read_endpoint).collect();
+    let endpoints =
+        if register.is_some() { fields.items("endpoints") } else { fields.items_some("endpoints") };
+    let endpoints: Vec<_> = endpoints.iter().filter_map(read_endpoint).collect();
     let limits = fields.table("limits", |fields| read_upstream(fields, buffer_size));
     let (balance, hash) = read_balance(fields);
     Some(Upstream {
@@ -31,6 +35,7 @@ pub(super) fn read(fields: &mut Fields<'_>, buffer_size: ByteSize) -> Option<Ups
         retry: fields.table("retry", read_retry).unwrap_or_default(),
         queue: fields.table("queue", read_queue).unwrap_or_default(),
         resolve: fields.table("resolve", resolve::read).unwrap_or_default(),
+        register,
         proxy_protocol: read_proxy_protocol(fields),
         tls: fields.table("tls", read_upstream_tls),
         health: fields.table("health", read_health),

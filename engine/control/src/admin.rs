@@ -6,6 +6,7 @@
 mod body;
 mod cross_site;
 mod latency_query;
+mod register;
 mod upstreams;
 
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use std::time::Instant;
 use axum::extract::{DefaultBodyLimit, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, patch, post};
+use axum::routing::{delete, get, patch, post};
 use axum::{Json, Router, middleware};
 use proto::histogram::write_hgrm;
 use serde_json::json;
@@ -44,6 +45,8 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/upstreams/{name}", get(upstreams::show))
         .route("/upstreams/{name}/endpoints", post(upstreams::add))
         .route("/upstreams/{name}/endpoints/{endpoint}", patch(upstreams::change).delete(upstreams::remove))
+        .route("/upstreams/{name}/register", post(register::register))
+        .route("/upstreams/{name}/register/{endpoint}", delete(register::leave))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .fallback(async || Refusal::new(StatusCode::NOT_FOUND, "there is nothing under this path"))
         .method_not_allowed_fallback(async || {

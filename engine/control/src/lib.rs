@@ -47,7 +47,7 @@ use proxy::roster::keeper::Keeper;
 use crate::aggregate::Aggregator;
 pub use crate::certificates::{Certificates, Note, Notes, Reloaded};
 pub use crate::lifecycle::{CoreWatch, Exit};
-use crate::membership::Leaving;
+use crate::membership::{Leases, Leaving};
 use crate::names::Names;
 pub use crate::socket_file::SocketFile;
 
@@ -109,6 +109,7 @@ pub(crate) struct Shared {
     /// Control's alone; locked because handlers may move between threads, held for no wait.
     pub(crate) keeper: Mutex<Keeper>,
     pub(crate) leaving: Leaving,
+    pub(crate) leases: Leases,
     pub(crate) names: Names,
     pub(crate) certificates: Arc<Certificates>,
     /// Held across a round, so that two queries do not ask the cores at once.
@@ -201,6 +202,7 @@ pub fn spawn(setup: ControlSetup) -> io::Result<(Control, Vec<CoreWatch>)> {
         roster: Arc::clone(setup.keeper.roster()),
         keeper: Mutex::new(setup.keeper),
         leaving: Leaving::default(),
+        leases: Leases::default(),
         certificates: setup.certificates,
         draining: AtomicBool::new(false),
     });

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use config::snapshot::{EndpointId, EndpointTerms, UpstreamId};
 use proxy::address::Address;
@@ -14,7 +14,7 @@ use proxy::roster::member::{Source, State};
 
 use crate::Shared;
 
-/// Between two looks at those who are leaving: soon enough for a person who waits, and a handful of loads each.
+/// Between two looks at those who are leaving, or whose time is over: soon enough for a person who waits, and a handful of loads each.
 const LEAVING_ROUND: Duration = Duration::from_millis(100);
 
 /// Who is to be removed as soon as it has nothing left to finish, by slot.
@@ -28,6 +28,58 @@ impl Leaving {
 
     pub(crate) fn contains(&self, id: EndpointId) -> bool {
         self.list().contains_key(&id)
+    }
+}
+
+/// Until when those who have registered themselves are endpoints, by slot.
+#[derive(Debug, Default)]
+pub(crate) struct Leases(Mutex<HashMap<EndpointId, Lease>>);
+
+#[derive(Clone, Copy, Debug)]
+struct Lease {
+    upstream: UpstreamId,
+    ends: Instant,
+}
+
+impl Leases {
+    fn list(&self) -> MutexGuard<'_, HashMap<EndpointId, Lease>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn contains(&self, id: EndpointId) -> bool {
+        self.list().contains_key(&id)
+    }
+
+    /// How many an upstream has.
+    pub(crate) fn count(&self, upstream: UpstreamId) -> usize {
+        self.list().values().filter(|lease| lease.upstream == upstream).count()
+    }
+
+    /// What is left of a lease.
+    pub(crate) fn left(&self, id: EndpointId) -> Option<Duration> {
+        self.list().get(&id).map(|lease| lease.ends.saturating_duration_since(Instant::now()))
+    }
+
+    /// Gives a lease, or makes it longer.
+    pub(crate) fn renew(&self, upstream: UpstreamId, id: EndpointId, ends: Instant) {
+        self.list().insert(id, Lease { upstream, ends });
+    }
+
+    /// Ends a lease; whether there was one.
+    pub(crate) fn remove(&self, id: EndpointId) -> bool {
+        self.list().remove(&id).is_some()
+    }
+
+    /// Takes those out whose time is over.
+    fn expired(&self, now: Instant) -> Vec<(EndpointId, UpstreamId)> {
+        let mut leases = self.list();
+        let over: Vec<_> = leases
+            .iter()
+            .filter(|(_, lease)| lease.ends <= now)
+            .map(|(id, lease)| (*id, lease.upstream))
+            .collect();
+        leases.retain(|_, lease| lease.ends > now);
+        over
     }
 }
 
@@ -151,6 +203,17 @@ impl Shared {
 pub(crate) async fn rounds(shared: Arc<Shared>) {
     loop {
         tokio::time::sleep(LEAVING_ROUND).await;
+        for (id, upstream) in shared.leases.expired(Instant::now()) {
+            if let Some(member) = shared.roster.members(upstream).find(id) {
+                let name = &shared.snapshot.upstreams[usize::from(upstream.0)].name;
+                tracing::warn!(
+                    "upstream {name}: {} has not renewed its registration and leaves",
+                    member.name
+                );
+            }
+            // One that is gone already has nothing to leave.
+            let _ = shared.leave(upstream, id);
+        }
         if !shared.leaving.list().is_empty() {
             shared.see_off();
         }

@@ -15,7 +15,7 @@ use runtime::mailbox::{Receiver, mailbox};
 use runtime::{CoreConfig, DriverKind};
 
 use crate::aggregate::Aggregator;
-use crate::membership::Leaving;
+use crate::membership::{Leases, Leaving};
 use crate::names::Names;
 use crate::{Certificates, CoreInfo, ProcessInfo, Shared};
 
@@ -70,6 +70,7 @@ pub(crate) fn shared(cores: usize) -> (Arc<Shared>, Vec<IdleCore>) {
         roster: Arc::clone(keeper.roster()),
         keeper: Mutex::new(keeper),
         leaving: Leaving::default(),
+        leases: Leases::default(),
         names: Names::of(&snapshot),
         aggregator: tokio::sync::Mutex::new(Aggregator::new(Arc::clone(&fellows), Arc::clone(&snapshot))),
         certificates: Arc::new(Certificates::load(&snapshot).expect("no certificates").0),

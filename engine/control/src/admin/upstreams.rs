@@ -136,6 +136,12 @@ pub(super) async fn remove(
         let help = "change what the name server says, or PATCH {\"state\": \"drain\"}";
         return Err(Refusal::new(StatusCode::CONFLICT, cause).help(help));
     }
+    if member.source == Source::Registered && shared.leases.contains(endpoint) {
+        let help = "DELETE /upstreams/NAME/register/ADDRESS ends its lease; PATCH {\"state\": \"drain\"} outlasts its word";
+        return Err(
+            Refusal::new(StatusCode::CONFLICT, "it has registered itself, and would come back").help(help)
+        );
+    }
     if is_now {
         let view = endpoint_view(&shared, &member);
         tell(&shared, id, endpoint, "removed");
@@ -158,7 +164,7 @@ pub(super) fn upstream(shared: &Shared, name: &str) -> Result<UpstreamId, Refusa
     })
 }
 
-fn endpoint(shared: &Shared, upstream: UpstreamId, text: &str) -> Result<EndpointId, Refusal> {
+pub(super) fn endpoint(shared: &Shared, upstream: UpstreamId, text: &str) -> Result<EndpointId, Refusal> {
     shared.endpoint_named(upstream, text).ok_or_else(|| {
         let members = shared.roster.members(upstream);
         let known: Vec<_> = members.all.iter().map(|member| &*member.name).collect();
@@ -252,13 +258,18 @@ pub(super) fn refusal(error: &KeeperError) -> Refusal {
 }
 
 /// One line in the log for each change.
-fn tell(shared: &Shared, upstream: UpstreamId, endpoint: EndpointId, what: &str) {
+pub(super) fn tell(shared: &Shared, upstream: UpstreamId, endpoint: EndpointId, what: &str) {
     let Some(member) = shared.member(upstream, endpoint) else { return };
     let name = &shared.snapshot.upstreams[usize::from(upstream.0)].name;
     tracing::info!("upstream {name}: {} {what} by the admin listener", member.name);
 }
 
-fn changed(shared: &Shared, upstream: UpstreamId, endpoint: EndpointId, status: StatusCode) -> Response {
+pub(super) fn changed(
+    shared: &Shared,
+    upstream: UpstreamId,
+    endpoint: EndpointId,
+    status: StatusCode,
+) -> Response {
     let view = shared.member(upstream, endpoint).map(|member| endpoint_view(shared, &member));
     (status, Json(json!({ "endpoint": view, "note": NOTE }))).into_response()
 }
@@ -321,6 +332,7 @@ pub(super) fn endpoint_view(shared: &Shared, member: &Member) -> Value {
         "source": member.source.name(),
         "state": member.state.name(),
         "leaving": shared.leaving.contains(member.id),
+        "lease_s": shared.leases.left(member.id).map(|left| left.as_secs()),
         "weight": terms.weight,
         "priority": terms.priority,
         "zone": terms.zone.as_deref(),
@@ -333,7 +345,7 @@ pub(super) fn endpoint_view(shared: &Shared, member: &Member) -> Value {
 }
 
 impl Shared {
-    fn member(&self, upstream: UpstreamId, id: EndpointId) -> Option<Member> {
+    pub(super) fn member(&self, upstream: UpstreamId, id: EndpointId) -> Option<Member> {
         self.roster.members(upstream).find(id).cloned()
     }
 

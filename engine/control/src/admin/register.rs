@@ -1,0 +1,161 @@
+//! May this server be an endpoint, and for how long? It says so itself, and again before its time is over.
+//!
+//! Never takes a server's word without the token that the operator asked for, and never lets one in for ever.
+
+use std::time::{Duration, Instant};
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::digest::{SHA256, digest};
+use axum::Json;
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use config::snapshot::register::Registering;
+use config::snapshot::{EndpointTerms, UpstreamId};
+use proxy::roster::member::Source;
+use serde_json::json;
+
+use super::upstreams::{self, address, endpoint_view, read, refusal, terms, upstream};
+use super::{AppState, Refusal};
+use crate::Shared;
+use crate::membership::{Joined, Newcomer};
+
+/// `POST /upstreams/NAME/register`: 201 with a lease, 200 when it is renewed.
+pub(super) async fn register(
+    State(shared): AppState,
+    Path(name): Path<String>,
+    request: Request,
+) -> Result<Response, Refusal> {
+    let id = upstream(&shared, &name)?;
+    let registering = registering(&shared, id)?;
+    admit(registering, request.headers())?;
+    let mut object = read(request).await?;
+    let address = address(&shared, id, &mut object)?;
+    let ttl = ttl(registering, object.number("ttl", 1..=u32::MAX)?)?;
+    let terms = terms(&mut object, EndpointTerms::default())?;
+    object.finish()?;
+    let known = shared.keeper().find_at(id, &address);
+    if let Some(member) = known.and_then(|endpoint| shared.member(id, endpoint))
+        && member.source != Source::Registered
+    {
+        let cause = format!("is an endpoint already, and is {}", member.source.name());
+        return Err(Refusal::new(StatusCode::CONFLICT, cause).at("address").help("it needs no lease"));
+    }
+    let is_renewal = known.is_some_and(|endpoint| shared.leases.contains(endpoint));
+    if !is_renewal && shared.leases.count(id) >= usize::from(registering.servers_max) {
+        let cause = format!(
+            "{} servers are registered, and `register.servers` allows no more",
+            registering.servers_max
+        );
+        return Err(Refusal::new(StatusCode::CONFLICT, cause).help("one of them has to leave or to expire"));
+    }
+    let newcomer = Newcomer { address, host: None, terms: terms.clone(), source: Source::Registered };
+    let endpoint = match shared.join(id, newcomer).map_err(|error| refusal(&error))? {
+        Joined::Added(endpoint) | Joined::Stays(endpoint) => endpoint,
+        Joined::Differs(endpoint) => {
+            let set = shared.change_roster(id, |keeper| keeper.set_terms(id, endpoint, terms));
+            set.map_err(|error| refusal(&error))?;
+            endpoint
+        }
+    };
+    shared.leases.renew(id, endpoint, Instant::now() + ttl);
+    if !is_renewal {
+        upstreams::tell(&shared, id, endpoint, "has registered itself");
+    }
+    let status = if is_renewal { StatusCode::OK } else { StatusCode::CREATED };
+    let view = shared.member(id, endpoint).map(|member| endpoint_view(&shared, &member));
+    Ok((status, Json(json!({ "endpoint": view, "lease": { "ttl_s": ttl.as_secs() } }))).into_response())
+}
+
+/// `DELETE /upstreams/NAME/register/ADDRESS`: the server drains, and is an endpoint no longer.
+pub(super) async fn leave(
+    State(shared): AppState,
+    Path((name, endpoint)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let id = upstream(&shared, &name)?;
+    admit(registering(&shared, id)?, &headers)?;
+    let endpoint = upstreams::endpoint(&shared, id, &endpoint)?;
+    if !shared.leases.remove(endpoint) {
+        return Err(Refusal::new(StatusCode::CONFLICT, "has not registered itself")
+            .help("DELETE /upstreams/NAME/endpoints/ADDRESS removes others"));
+    }
+    shared.leave(id, endpoint).map_err(|error| refusal(&error))?;
+    upstreams::tell(&shared, id, endpoint, "leaves");
+    Ok(upstreams::changed(&shared, id, endpoint, StatusCode::ACCEPTED))
+}
+
+fn registering(shared: &Shared, id: UpstreamId) -> Result<&Registering, Refusal> {
+    let upstream = &shared.snapshot.upstreams[usize::from(id.0)];
+    upstream.registering.as_ref().ok_or_else(|| {
+        Refusal::new(StatusCode::FORBIDDEN, format!("upstream {:?} lets no server register", upstream.name))
+            .help(format!("add [upstream.{}.register] to the configuration file", upstream.name))
+    })
+}
+
+/// Asks for the token. Digests are compared, in a time that says neither how long it is nor how much of it was right.
+fn admit(registering: &Registering, headers: &HeaderMap) -> Result<(), Refusal> {
+    let Some(token) = &registering.token else { return Ok(()) };
+    let shown = headers.get(header::AUTHORIZATION).map(|value| value.as_bytes());
+    let shown = shown.and_then(|shown| shown.strip_prefix(b"Bearer ")).unwrap_or_default();
+    let (shown, token) = (digest(&SHA256, shown), digest(&SHA256, &token.0));
+    verify_slices_are_equal(shown.as_ref(), token.as_ref()).map_err(|_| {
+        Refusal::new(StatusCode::UNAUTHORIZED, "the token is missing or wrong")
+            .at("Authorization")
+            .help("send Authorization: Bearer and what is in register.token_file")
+    })
+}
+
+/// The time that is asked for, within what the operator allows.
+fn ttl(registering: &Registering, asked: Option<u32>) -> Result<Duration, Refusal> {
+    let ttl = asked.map_or(registering.ttl, |seconds| Duration::from_secs(seconds.into()));
+    if ttl > registering.ttl_max {
+        let cause =
+            format!("at most {} seconds are possible (register.ttl_max)", registering.ttl_max.as_secs());
+        return Err(super::body::wrong("ttl", cause));
+    }
+    Ok(ttl)
+}
+
+#[cfg(test)]
+mod tests {
+    use config::snapshot::balance::SecretBytes;
+
+    use super::*;
+
+    fn registering(token: Option<&[u8]>) -> Registering {
+        Registering {
+            ttl: Duration::from_secs(30),
+            ttl_max: Duration::from_secs(60),
+            servers_max: 1,
+            token: token.map(|token| SecretBytes(token.into())),
+        }
+    }
+
+    #[test]
+    fn only_the_whole_token_is_the_token() {
+        let check = |field: Option<&'static str>, is_admitted: bool| {
+            let mut headers = HeaderMap::new();
+            headers.extend(field.map(|field| (header::AUTHORIZATION, field.parse().expect("a value"))));
+            let refused = admit(&registering(Some(b"0123456789abcdef")), &headers).err();
+            assert_eq!(
+                refused.map(|refusal| refusal.status.as_u16()),
+                (!is_admitted).then_some(401),
+                "{field:?}"
+            );
+            assert!(admit(&registering(None), &headers).is_ok(), "nobody asked for one");
+        };
+        check(Some("Bearer 0123456789abcdef"), true);
+        check(Some("Bearer 0123456789abcde"), false);
+        check(Some("Bearer 0123456789abcdef0"), false);
+        check(Some("Bearer "), false);
+        check(Some("0123456789abcdef"), false);
+        check(None, false);
+    }
+
+    #[test]
+    fn a_lease_is_as_long_as_allowed() {
+        let seconds = |asked| ttl(&registering(None), asked).map(|ttl| ttl.as_secs()).ok();
+        assert_eq!((seconds(None), seconds(Some(60)), seconds(Some(61))), (Some(30), Some(60), None));
+    }
+}
