@@ -7,6 +7,7 @@
 pub(crate) mod connection;
 pub(crate) mod dns;
 pub(crate) mod engine;
+pub(crate) mod fleet;
 pub(crate) mod message;
 pub(crate) mod origin;
 pub(crate) mod pattern;

@@ -1,0 +1,113 @@
+//! What does a client get when no endpoint can answer it, and how soon? A refusal at once, a silence at its deadline, and an
+//! answer again as soon as somebody is back.
+//!
+//! Timed only where a bound is promised; a busy machine's share of it is allowed for.
+
+mod common;
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+use common::engine::{Config, Driver, Engine};
+use common::message::Message;
+use common::on_both_drivers;
+use common::origin::Origin;
+use socket2::{Domain, Socket, Type};
+
+/// What a busy machine adds to a bound.
+const SLACK: Duration = Duration::from_millis(250);
+
+/// One request, and how long its answer took.
+#[track_caller]
+fn ask(engine: &Engine) -> (Message, Duration) {
+    let mut client = engine.connect();
+    let began = Instant::now();
+    let answer = client.get("/");
+    (answer, began.elapsed())
+}
+
+/// The best of some: what it takes when the machine has time.
+#[track_caller]
+fn ask_often(engine: &Engine, status: u16) -> Duration {
+    const TIMES: usize = 10;
+    let timed = (0..TIMES).map(|_| {
+        let (answer, took) = ask(engine);
+        assert_eq!(answer.status(), status, "{answer:?}");
+        took
+    });
+    timed.min().expect("some")
+}
+
+/// Where nobody listens: a port of an address that no connection has for its own.
+fn refusing() -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::new(127, 0, 0, 9), 0)).expect("a port");
+    listener.local_addr().expect("bound")
+}
+
+/// A listener whose queue is full, so that no connection is ever made; as long as what is given back lives.
+struct BlackHole {
+    address: SocketAddr,
+    _queued: Vec<Socket>,
+    _listener: Socket,
+}
+
+impl BlackHole {
+    fn open() -> Self {
+        let listener = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        listener.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).expect("a port");
+        listener.listen(0).expect("a listener");
+        let address = listener.local_addr().expect("bound");
+        // A queue of length 0 takes one connection; those behind it wait for theirs to be answered.
+        let queued = (0..4).map(|_| {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+            socket.set_nonblocking(true).expect("a flag");
+            let _ = socket.connect(&address);
+            socket
+        });
+        let hole = Self {
+            address: address.as_socket().expect("an address"),
+            _queued: queued.collect(),
+            _listener: listener,
+        };
+        let probe = TcpStream::connect_timeout(&hole.address, Duration::from_millis(200));
+        assert!(probe.is_err(), "the queue is full");
+        hole
+    }
+}
+
+fn start(driver: Driver, endpoints: &[SocketAddr], upstream: &str) -> Engine {
+    Engine::start(driver, Config { endpoints, upstream, ..Config::default() })
+}
+
+#[test]
+fn who_is_refused_is_told_502_at_once() {
+    on_both_drivers(|driver| {
+        let engine = start(driver, &[refusing()], "");
+        let took = ask_often(&engine, 502);
+        assert!(took <= Duration::from_millis(50), "{took:?}");
+    });
+}
+
+#[test]
+fn a_black_hole_is_told_504_at_its_deadline() {
+    on_both_drivers(|driver| {
+        let hole = BlackHole::open();
+        let deadline = Duration::from_millis(700);
+        let engine = start(driver, &[hole.address], "retry.tries = 1\ntimeouts.connect = \"700ms\"\n");
+        let (answer, took) = ask(&engine);
+        assert_eq!(answer.status(), 504, "{answer:?}");
+        assert!(took >= deadline * 9 / 10 && took <= deadline * 11 / 10 + SLACK, "{took:?}");
+    });
+}
+
+#[test]
+fn an_endpoint_that_never_answers_is_told_504_at_its_deadline() {
+    on_both_drivers(|driver| {
+        let origin = Origin::start(|peer| while peer.request().is_some() {});
+        let deadline = Duration::from_millis(700);
+        let engine = start(driver, &[origin.address], "retry.tries = 1\ntimeouts.first_byte = \"700ms\"\n");
+        let (answer, took) = ask(&engine);
+        assert_eq!(answer.status(), 504, "{answer:?}");
+        assert!(took >= deadline * 9 / 10 && took <= deadline * 11 / 10 + SLACK, "{took:?}");
+    });
+}
