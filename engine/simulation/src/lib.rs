@@ -18,6 +18,9 @@
 //! Relays of bytes have scenarios of their own (`relays`): what a side receives is what the other sent, an end is passed on
 //! behind all bytes and never in the place of a reset, nothing is forgotten and nothing stays behind.
 //!
+//! So have upstreams whose endpoints die, hang, are cut off, come back, come and go (`fleet`): no request with effects arrives
+//! twice, nobody is asked who is to be left alone, and whoever is up is reached.
+//!
 //! # How to use it
 //!
 //! ```text
@@ -29,6 +32,7 @@
 
 mod client;
 mod dice;
+mod fleet;
 mod hostile;
 mod ledger;
 mod opening;
@@ -42,6 +46,7 @@ mod sweep;
 mod wire;
 mod world;
 
+pub use fleet::{Sailed, play_fleet};
 pub use oracle::{Broken, Law, Tally};
 pub use relays::{Relayed, play_relays};
 pub use sweep::{Report, run};

@@ -4,19 +4,23 @@
 
 use std::process::ExitCode;
 
-use simulation::{Report, play_relays, run};
+use simulation::{Report, Sailed, play_fleet, play_relays, run};
 
-const USAGE: &str = "usage: simulation [--relays] [--seeds COUNT] [--from SEED]\n\n\
+const USAGE: &str = "usage: simulation [--relays|--fleets] [--seeds COUNT] [--from SEED]\n\n\
     Plays COUNT scenarios (1000), the first of them SEED (0), on a simulated network. Exits with 1 at the first that\n\
     breaks a law, and says how to see it again.";
 
 fn main() -> ExitCode {
     let (mut count, mut from) = (1_000, 0);
     let mut arguments = std::env::args().skip(1);
-    let mut relays = false;
+    let (mut relays, mut fleets) = (false, false);
     while let Some(flag) = arguments.next() {
         if flag == "--relays" {
             relays = true;
+            continue;
+        }
+        if flag == "--fleets" {
+            fleets = true;
             continue;
         }
         let number = arguments.next().and_then(|value| value.parse().ok());
@@ -28,6 +32,9 @@ fn main() -> ExitCode {
                 return ExitCode::from(2);
             }
         }
+    }
+    if fleets {
+        return sail(from..from + count);
     }
     if relays {
         for seed in from..from + count {
@@ -43,4 +50,21 @@ fn main() -> ExitCode {
     let report: Report = run(from..from + count);
     print!("{report}");
     if report.failed.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+fn sail(seeds: std::ops::Range<u64>) -> ExitCode {
+    let is_single = seeds.end - seeds.start == 1;
+    let mut met = Sailed::default();
+    for seed in seeds.clone() {
+        let sailed = play_fleet(seed, is_single);
+        if let Some(broken) = sailed.broken {
+            let played = seed - seeds.start + 1;
+            println!("{played} seeds in fleets\n\nseed {seed} breaks {broken}");
+            println!("\nreplay: cargo run -p corelane-simulation -- --fleets --from {seed} --seeds 1");
+            return ExitCode::FAILURE;
+        }
+        met.merge(&sailed);
+    }
+    println!("{met}{} seeds of fleets keep every law", seeds.end - seeds.start);
+    ExitCode::SUCCESS
 }

@@ -230,7 +230,7 @@ pub fn play_relays(seed: u64, prints: bool) -> Relayed {
     let book = Rc::new(RefCell::new(Book { seen, clients: clients_of, ..Book::default() }));
     let told = Rc::clone(&book);
     let on_failure: Rc<dyn Fn(Instant, String)> = Rc::new(move |_, what| told.borrow_mut().breaks(what));
-    let fellows = start_engine(&mut simulation, engine, scenario.cores, &snapshot, &on_failure);
+    let (fellows, _) = start_engine(&mut simulation, engine, scenario.cores, &snapshot, &on_failure);
     let peers = [clients, servers].map(|host| {
         simulation.start(host, |_| {}, |_| std::future::pending()).expect("a core for the peers")
     });

@@ -105,7 +105,7 @@ impl Stage {
         let told = Rc::clone(&ledger);
         let on_failure: Rc<dyn Fn(Instant, String)> =
             Rc::new(move |at, what| told.borrow_mut().breaks(at, Law::Restless, what));
-        let fellows = start_engine(&mut simulation, engine, scenario.cores, &snapshot, &on_failure);
+        let (fellows, _) = start_engine(&mut simulation, engine, scenario.cores, &snapshot, &on_failure);
         start_origins(&mut simulation, origins, &ledger);
         let peers =
             simulation.start(clients, roomy, |_| std::future::pending()).expect("a core for the clients");
@@ -270,14 +270,14 @@ fn roomy(config: &mut runtime::CoreConfig) {
     config.buffer_bytes = 16 * 1024;
 }
 
-/// Starts the engine's cores as its process does: one listening socket each, a mailbox each.
+/// Starts the engine's cores as its process does: one listening socket each, a mailbox each. Whoever has the keeper is control.
 pub(crate) fn start_engine(
     simulation: &mut Simulation,
     host: HostId,
     cores: usize,
     snapshot: &Arc<Snapshot>,
     on_failure: &Rc<dyn Fn(Instant, String)>,
-) -> Arc<[Fellow]> {
+) -> (Arc<[Fellow]>, Keeper) {
     let mut parts = Vec::new();
     for _ in 0..cores {
         let remote = Remote::new().expect("a descriptor for the core's wake-ups");
@@ -333,7 +333,7 @@ pub(crate) fn start_engine(
         };
         simulation.start(host, configure, main).expect("a core of the engine");
     }
-    fellows
+    (fellows, keeper)
 }
 
 fn start_origins(simulation: &mut Simulation, host: HostId, ledger: &Rc<RefCell<Ledger>>) {

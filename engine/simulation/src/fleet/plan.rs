@@ -1,0 +1,290 @@
+//! What becomes of a fleet of endpoints, and what is asked of it meanwhile? One seed, laid out before anything runs.
+//!
+//! Never changed while it is played.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use runtime::simulation::{Faults, Odds};
+
+use crate::dice::Dice;
+
+pub(super) const ENGINE: [u8; 4] = [10, 0, 0, 1];
+pub(super) const CLIENTS: [u8; 4] = [10, 0, 1, 1];
+/// Time that passes between the disturbances of a scenario in which one member at a time fails.
+const GAP: Duration = Duration::from_secs(60);
+
+/// How much goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Character {
+    /// Nothing: members come, go and change their weight as somebody wishes, and no client may notice.
+    Managed,
+    /// Members fail one after the other, each well again before the next: no GET may fail.
+    OneAtATime,
+    /// Members fail as they please, and the network too.
+    Stormy,
+}
+
+/// How an endpoint is chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Balance {
+    /// As it is written.
+    pub(super) line: &'static str,
+    /// Whether all endpoints are reached by clients of one address.
+    pub(super) reaches_all: bool,
+}
+
+/// Every scheduler.
+pub(super) const BALANCES: [Balance; 1] = [Balance { line: "round_robin", reaches_all: true }];
+
+/// What happens to a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    /// Its process is gone: connections are reset, new ones refused.
+    Dies,
+    /// It takes connections and does nothing.
+    Hangs,
+    /// Nothing gets through to it or from it, and nobody is told.
+    IsCutOff,
+    /// Whatever it was, it is over.
+    Recovers,
+    /// Somebody takes it off the list.
+    IsRemoved,
+    /// Somebody puts it on the list.
+    IsAdded,
+    Drains,
+    DrainsNoMore,
+    Weighs(u16),
+}
+
+/// A change, of which member, when.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Step {
+    pub(super) at: Duration,
+    pub(super) member: usize,
+    pub(super) change: Change,
+}
+
+/// One client: its requests, one after the other over one connection as long as that lasts.
+#[derive(Clone, Debug)]
+pub(super) struct ClientPlan {
+    pub(super) starts_at: Duration,
+    pub(super) requests: Vec<Asked>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    pub(super) is_post: bool,
+    /// Before it is sent.
+    pub(super) pause: Duration,
+    /// Before a member answers it.
+    pub(super) service: Duration,
+}
+
+/// Everything that happens from one seed, apart from what the network does.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub(super) character: Character,
+    pub(super) cores: usize,
+    pub(super) faults: Faults,
+    pub(super) balance: Balance,
+    /// Hosts; the first `written` of them are in the configuration.
+    pub(super) members: usize,
+    pub(super) written: usize,
+    pub(super) tries: u8,
+    /// How long a connection to a member, and the first byte of its answer, are waited for.
+    pub(super) patience: [Duration; 2],
+    pub(super) probes: Probes,
+    pub(super) steps: Vec<Step>,
+    pub(super) clients: Vec<ClientPlan>,
+    pub(super) config: String,
+}
+
+/// How control looks at members.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Probes {
+    pub(super) interval: Duration,
+    pub(super) timeout: Duration,
+    pub(super) rise: u8,
+    pub(super) fall: u8,
+}
+
+/// Where a member is.
+pub(super) fn address_of(member: usize) -> SocketAddr {
+    SocketAddr::from(([10, 0, 2, member as u8 + 1], 9000))
+}
+
+pub(super) fn listener() -> SocketAddr {
+    SocketAddr::from((ENGINE, 8000))
+}
+
+impl Plan {
+    pub(super) fn of(seed: u64) -> Self {
+        let mut dice = Dice::new(seed ^ 0x666c_6565);
+        let character =
+            dice.pick(&[Character::Managed, Character::OneAtATime, Character::Stormy, Character::Stormy]);
+        let mut faults = match (character, dice.between(0, 2)) {
+            (Character::Stormy, 0) => Faults::rough(),
+            (Character::Stormy, 1) => Faults::swarm(seed),
+            (_, 2) => Faults::jittery(),
+            _ => Faults::calm(),
+        };
+        // A full table of descriptors is a 503 too, and is played elsewhere.
+        faults.host.exhausted = Odds::NEVER;
+        let written = dice.between(2, 4) as usize;
+        let members = written + dice.between(0, 2) as usize;
+        let is_calm = faults == Faults::calm();
+        let probes = Probes {
+            interval: dice.millis(500, 3_000),
+            // Deadlines that a jittery network keeps far away from and somebody who hangs does not.
+            timeout: patience(is_calm, &mut dice),
+            rise: dice.between(1, 3) as u8,
+            fall: dice.between(1, 3) as u8,
+        };
+        let tries = if character == Character::OneAtATime { 3 } else { dice.between(1, 3) as u8 };
+        let mut plan = Self {
+            character,
+            cores: dice.pick(&[1, 2, 2, 3]),
+            patience: [(); 2].map(|()| patience(is_calm, &mut dice)),
+            faults,
+            balance: dice.pick(&BALANCES),
+            members,
+            written,
+            tries,
+            probes,
+            steps: Vec::new(),
+            clients: Vec::new(),
+            config: String::new(),
+        };
+        plan.steps = match character {
+            Character::Managed => managed(&plan, &mut dice),
+            Character::OneAtATime => one_at_a_time(&plan, &mut dice),
+            Character::Stormy => stormy(&plan, &mut dice),
+        };
+        let end = plan.end().as_millis() as u64;
+        plan.clients = (0..dice.between(1, 6)).map(|_| client(end, &mut dice)).collect();
+        plan.config = config(&plan, &mut dice);
+        plan
+    }
+
+    /// When the last change has happened.
+    pub(super) fn end(&self) -> Duration {
+        self.steps.last().map_or(GAP, |step| step.at)
+    }
+}
+
+fn patience(is_calm: bool, dice: &mut Dice) -> Duration {
+    if is_calm { dice.millis(500, 2_000) } else { dice.millis(5_000, 8_000) }
+}
+
+fn client(end: u64, dice: &mut Dice) -> ClientPlan {
+    let count = dice.between(3, 40);
+    let pause_max = end / count + 1;
+    let service_max = dice.pick(&[1, 50, 400]);
+    let asked = |dice: &mut Dice| Asked {
+        is_post: dice.chance(35),
+        pause: dice.millis(0, pause_max),
+        service: if dice.chance(50) { Duration::ZERO } else { dice.millis(0, service_max) },
+    };
+    ClientPlan { starts_at: dice.millis(0, end / 2), requests: (0..count).map(|_| asked(dice)).collect() }
+}
+
+/// Somebody manages the list, and leaves somebody on it who may be used.
+fn managed(plan: &Plan, dice: &mut Dice) -> Vec<Step> {
+    let mut at = Duration::from_secs(1);
+    let mut is_listed: Vec<bool> = (0..plan.members).map(|member| member < plan.written).collect();
+    let mut is_usable = is_listed.clone();
+    let mut steps = Vec::new();
+    for _ in 0..dice.between(3, 15) {
+        at += dice.millis(1, 4_000);
+        // The first is always there.
+        let member = 1 + dice.index(plan.members - 1);
+        let change = match (is_listed[member], is_usable[member]) {
+            (false, _) => Change::IsAdded,
+            (true, true) => {
+                dice.pick(&[Change::IsRemoved, Change::Drains, Change::Weighs(0), Change::Weighs(3)])
+            }
+            (true, false) => Change::IsRemoved,
+        };
+        match change {
+            Change::IsAdded => (is_listed[member], is_usable[member]) = (true, true),
+            Change::IsRemoved => (is_listed[member], is_usable[member]) = (false, false),
+            Change::Drains | Change::Weighs(0) => is_usable[member] = false,
+            _ => {}
+        }
+        steps.push(Step { at, member, change });
+        if matches!(change, Change::Drains | Change::Weighs(0)) && dice.chance(60) {
+            at += dice.millis(1, 4_000);
+            let back = if change == Change::Drains { Change::DrainsNoMore } else { Change::Weighs(1) };
+            is_usable[member] = true;
+            steps.push(Step { at, member, change: back });
+        }
+    }
+    steps
+}
+
+/// Each fails alone, and is seen to be well before the next one fails.
+fn one_at_a_time(plan: &Plan, dice: &mut Dice) -> Vec<Step> {
+    let mut at = Duration::from_secs(2);
+    let mut steps = Vec::new();
+    for _ in 0..dice.between(1, 6) {
+        let member = dice.index(plan.written);
+        let change = dice.pick(&[Change::Dies, Change::Dies, Change::Hangs, Change::IsCutOff]);
+        steps.push(Step { at, member, change });
+        at += dice.millis(1, 15_000);
+        steps.push(Step { at, member, change: Change::Recovers });
+        at += GAP;
+    }
+    steps
+}
+
+fn stormy(plan: &Plan, dice: &mut Dice) -> Vec<Step> {
+    let mut at = Duration::ZERO;
+    let mut steps = Vec::new();
+    for _ in 0..dice.between(3, 25) {
+        at += dice.millis(0, 5_000);
+        let member = dice.index(plan.members);
+        let change = dice.pick(&[
+            Change::Dies,
+            Change::Dies,
+            Change::Hangs,
+            Change::IsCutOff,
+            Change::Recovers,
+            Change::Recovers,
+            Change::Recovers,
+            Change::IsRemoved,
+            Change::IsAdded,
+            Change::IsAdded,
+            Change::Drains,
+            Change::DrainsNoMore,
+            Change::Weighs(0),
+            Change::Weighs(1),
+            Change::Weighs(5),
+        ]);
+        steps.push(Step { at, member, change });
+    }
+    steps
+}
+
+/// The configuration as an operator would write it.
+fn config(plan: &Plan, dice: &mut Dice) -> String {
+    let endpoints: Vec<String> =
+        (0..plan.written).map(|member| format!("\"{}\"", address_of(member))).collect();
+    let [connect, first_byte] = plan.patience;
+    let on = r#"["connect", "reset", "timeout"]"#;
+    format!(
+        "[process]\nbuffers_per_core = 64\nbuffer_size = \"4KiB\"\n\n[admin]\nenabled = false\n\n\
+         [listener.web]\nbind = \"{}\"\n\n[channel.all]\nupstream = \"fleet\"\n\n\
+         [upstream.fleet]\nbalance = \"{}\"\nendpoints = [{}]\nendpoints_max = 8\nidle_connections = {}\n\
+         idle_timeout = \"{}ms\"\ntimeouts = {{ connect = \"{}ms\", first_byte = \"{}ms\" }}\n\
+         retry = {{ tries = {}, budget = \"100%\", on = {on} }}\n",
+        listener(),
+        plan.balance.line,
+        endpoints.join(", "),
+        dice.pick(&[0, 1, 64]),
+        dice.between(500, 30_000),
+        connect.as_millis(),
+        first_byte.as_millis(),
+        plan.tries,
+    )
+}
