@@ -13,7 +13,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("config", &["proto"]),
     ("engine/proxy", &["config", "proto", "runtime", "tls"]),
     ("engine/control", &["config", "proto", "proxy", "tls"]),
-    ("engine/simulation", &["config", "proxy", "runtime"]),
+    ("engine/simulation", &["config", "proto", "proxy", "runtime"]),
     ("engine", &["config", "control", "proto", "proxy", "runtime"]),
     ("loadgen", &["proto", "runtime", "tls"]),
     ("bench", &["proto", "runtime"]),

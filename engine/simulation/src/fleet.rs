@@ -32,8 +32,8 @@ use self::plan::{Asked, CLIENTS, Change, Character, ENGINE, Plan, address_of};
 use crate::world::start_engine;
 
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
-/// Requests for each member and core once everything is well: each must be reached by then.
-const PROBES: usize = 4;
+/// Requests for each member once everything is well: each must be reached by then.
+const PROBES: usize = 8;
 
 /// How one seed ended, and what was met.
 #[derive(Clone, Debug, Default)]
@@ -134,7 +134,7 @@ impl Stage {
             .zip(&hosts)
             .map(|(number, host)| Member::new(number, *host, idle(*host).1, &book))
             .collect();
-        let control = Control::new(idle(engine).1, &book, keeper, &fellows, &plan);
+        let control = Control::new(idle(engine).1, &book, keeper, &fellows, &snapshot, &plan);
         let ranges = enter_requests(&plan, &mut book.borrow_mut());
         Self { plan, simulation, book, fellows, engine, hosts, members, control, clients, ranges }
     }
@@ -143,10 +143,11 @@ impl Stage {
     fn perform(&mut self) -> Result<(), Stopped> {
         let world = self.simulation.world().clone();
         self.members.iter().for_each(|member| member.set(&world, Condition::Well));
+        let core = self.simulation.core(self.clients + 1 + self.plan.members).clone();
         for member in 0..self.plan.members {
-            let control = Rc::clone(&self.control);
-            self.simulation.core(self.clients + 1 + self.plan.members).spawn(control.watch(member));
+            core.spawn(Rc::clone(&self.control).watch(member));
         }
+        core.spawn(Rc::clone(&self.control).hear());
         self.simulation.run_for(Duration::from_millis(50))?;
         let clients = self.ranges.len() - 1;
         self.admit(0..clients);
@@ -168,8 +169,7 @@ impl Stage {
             self.apply(0, change);
         }
         // Every deadline passes, and control sees who is well.
-        let seen = self.plan.probes.interval * (u32::from(self.plan.probes.rise) + 2);
-        self.simulation.run_for(seen.max(Duration::from_secs(70)))?;
+        self.simulation.run_for(Duration::from_secs(70))?;
         self.admit(clients..clients + 1);
         let book = Rc::clone(&self.book);
         self.simulation.run_until(move || book.borrow().clients_open == 0)?;
@@ -233,6 +233,9 @@ impl Stage {
         self.judge(&mut sailed);
         sailed.trace_hash = self.simulation.world().trace_hash();
         sailed.add(format!("scenario.{:?}", self.plan.character).to_lowercase(), 1);
+        for (what, count) in &self.book.borrow().met {
+            sailed.add(*what, *count);
+        }
         sailed.add(format!("balance.{}", self.plan.balance.line), 1);
         let Self { simulation, book, members, control, .. } = self;
         drop((members, control));
@@ -283,7 +286,8 @@ impl Stage {
         let is_unharmed = match self.plan.character {
             _ if request.is_probe => true,
             Character::Managed => true,
-            Character::OneAtATime => !request.asked.is_post,
+            // To come with retries after a silence: then every GET.
+            Character::OneAtATime => false,
             Character::Stormy => false,
         };
         if is_unharmed && request.outcome != Outcome::Answered {
@@ -340,7 +344,7 @@ impl Stage {
 /// Numbers all requests; says which are whose.
 fn enter_requests(plan: &Plan, book: &mut Book) -> Vec<std::ops::Range<usize>> {
     let probe = Asked { is_post: false, pause: Duration::from_millis(1), service: Duration::ZERO };
-    let probes = vec![probe; PROBES * plan.members * plan.cores * 8];
+    let probes = vec![probe; PROBES * plan.members];
     let clients = plan.clients.iter().map(|client| (&client.requests, false)).chain([(&probes, true)]);
     let mut ranges = Vec::new();
     for (requests, is_probe) in clients {

@@ -2,6 +2,7 @@
 //!
 //! Never judges what can only be told at the end; keeps the first law that is broken at once.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use runtime::Instant;
@@ -44,8 +45,6 @@ pub(super) struct Listed {
     pub(super) from: Instant,
     /// Members.
     pub(super) candidates: Vec<usize>,
-    /// Those that are to get nothing new, whatever becomes of the others.
-    pub(super) closed: Vec<usize>,
 }
 
 #[derive(Debug, Default)]
@@ -57,6 +56,7 @@ pub(super) struct Book {
     /// By member: connections open now.
     pub(super) open: Vec<u32>,
     pub(super) connections: usize,
+    pub(super) met: BTreeMap<&'static str, u64>,
     pub(super) broken: Option<String>,
     pub(super) prints: bool,
     pub(super) began: Option<Instant>,
@@ -67,6 +67,11 @@ impl Book {
         let what = what.into();
         self.note(|| format!("BROKEN {what}"));
         self.broken.get_or_insert(what);
+    }
+
+    /// Something happened that a sweep is to have seen.
+    pub(super) fn met(&mut self, what: &'static str) {
+        *self.met.entry(what).or_default() += 1;
     }
 
     pub(super) fn note(&self, what: impl FnOnce() -> String) {
@@ -117,8 +122,8 @@ impl Book {
             self.breaks(format!("RequestInvented: nobody has asked {id}"));
             return Ok((id, asked));
         };
-        if self.during(begun, at).all(|list| list.closed.contains(&member)) {
-            self.breaks(format!("QuiescedAsked: {id} at member {member}, which was to get nothing new"));
+        if self.during(begun, at).all(|list| !list.candidates.contains(&member)) {
+            self.breaks(format!("LeftAloneAsked: {id} at member {member}, which was to get nothing new"));
         }
         Ok((id, asked))
     }

@@ -4,24 +4,32 @@
 //! Never decides what the engine's own code decides: it only carries its questions and answers.
 
 use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use config::snapshot::{EndpointTerms, UpstreamId};
+use config::snapshot::{EndpointId, EndpointTerms, Snapshot, Upstream, UpstreamId};
+use proto::health::check::{Check, Turn};
+use proto::health::ejection::Ejection;
 use proxy::Fellow;
 use proxy::message::CoreMessage;
 use proxy::roster::keeper::Keeper;
 use proxy::roster::member::{Source, State};
+use proxy::roster::report::Report;
 use runtime::Core;
 
 use super::book::{Book, Listed};
 use super::member::PROBE_TARGET;
-use super::plan::{Change, Plan, Probes, address_of};
+use super::plan::{Change, Plan, address_of};
 use crate::plan::Reading;
 use crate::wire::{Reader, Writer};
 
 const UPSTREAM: UpstreamId = UpstreamId(0);
+/// How long a report may wait to be heard.
+const GLANCE: Duration = Duration::from_millis(100);
+/// Steps of a slow start.
+const WARMING_STEPS: u32 = 10;
 
 /// Control, as far as endpoints are concerned.
 pub(super) struct Control {
@@ -29,7 +37,9 @@ pub(super) struct Control {
     book: Rc<RefCell<Book>>,
     keeper: RefCell<Keeper>,
     fellows: Arc<[Fellow]>,
-    probes: Probes,
+    snapshot: Arc<Snapshot>,
+    /// Members that a core has had trouble with.
+    suspects: RefCell<BTreeSet<usize>>,
 }
 
 impl Control {
@@ -38,6 +48,7 @@ impl Control {
         book: &Rc<RefCell<Book>>,
         keeper: Keeper,
         fellows: &Arc<[Fellow]>,
+        snapshot: &Arc<Snapshot>,
         plan: &Plan,
     ) -> Rc<Self> {
         let control = Self {
@@ -45,7 +56,8 @@ impl Control {
             book: Rc::clone(book),
             keeper: RefCell::new(keeper),
             fellows: Arc::clone(fellows),
-            probes: plan.probes,
+            snapshot: Arc::clone(snapshot),
+            suspects: RefCell::default(),
         };
         control.note_list(plan.members);
         Rc::new(control)
@@ -67,18 +79,14 @@ impl Control {
         let number = |name: &str| {
             (0..members).find(|member| address_of(*member).to_string() == name).expect("one of ours")
         };
-        let candidates =
-            (0..listed.candidates.len() as u16).map(|index| number(&listed.candidate(index).name));
-        let candidates = candidates.collect();
-        let is_open = |member: &usize| {
-            let name = address_of(*member).to_string();
-            let found = listed.all.iter().find(|listed| *listed.name == *name);
-            found.is_some_and(|found| found.state != State::Draining && found.weight > 0)
-        };
-        let closed = (0..members).filter(|member| !is_open(member)).collect();
+        let candidates = 0..listed.candidates.len() as u16;
+        let candidates = candidates.map(|index| number(&listed.candidate(index).name)).collect();
         let mut book = self.book.borrow_mut();
-        let list = Listed { from: self.core.now(), candidates, closed };
+        let list = Listed { from: self.core.now(), candidates };
         book.note(|| format!("{:>12.6}  control: {list:?}", book.seconds(list.from)));
+        if listed.is_panic {
+            book.met("control.panics");
+        }
         book.lists.push(list);
     }
 
@@ -88,7 +96,7 @@ impl Control {
         let name = address.to_string();
         self.change(|keeper| {
             let found = keeper.find(UPSTREAM, &name);
-            let _ = match (change, found) {
+            let done = match (change, found) {
                 (Change::IsAdded, _) => keeper
                     .add(UPSTREAM, &name, address.into(), EndpointTerms::default(), Source::Added)
                     .map(drop),
@@ -98,34 +106,118 @@ impl Control {
                 (Change::Weighs(weight), Some(id)) => keeper.set_weight(UPSTREAM, id, weight),
                 _ => Ok(()),
             };
+            drop(done);
         });
     }
 
-    /// Looks at one member again and again.
+    /// Looks at one member again and again, sooner when the cores have met something.
     pub(super) async fn watch(self: Rc<Self>, member: usize) {
-        let (mut good, mut bad, mut is_up) = (0_u8, 0_u8, true);
+        let Some(health) = self.upstream().health.as_ref() else { return };
+        let mut check = Check::new();
+        let mut seen = None;
         while !self.book.borrow().control_ended {
-            self.core.sleep(self.probes.interval).await;
-            let Some(id) = self.keeper.borrow().find(UPSTREAM, &address_of(member).to_string()) else {
-                (good, bad, is_up) = (0, 0, true);
+            let until = self.core.now() + check.pause(&health.terms, self.core.random());
+            while self.core.now() < until && !self.suspects.borrow_mut().remove(&member) {
+                self.core.sleep(GLANCE.min(until.since(self.core.now()))).await;
+            }
+            let Some(id) = self.find(member) else {
+                seen = None;
                 continue;
             };
-            match self.probe(member).await {
-                true => (good, bad) = (good.saturating_add(1), 0),
-                false => (good, bad) = (0, bad.saturating_add(1)),
+            // Whoever is new to the list is looked at anew.
+            let members = self.keeper.borrow().roster().members(UPSTREAM);
+            let occupant = members.find(id).map(|found| found.generation);
+            if occupant != seen {
+                (check, seen) = (Check::new(), occupant);
             }
-            let was = is_up;
-            is_up = if is_up { bad < self.probes.fall } else { good >= self.probes.rise };
-            if was != is_up {
-                self.change(|keeper| {
-                    let _ = keeper.set_health(UPSTREAM, id, is_up);
-                });
+            let is_good = self.probe(member, health.timeout).await;
+            match check.take(&health.terms, is_good) {
+                Some(Turn::Up) => {
+                    self.change(|keeper| drop(keeper.set_health(UPSTREAM, id, true)));
+                    self.warm_up(id);
+                }
+                Some(Turn::Down) => self.change(|keeper| drop(keeper.set_health(UPSTREAM, id, false))),
+                None => {}
             }
         }
     }
 
-    async fn probe(&self, member: usize) -> bool {
-        let deadline = self.core.now() + self.probes.timeout;
+    /// Hears what the cores report, and lets whoever was ejected come back when the time is over.
+    pub(super) async fn hear(self: Rc<Self>) {
+        let mut ejections: BTreeMap<EndpointId, (u32, Ejection)> = BTreeMap::new();
+        while !self.book.borrow().control_ended {
+            self.core.sleep(GLANCE).await;
+            let now = Duration::from_nanos(self.core.now().as_nanos());
+            for (id, (_, ejection)) in &mut ejections {
+                if ejection.until().is_some_and(|until| until <= now) {
+                    ejection.bring_back(now);
+                    self.change(|keeper| drop(keeper.eject(UPSTREAM, *id, false)));
+                    self.warm_up(*id);
+                }
+            }
+            let roster = Arc::clone(self.keeper.borrow().roster());
+            while let Some(report) = roster.next_report() {
+                self.consider(&report, &mut ejections, now);
+            }
+        }
+    }
+
+    fn consider(
+        &self,
+        report: &Report,
+        ejections: &mut BTreeMap<EndpointId, (u32, Ejection)>,
+        now: Duration,
+    ) {
+        let members = self.keeper.borrow().roster().members(UPSTREAM);
+        let found = members.find(report.endpoint).filter(|found| found.generation == report.generation);
+        let Some(found) = found else { return };
+        self.suspects.borrow_mut().insert(self.number_of(&found.name));
+        let Some(terms) = self.upstream().ejection.as_ref().map(|ejection| ejection.terms) else { return };
+        if report.failures < terms.failures || found.state == State::Ejected {
+            return;
+        }
+        let ejected = members.all.iter().filter(|member| member.state == State::Ejected).count();
+        let has_room = terms.has_room(ejected, members.all.len());
+        self.book.borrow_mut().met(if has_room { "control.ejects" } else { "control.spares" });
+        if has_room {
+            let (generation, ejection) = ejections.entry(report.endpoint).or_default();
+            if *generation != report.generation {
+                (*generation, *ejection) = (report.generation, Ejection::default());
+            }
+            ejection.eject(&terms, now);
+            self.change(|keeper| drop(keeper.eject(UPSTREAM, report.endpoint, true)));
+        }
+    }
+
+    /// Gives an endpoint that has come up its weight step by step.
+    fn warm_up(self: &Rc<Self>, id: EndpointId) {
+        let Some(terms) = self.upstream().slow_start else { return };
+        let control = Rc::clone(self);
+        self.core.spawn(async move {
+            for step in 0..WARMING_STEPS {
+                let since = terms.time * step / WARMING_STEPS;
+                control.change(|keeper| drop(keeper.warm(UPSTREAM, id, Some((terms, since)))));
+                control.core.sleep(terms.time / WARMING_STEPS).await;
+            }
+            control.change(|keeper| drop(keeper.warm(UPSTREAM, id, None)));
+        });
+    }
+
+    fn upstream(&self) -> &Upstream {
+        &self.snapshot.upstreams[0]
+    }
+
+    fn find(&self, member: usize) -> Option<EndpointId> {
+        self.keeper.borrow().find(UPSTREAM, &address_of(member).to_string())
+    }
+
+    fn number_of(&self, name: &str) -> usize {
+        let members = self.book.borrow().open.len();
+        (0..members).find(|member| address_of(*member).to_string() == name).expect("one of ours")
+    }
+
+    async fn probe(&self, member: usize, timeout: Duration) -> bool {
+        let deadline = self.core.now() + timeout;
         let Ok(stream) = self.core.connect(address_of(member), deadline).await else { return false };
         let stream = Rc::new(stream);
         let patience = deadline.since(self.core.now()).max(Duration::from_millis(1));

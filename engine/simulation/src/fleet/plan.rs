@@ -94,19 +94,9 @@ pub(super) struct Plan {
     pub(super) tries: u8,
     /// How long a connection to a member, and the first byte of its answer, are waited for.
     pub(super) patience: [Duration; 2],
-    pub(super) probes: Probes,
     pub(super) steps: Vec<Step>,
     pub(super) clients: Vec<ClientPlan>,
     pub(super) config: String,
-}
-
-/// How control looks at members.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Probes {
-    pub(super) interval: Duration,
-    pub(super) timeout: Duration,
-    pub(super) rise: u8,
-    pub(super) fall: u8,
 }
 
 /// Where a member is.
@@ -134,13 +124,6 @@ impl Plan {
         let written = dice.between(2, 4) as usize;
         let members = written + dice.between(0, 2) as usize;
         let is_calm = faults == Faults::calm();
-        let probes = Probes {
-            interval: dice.millis(500, 3_000),
-            // Deadlines that a jittery network keeps far away from and somebody who hangs does not.
-            timeout: patience(is_calm, &mut dice),
-            rise: dice.between(1, 3) as u8,
-            fall: dice.between(1, 3) as u8,
-        };
         let tries = if character == Character::OneAtATime { 3 } else { dice.between(1, 3) as u8 };
         let mut plan = Self {
             character,
@@ -151,7 +134,6 @@ impl Plan {
             members,
             written,
             tries,
-            probes,
             steps: Vec::new(),
             clients: Vec::new(),
             config: String::new(),
@@ -163,7 +145,7 @@ impl Plan {
         };
         let end = plan.end().as_millis() as u64;
         plan.clients = (0..dice.between(1, 6)).map(|_| client(end, &mut dice)).collect();
-        plan.config = config(&plan, &mut dice);
+        plan.config = config(&plan, is_calm, &mut dice);
         plan
     }
 
@@ -267,7 +249,7 @@ fn stormy(plan: &Plan, dice: &mut Dice) -> Vec<Step> {
 }
 
 /// The configuration as an operator would write it.
-fn config(plan: &Plan, dice: &mut Dice) -> String {
+fn config(plan: &Plan, is_calm: bool, dice: &mut Dice) -> String {
     let endpoints: Vec<String> =
         (0..plan.written).map(|member| format!("\"{}\"", address_of(member))).collect();
     let [connect, first_byte] = plan.patience;
@@ -286,5 +268,37 @@ fn config(plan: &Plan, dice: &mut Dice) -> String {
         connect.as_millis(),
         first_byte.as_millis(),
         plan.tries,
-    )
+    ) + &health(is_calm, dice)
+}
+
+/// What control does about members that fail.
+fn health(is_calm: bool, dice: &mut Dice) -> String {
+    let mut text = String::new();
+    if dice.chance(80) {
+        let interval = dice.between(500, 3_000);
+        text += &format!(
+            "health = {{ interval = \"{interval}ms\", fast_interval = \"{}ms\", timeout = \"{}ms\", rise = {}, fall = {} }}\n",
+            dice.between(100, interval),
+            patience(is_calm, dice).as_millis(),
+            dice.between(1, 3),
+            dice.between(1, 3),
+        );
+    }
+    if dice.chance(60) {
+        text += &format!(
+            "ejection = {{ failures = {}, time = \"{}ms\", time_max = \"20s\", share_max = \"{}%\" }}\n",
+            dice.between(1, 5),
+            dice.between(500, 5_000),
+            dice.pick(&[30, 50, 100]),
+        );
+    }
+    if dice.chance(30) {
+        let curve = dice.pick(&["linear", "exponential"]);
+        let time = dice.between(100, 10_000);
+        text += &format!("slow_start = {{ time = \"{time}ms\", curve = \"{curve}\" }}\n");
+    }
+    if dice.chance(30) {
+        text += &format!("panic_threshold = \"{}%\"\n", dice.pick(&[10, 50, 100]));
+    }
+    text
 }
