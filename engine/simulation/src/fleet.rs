@@ -144,10 +144,7 @@ impl Stage {
         let world = self.simulation.world().clone();
         self.members.iter().for_each(|member| member.set(&world, Condition::Well));
         let core = self.simulation.core(self.clients + 1 + self.plan.members).clone();
-        for member in 0..self.plan.members {
-            core.spawn(Rc::clone(&self.control).watch(member));
-        }
-        core.spawn(Rc::clone(&self.control).hear());
+        core.spawn(Rc::clone(&self.control).work());
         self.simulation.run_for(Duration::from_millis(50))?;
         let clients = self.ranges.len() - 1;
         self.admit(0..clients);
@@ -286,8 +283,7 @@ impl Stage {
         let is_unharmed = match self.plan.character {
             _ if request.is_probe => true,
             Character::Managed => true,
-            // To come with retries after a silence: then every GET.
-            Character::OneAtATime => false,
+            Character::OneAtATime => !request.asked.is_post,
             Character::Stormy => false,
         };
         if is_unharmed && request.outcome != Outcome::Answered {

@@ -5,7 +5,7 @@
 use simulation::{Sailed, play_fleet};
 
 /// Seeds of a plain run: some seconds.
-const SEEDS: std::ops::Range<u64> = 0..100;
+const SEEDS: std::ops::Range<u64> = 0..300;
 
 /// What every sweep must have met, or it would prove nothing.
 const MUST_MEET: &[&str] = &[
@@ -13,7 +13,11 @@ const MUST_MEET: &[&str] = &[
     "scenario.oneatatime",
     "scenario.stormy",
     "balance.round_robin",
-    "control.panics",
+    "control.back",
+    "control.down",
+    "control.ejected",
+    "control.panic",
+    "control.up",
     "delivered.get_0_times",
     "delivered.get_1_times",
     "delivered.get_2_times",

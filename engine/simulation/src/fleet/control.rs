@@ -4,19 +4,16 @@
 //! Never decides what the engine's own code decides: it only carries its questions and answers.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use config::snapshot::{EndpointId, EndpointTerms, Snapshot, Upstream, UpstreamId};
-use proto::health::check::{Check, Turn};
-use proto::health::ejection::Ejection;
+use config::snapshot::{EndpointTerms, Snapshot, UpstreamId};
 use proxy::Fellow;
 use proxy::message::CoreMessage;
 use proxy::roster::keeper::Keeper;
-use proxy::roster::member::{Source, State};
-use proxy::roster::report::Report;
+use proxy::roster::member::Source;
+use proxy::roster::warden::{self as told, Order, Probed, Warden};
 use runtime::Core;
 
 use super::book::{Book, Listed};
@@ -28,8 +25,14 @@ use crate::wire::{Reader, Writer};
 const UPSTREAM: UpstreamId = UpstreamId(0);
 /// How long a report may wait to be heard.
 const GLANCE: Duration = Duration::from_millis(100);
-/// Steps of a slow start.
-const WARMING_STEPS: u32 = 10;
+/// What is to be told in a sweep, by a word of it.
+const TOLD: [(&str, &str); 5] = [
+    (" is down", "control.down"),
+    (" is up", "control.up"),
+    (" is ejected", "control.ejected"),
+    (" back after its ejection", "control.back"),
+    ("panic_threshold", "control.panic"),
+];
 
 /// Control, as far as endpoints are concerned.
 pub(super) struct Control {
@@ -38,8 +41,7 @@ pub(super) struct Control {
     keeper: RefCell<Keeper>,
     fellows: Arc<[Fellow]>,
     snapshot: Arc<Snapshot>,
-    /// Members that a core has had trouble with.
-    suspects: RefCell<BTreeSet<usize>>,
+    warden: RefCell<Warden>,
 }
 
 impl Control {
@@ -57,7 +59,7 @@ impl Control {
             keeper: RefCell::new(keeper),
             fellows: Arc::clone(fellows),
             snapshot: Arc::clone(snapshot),
-            suspects: RefCell::default(),
+            warden: RefCell::new(Warden::new(snapshot)),
         };
         control.note_list(plan.members);
         Rc::new(control)
@@ -84,9 +86,6 @@ impl Control {
         let mut book = self.book.borrow_mut();
         let list = Listed { from: self.core.now(), candidates };
         book.note(|| format!("{:>12.6}  control: {list:?}", book.seconds(list.from)));
-        if listed.is_panic {
-            book.met("control.panics");
-        }
         book.lists.push(list);
     }
 
@@ -110,110 +109,62 @@ impl Control {
         });
     }
 
-    /// Looks at one member again and again, sooner when the cores have met something.
-    pub(super) async fn watch(self: Rc<Self>, member: usize) {
-        let Some(health) = self.upstream().health.as_ref() else { return };
-        let mut check = Check::new();
-        let mut seen = None;
+    /// Lets the warden do what is due, as long as the fleet is played.
+    pub(super) async fn work(self: Rc<Self>) {
         while !self.book.borrow().control_ended {
-            let until = self.core.now() + check.pause(&health.terms, self.core.random());
-            while self.core.now() < until && !self.suspects.borrow_mut().remove(&member) {
-                self.core.sleep(GLANCE.min(until.since(self.core.now()))).await;
+            let now = self.now();
+            self.with_warden(|warden, keeper, events| warden.turn(keeper, now, events));
+            loop {
+                let order = self.warden.borrow_mut().next_probe(&self.keeper.borrow(), now);
+                let Some(order) = order else { break };
+                let control = Rc::clone(&self);
+                self.core.spawn(async move { control.carry_out(order).await });
             }
-            let Some(id) = self.find(member) else {
-                seen = None;
-                continue;
-            };
-            // Whoever is new to the list is looked at anew.
-            let members = self.keeper.borrow().roster().members(UPSTREAM);
-            let occupant = members.find(id).map(|found| found.generation);
-            if occupant != seen {
-                (check, seen) = (Check::new(), occupant);
-            }
-            let is_good = self.probe(member, health.timeout).await;
-            match check.take(&health.terms, is_good) {
-                Some(Turn::Up) => {
-                    self.change(|keeper| drop(keeper.set_health(UPSTREAM, id, true)));
-                    self.warm_up(id);
-                }
-                Some(Turn::Down) => self.change(|keeper| drop(keeper.set_health(UPSTREAM, id, false))),
-                None => {}
-            }
-        }
-    }
-
-    /// Hears what the cores report, and lets whoever was ejected come back when the time is over.
-    pub(super) async fn hear(self: Rc<Self>) {
-        let mut ejections: BTreeMap<EndpointId, (u32, Ejection)> = BTreeMap::new();
-        while !self.book.borrow().control_ended {
             self.core.sleep(GLANCE).await;
-            let now = Duration::from_nanos(self.core.now().as_nanos());
-            for (id, (_, ejection)) in &mut ejections {
-                if ejection.until().is_some_and(|until| until <= now) {
-                    ejection.bring_back(now);
-                    self.change(|keeper| drop(keeper.eject(UPSTREAM, *id, false)));
-                    self.warm_up(*id);
+        }
+    }
+
+    async fn carry_out(&self, order: Order) {
+        let Some(timeout) = self.snapshot.upstreams[0].health.as_ref().map(|health| health.timeout) else {
+            return;
+        };
+        let began = self.now();
+        let members = self.book.borrow().open.len();
+        let name = order.member.name.to_string();
+        let member =
+            (0..members).find(|member| address_of(*member).to_string() == name).expect("one of ours");
+        let is_well = self.probe(member, timeout).await;
+        let outcome = if is_well { Ok(()) } else { Err("it is not".to_owned()) };
+        let now = self.now();
+        let (probed, dice) = (Probed { order, outcome, took: now.saturating_sub(began) }, self.core.random());
+        self.with_warden(|warden, keeper, events| warden.probed(keeper, &probed, now, dice, events));
+    }
+
+    /// Lets the warden change the roster, and tells the cores to look if it did.
+    fn with_warden(&self, act: impl FnOnce(&mut Warden, &mut Keeper, &mut Vec<told::Event>)) {
+        let revision = |keeper: &Keeper| keeper.roster().members(UPSTREAM).revision;
+        let mut events = Vec::new();
+        let has_changed = {
+            let (mut warden, mut keeper) = (self.warden.borrow_mut(), self.keeper.borrow_mut());
+            let before = revision(&keeper);
+            act(&mut warden, &mut keeper, &mut events);
+            revision(&keeper) != before
+        };
+        for event in events {
+            self.book.borrow_mut().note(|| format!("control: {}", event.text));
+            for (word, what) in TOLD {
+                if event.text.contains(word) {
+                    self.book.borrow_mut().met(what);
                 }
             }
-            let roster = Arc::clone(self.keeper.borrow().roster());
-            while let Some(report) = roster.next_report() {
-                self.consider(&report, &mut ejections, now);
-            }
+        }
+        if has_changed {
+            self.change(|_| {});
         }
     }
 
-    fn consider(
-        &self,
-        report: &Report,
-        ejections: &mut BTreeMap<EndpointId, (u32, Ejection)>,
-        now: Duration,
-    ) {
-        let members = self.keeper.borrow().roster().members(UPSTREAM);
-        let found = members.find(report.endpoint).filter(|found| found.generation == report.generation);
-        let Some(found) = found else { return };
-        self.suspects.borrow_mut().insert(self.number_of(&found.name));
-        let Some(terms) = self.upstream().ejection.as_ref().map(|ejection| ejection.terms) else { return };
-        if report.failures < terms.failures || found.state == State::Ejected {
-            return;
-        }
-        let ejected = members.all.iter().filter(|member| member.state == State::Ejected).count();
-        let has_room = terms.has_room(ejected, members.all.len());
-        self.book.borrow_mut().met(if has_room { "control.ejects" } else { "control.spares" });
-        if has_room {
-            let (generation, ejection) = ejections.entry(report.endpoint).or_default();
-            if *generation != report.generation {
-                (*generation, *ejection) = (report.generation, Ejection::default());
-            }
-            ejection.eject(&terms, now);
-            self.change(|keeper| drop(keeper.eject(UPSTREAM, report.endpoint, true)));
-        }
-    }
-
-    /// Gives an endpoint that has come up its weight step by step.
-    fn warm_up(self: &Rc<Self>, id: EndpointId) {
-        let Some(terms) = self.upstream().slow_start else { return };
-        let control = Rc::clone(self);
-        self.core.spawn(async move {
-            for step in 0..WARMING_STEPS {
-                let since = terms.time * step / WARMING_STEPS;
-                control.change(|keeper| drop(keeper.warm(UPSTREAM, id, Some((terms, since)))));
-                control.core.sleep(terms.time / WARMING_STEPS).await;
-            }
-            control.change(|keeper| drop(keeper.warm(UPSTREAM, id, None)));
-        });
-    }
-
-    fn upstream(&self) -> &Upstream {
-        &self.snapshot.upstreams[0]
-    }
-
-    fn find(&self, member: usize) -> Option<EndpointId> {
-        self.keeper.borrow().find(UPSTREAM, &address_of(member).to_string())
-    }
-
-    fn number_of(&self, name: &str) -> usize {
-        let members = self.book.borrow().open.len();
-        (0..members).find(|member| address_of(*member).to_string() == name).expect("one of ours")
+    fn now(&self) -> Duration {
+        Duration::from_nanos(self.core.now().as_nanos())
     }
 
     async fn probe(&self, member: usize, timeout: Duration) -> bool {
