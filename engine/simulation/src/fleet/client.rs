@@ -83,5 +83,5 @@ async fn read(reader: &mut Reader, id: usize, book: &RefCell<Book>) -> Result<(O
         (Some(_), 200) => Outcome::Answered,
         _ => Outcome::Own(status),
     };
-    Ok((outcome, !head.field("connection").is_some_and(|option| option == "close")))
+    Ok((outcome, head.field("connection").is_none_or(|option| option != "close")))
 }
