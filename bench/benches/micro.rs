@@ -55,6 +55,7 @@ const REQUEST_PLAN: RequestPlan<'static> = RequestPlan {
     upgrade: false,
     expect: true,
     proof: Proof::NotAsked,
+    own_cookie: None,
 };
 
 const RESPONSE_PLAN: ResponsePlan<'static> = ResponsePlan {
@@ -63,6 +64,7 @@ const RESPONSE_PLAN: ResponsePlan<'static> = ResponsePlan {
     via: Some("corelane"),
     upgrade: false,
     date: None,
+    set_cookie: None,
 };
 
 /// Channels of the table that is searched; the last one matches.

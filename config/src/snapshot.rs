@@ -584,6 +584,8 @@ pub struct Upstream {
     pub persistence: Option<PersistenceRule>,
     /// Whether clients come back to the endpoint they had by a cookie.
     pub sticky: Option<Box<StickyRule>>,
+    /// Whether anything of a request, or who sent it, has a say in which endpoint it gets.
+    pub depends_on_request: bool,
 }
 
 /// When a request goes out again.

@@ -102,6 +102,7 @@ pub(crate) fn plan_of(head: &ResponseHead, method: Method, version: Version) -> 
         via: Some("gateway"),
         upgrade: head.status == 426,
         date: (!head.is_interim()).then_some("Sun, 06 Nov 1994 08:49:37 GMT"),
+        set_cookie: None,
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::{Names, balance, compile_trailers, health, resolve, retry, service};
 use crate::document::key::Key;
-use crate::schema::balance::EndpointEntry;
+use crate::schema::balance::{Balance, EndpointEntry};
 use crate::schema::text::Target;
 use crate::schema::{self, Config};
 use crate::snapshot::{
@@ -88,6 +88,9 @@ fn compile_upstream(
         }),
         persistence: upstream.persistence.as_ref().map(balance::compile_persistence),
         sticky: upstream.sticky.as_ref().map(|sticky| Box::new(balance::compile_sticky(sticky))),
+        depends_on_request: matches!(upstream.balance, Balance::Hash | Balance::SourceHash)
+            || upstream.persistence.is_some()
+            || upstream.sticky.is_some(),
     })
 }
 

@@ -174,10 +174,27 @@ pub(crate) static CHANNEL: [Entry<ChannelCounters>; 11] = [
 pub(crate) const RESPONSE_CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 /// What a core counts of an upstream as a whole, besides repetitions by cause: see [`RETRY_CAUSES`].
-pub(crate) static UPSTREAM: [Entry<UpstreamCounters>; 1] =
-    [counter("retries_over_budget", "Failed tries not repeated: the budget was used up", |upstream| {
+pub(crate) static UPSTREAM: [Entry<UpstreamCounters>; 5] = [
+    counter("retries_over_budget", "Failed tries not repeated: the budget was used up", |upstream| {
         upstream.retries_over_budget.value()
-    })];
+    }),
+    counter(
+        "cookies_set",
+        "Cookies given to clients for the endpoint they are to come back to",
+        |upstream| upstream.cookies_set.value(),
+    ),
+    counter("cookies_unknown", "Cookies ignored: they named no endpoint that is there", |upstream| {
+        upstream.cookies_unknown.value()
+    }),
+    counter(
+        "sessions_displaced",
+        "Sessions of addresses forgotten early to make room for others",
+        |upstream| upstream.sessions_displaced.value(),
+    ),
+    counter("sessions_forgotten", "Sessions of addresses that could not be remembered", |upstream| {
+        upstream.sessions_forgotten.value()
+    }),
+];
 
 /// What a failed try may have failed of, in the order of [`UpstreamCounters::retries`].
 pub(crate) const RETRY_CAUSES: [Cause; 4] = Cause::ALL;

@@ -261,6 +261,7 @@ fn forwarded_reply(received: &[u8], head: &ResponseHead, request: &RequestHead) 
         via: Some(vectors::PSEUDONYM),
         upgrade: head.status == 426,
         date: (!is_interim).then_some(DATE),
+        set_cookie: None,
     };
     rewrite_response(received, head, &plan, &mut out);
     out

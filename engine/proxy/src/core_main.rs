@@ -139,7 +139,7 @@ pub fn serve(setup: CoreSetup) -> io::Result<()> {
 pub async fn serve_on(core: Core, setup: CoreSetup) -> io::Result<()> {
     let CoreSetup { config: _, snapshot, listeners, roster, stats, mailbox, fellows, admission, private } =
         setup;
-    let upstreams = Upstreams::new(&core, &snapshot, &stats, &roster, &private, UPSTREAM_TAG);
+    let upstreams = Upstreams::new(&core, &snapshot, &stats, &roster, &private, &fellows, UPSTREAM_TAG);
     let state = Rc::new(CoreState {
         match_caches: RefCell::new(snapshot.channel_table.caches()),
         histograms: RefCell::new(Box::new(HistogramSet::new(&snapshot))),

@@ -355,9 +355,12 @@ fn send_at_once(
     if let Some(rules) = &route.channel.rules {
         rules::edits::edit_request(state, client, route, rules, &chunk, work);
     }
+    if state.snapshot.upstreams[usize::from(upstream.0)].depends_on_request {
+        work.tries.set_wish(state.upstreams.wish(upstream, client, &chunk, &work.request));
+    }
     // Before a connection is spent on a body that breaks a rule.
     let at_hand = request::take_body_at_hand(&chunk, route.body_limits, work).map_err(Failed::unanswered)?;
-    let connection = match state.upstreams.reuse(upstream) {
+    let connection = match state.upstreams.reuse(upstream, &work.tries.wish()) {
         Found::Kept(connection) => connection,
         Found::Nobody => {
             let rest = Some(Rest::after_head(&work.request, chunk));

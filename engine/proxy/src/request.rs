@@ -110,9 +110,15 @@ pub(crate) fn rewrite(
         host_fallback,
         upgrade: work.request.upgrade,
         expect: true,
+        own_cookie: own_cookie(&state.snapshot.upstreams[usize::from(upstream.0)]),
         proof: client.identity.as_deref().map_or(Proof::NotAsked, Identity::proof),
     };
     rewrite_request(head, &work.request, &plan, &mut work.request_text);
+}
+
+/// The cookie by which clients come back to their endpoint, where it is not passed on: its value means nothing to anybody else.
+fn own_cookie(upstream: &Upstream) -> Option<&[u8]> {
+    upstream.sticky.as_ref().filter(|rule| !rule.is_passed).map(|rule| &*rule.cookie)
 }
 
 fn is_trusted(forwarding: &Forwarding, client: &Client) -> bool {

@@ -5,8 +5,10 @@
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
+use std::sync::Arc;
 use std::task::Poll;
 
+use config::snapshot::balance::{Balance, StickyRule};
 use config::snapshot::{EndpointId, Upstream};
 use proto::http1::chunked::Limits as BodyLimits;
 use proto::http1::framing::{Delivery, decide_response_framing};
@@ -24,6 +26,7 @@ use crate::outcome::{Fault, fault_of};
 use crate::relay::{Broken, Coding, Parcel, Way, assemble};
 use crate::rules;
 use crate::stats::{ChannelCounters, Phase};
+use crate::sticky::Cookies;
 use crate::tries::Tries;
 use crate::upgrade;
 use crate::upstream::Connection;
@@ -306,6 +309,10 @@ impl<'a> Answering<'a> {
         space.body = Body::of_response(framing, body_limits(self.settings));
         let coding = coding_of(delivery);
         self.state.upstreams.note_answer(self.connection, self.settings, space.response.status);
+        if matches!(self.settings.balance, Balance::LeastTime) {
+            let waited = first_byte_at.since(self.progress.waiting_since.get());
+            self.state.upstreams.note_time(self.connection, waited);
+        }
         if self.settings.retry.causes.contain(Cause::Status) && self.is_asked_elsewhere(space.response.status)
         {
             let is_reusable = upstream == Persistence::Keep && is_whole(&mut space, &chunk);
@@ -474,17 +481,28 @@ impl<'a> Answering<'a> {
     ) {
         let version = self.request.version;
         let date = self.state.date.now(&self.state.core);
+        let is_final = persistence.is_some() || space.response.status == 101;
+        let sticky = self.settings.sticky.as_ref().filter(|_| is_final);
+        let cookies = sticky.and_then(|rule| Some((rule, self.cookies(rule)?)));
         let plan = ResponsePlan {
             delivery,
             connection: persistence.and_then(|persistence| connection_option(version, persistence)),
             via: self.client.settings(self.state).forwarding.via.as_deref(),
             upgrade: matches!(space.response.status, 101 | 426),
             date: persistence.is_some().then_some(&*date),
+            set_cookie: cookies.as_ref().and_then(|(rule, cookies)| {
+                cookies.line(rule, self.connection.endpoint, self.client.stream.is_private())
+            }),
         };
         rewrite_response(head, &space.response, &plan, &mut space.text);
         if let Some(rules) = self.route.channel.rules.as_ref().filter(|_| persistence.is_some()) {
             rules::edits::edit_answer(self.route, rules, &mut space.text);
         }
+    }
+
+    /// What the client's cookie for its endpoint is taken from, if it is to get one.
+    fn cookies(&self, rule: &StickyRule) -> Option<Arc<Cookies>> {
+        self.state.upstreams.cookie(self.connection, rule, &self.progress.tries.wish())
     }
 
     /// The way of the answer to its client.

@@ -3,6 +3,7 @@
 //! Never a lock: control publishes a new list whole, and a core that sees a new number takes it. Never decided here: a core
 //! says what it has met, and control what follows.
 
+mod guide;
 pub mod keeper;
 pub mod member;
 pub mod report;
@@ -16,13 +17,17 @@ use arc_swap::ArcSwap;
 use config::snapshot::{EndpointId, Snapshot, Upstream, UpstreamId};
 use crossbeam_utils::CachePadded;
 
+use self::guide::Rules;
 use self::member::Members;
 use self::report::{Failure, Report, Reports, Row};
+use crate::sessions::Sessions;
 
 /// The endpoints of all upstreams.
 #[derive(Debug)]
 pub struct Roster {
     upstreams: Box<[CachePadded<Published>]>,
+    /// By upstream.
+    sessions: Box<[Option<Sessions>]>,
     seats: Box<[Seat]>,
     reports: Reports,
 }
@@ -32,6 +37,7 @@ pub struct Roster {
 struct Published {
     revision: AtomicU64,
     members: ArcSwap<Members>,
+    rules: Rules,
 }
 
 /// What the cores share of one slot.
@@ -54,16 +60,19 @@ impl Seat {
 impl Roster {
     /// All upstreams without an endpoint; [`keeper::Keeper`] fills them.
     fn new(snapshot: &Snapshot) -> Arc<Self> {
-        let published = |_| {
+        let published = |upstream: &Upstream| {
             let members = ArcSwap::from_pointee(Members::default());
-            CachePadded::new(Published { revision: AtomicU64::new(0), members })
+            let rules = Rules::new(snapshot, upstream);
+            CachePadded::new(Published { revision: AtomicU64::new(0), members, rules })
         };
+        let sessions = |upstream: &Upstream| upstream.persistence.as_ref().map(Sessions::new);
         // Slots of the upstreams lie one after the other.
         let seats = snapshot.upstreams.iter().flat_map(|upstream| {
             upstream.slots().map(|_| Seat { generation: AtomicU32::new(0), row: Row::new(upstream) })
         });
         Arc::new(Self {
             upstreams: snapshot.upstreams.iter().map(published).collect(),
+            sessions: snapshot.upstreams.iter().map(sessions).collect(),
             seats: seats.collect(),
             reports: Reports::new(),
         })
@@ -79,6 +88,11 @@ impl Roster {
     #[inline]
     pub(crate) fn revision(&self, upstream: UpstreamId) -> u64 {
         self.published(upstream).revision.load(Ordering::Acquire)
+    }
+
+    /// Which endpoints the clients of an upstream had, where they come back to them.
+    pub(crate) fn sessions(&self, upstream: UpstreamId) -> Option<&Sessions> {
+        self.sessions[usize::from(upstream.0)].as_ref()
     }
 
     /// What the cores share of a slot.
@@ -134,6 +148,7 @@ impl Roster {
         let published = self.published(upstream);
         let revision = published.revision.load(Ordering::Relaxed) + 1;
         members.revision = revision;
+        published.rules.guide(&mut members, &published.members.load());
         published.members.store(Arc::new(members));
         published.revision.store(revision, Ordering::Release);
     }

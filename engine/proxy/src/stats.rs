@@ -146,6 +146,14 @@ pub struct UpstreamCounters {
     pub retries: [Counter; Cause::ALL.len()],
     /// Those that were not, because as many had been as the budget allows.
     pub retries_over_budget: Counter,
+    /// Cookies of clients that named no endpoint that is there; ignored.
+    pub cookies_unknown: Counter,
+    /// Cookies given to clients that had none, or whose endpoint is gone.
+    pub cookies_set: Counter,
+    /// Sessions of client addresses forgotten early, to make room for others.
+    pub sessions_displaced: Counter,
+    /// Sessions of client addresses that could not be remembered, for too many cores wanted to at once.
+    pub sessions_forgotten: Counter,
 }
 
 /// What a core counts of one endpoint.

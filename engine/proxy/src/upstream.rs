@@ -7,20 +7,30 @@ mod connect;
 
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::time::Duration;
 
+use config::snapshot::balance::StickyRule;
 use config::snapshot::{EndpointId, Snapshot, Upstream, UpstreamId};
-use proto::balance::round_robin::RoundRobin;
+use proto::http1::head::RequestHead;
 use proto::retry::Budget;
 use runtime::{Core, ParkEvent, Stream};
 
+use crate::client::Client;
+use crate::core_main::Fellow;
 use crate::outcome::Fault;
 use crate::private::Private;
 use crate::response::Progress;
 use crate::roster::Roster;
 use crate::roster::member::Members;
 use crate::roster::report::Failure;
+use crate::schedule::{self, Chooser, Circumstances, Wish};
 use crate::stats::CoreStats;
+use crate::sticky::Cookies;
 use crate::wire::{ParkedWire, Wire};
+
+/// What a failure counts as where the time to an answer decides: a second, so that an endpoint which refuses at once is not
+/// the fastest.
+const FAILURE_NANOS: u64 = 1_000_000_000;
 
 /// A connection to an endpoint that carries an exchange.
 pub(crate) struct Connection {
@@ -88,7 +98,7 @@ pub(crate) struct Upstreams {
 struct Turns {
     /// Its endpoints as last seen.
     members: Arc<Members>,
-    scheduler: RoundRobin,
+    chooser: Chooser,
 }
 
 #[derive(Default)]
@@ -107,14 +117,16 @@ impl Upstreams {
         stats: &Arc<CoreStats>,
         roster: &Arc<Roster>,
         private: &Arc<Private>,
+        fellows: &Arc<[Fellow]>,
         tag_bit: u32,
     ) -> Self {
-        // Each core starts its rounds elsewhere, or the first endpoint would get every core's first request.
-        let offset = u16::try_from(core.index()).unwrap_or(0);
         let by_endpoint = (0..snapshot.slots_count).map(|_| Vec::new()).collect();
         let ids = (0..).map(UpstreamId).zip(&snapshot.upstreams);
-        let turns =
-            ids.map(|(id, _)| Turns { members: roster.members(id), scheduler: RoundRobin::new(offset) });
+        let turns = ids.map(|(id, upstream)| {
+            let (members, mut chooser) = (roster.members(id), Chooser::new(upstream, core.index(), fellows));
+            chooser.members_changed(&members);
+            Turns { members, chooser }
+        });
         let budgets = snapshot.upstreams.iter().map(|upstream| Budget::new(upstream.retry.budget_percent));
         Self {
             core: core.clone(),
@@ -134,21 +146,28 @@ impl Upstreams {
     }
 
     /// The endpoint whose turn it is among those that may have the request.
-    fn pick(&self, id: UpstreamId, may_have: impl Fn(EndpointId) -> bool) -> Option<EndpointId> {
+    fn pick(&self, id: UpstreamId, wish: &Wish, may_have: impl Fn(EndpointId) -> bool) -> Option<EndpointId> {
         let turns = &mut self.turns.borrow_mut()[usize::from(id.0)];
         if turns.members.revision != self.roster.revision(id) {
             self.refresh(id, turns);
         }
-        let Turns { members, scheduler } = turns;
-        let count = members.candidates.len() as u16;
-        let turn = scheduler.next(count, |index| may_have(members.candidate(index).id))?;
-        Some(members.candidate(turn).id)
+        let Turns { members, chooser } = turns;
+        let what = Circumstances {
+            wish,
+            sessions: self.roster.sessions(id),
+            counters: &self.stats.upstreams[usize::from(id.0)],
+            now: self.core.turn_time(),
+            dice: if chooser.is_by_chance() { self.core.random() } else { 0 },
+            may_have,
+        };
+        chooser.pick(members, &what)
     }
 
     /// Takes the list of endpoints that control has published, and leaves those alone that are no longer on it.
     #[cold]
     fn refresh(&self, id: UpstreamId, turns: &mut Turns) {
         turns.members = self.roster.members(id);
+        turns.chooser.members_changed(&turns.members);
         for slot in self.settings(id).slots() {
             self.forget_former(slot);
         }
@@ -184,8 +203,8 @@ impl Upstreams {
     }
 
     /// A kept connection to the endpoint whose turn it is, or else the endpoint.
-    pub(crate) fn reuse(&self, id: UpstreamId) -> Found {
-        let Some(endpoint) = self.pick(id, |_| true) else { return Found::Nobody };
+    pub(crate) fn reuse(&self, id: UpstreamId, wish: &Wish) -> Found {
+        let Some(endpoint) = self.pick(id, wish, |_| true) else { return Found::Nobody };
         while let Some((stream, generation)) = self.take_idle(endpoint) {
             if stream.stays_idle() {
                 let active = Active::new(&self.stats, endpoint);
@@ -201,6 +220,44 @@ impl Upstreams {
     /// The endpoints of an upstream as this core sees them.
     fn members(&self, id: UpstreamId) -> Arc<Members> {
         Arc::clone(&self.turns.borrow()[usize::from(id.0)].members)
+    }
+
+    /// What of a request has a say in which endpoint it gets, in an upstream where anything has.
+    #[cold]
+    pub(crate) fn wish(&self, id: UpstreamId, client: &Client, buf: &[u8], head: &RequestHead) -> Wish {
+        let counters = &self.stats.upstreams[usize::from(id.0)];
+        Wish::of_request(self.settings(id), &self.members(id), counters, client.peer, buf, head)
+    }
+
+    /// What says that the client is to come back to the endpoint that answers it, unless it has been told or is to come back to
+    /// another that is busy just now.
+    #[cold]
+    pub(crate) fn cookie(
+        &self,
+        connection: &Connection,
+        rule: &StickyRule,
+        wish: &Wish,
+    ) -> Option<Arc<Cookies>> {
+        let Connection { upstream: id, endpoint, .. } = *connection;
+        let turns = &self.turns.borrow()[usize::from(id.0)];
+        let stays = wish
+            .home
+            .is_some_and(|home| home == endpoint || turns.members.find(home).is_some_and(schedule::is_there));
+        let cookies = turns.members.guide.cookies.as_ref().filter(|_| !stays)?;
+        cookies.line(rule, endpoint, false)?;
+        self.stats.upstreams[usize::from(id.0)].cookies_set.add(1);
+        Some(Arc::clone(cookies))
+    }
+
+    /// Notes how long an endpoint took to answer, where that decides who is next.
+    pub(crate) fn note_time(&self, connection: &Connection, time: Duration) {
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.note_nanos(connection.upstream, connection.endpoint, nanos);
+    }
+
+    fn note_nanos(&self, id: UpstreamId, endpoint: EndpointId, nanos: u64) {
+        let chooser = &mut self.turns.borrow_mut()[usize::from(id.0)].chooser;
+        chooser.note_time(endpoint, nanos, self.core.turn_time());
     }
 
     /// Notes the status that an endpoint has answered with.
@@ -225,6 +282,7 @@ impl Upstreams {
             _ => return,
         };
         self.roster.note_failure(connection.endpoint, connection.generation, failure);
+        self.note_nanos(connection.upstream, connection.endpoint, FAILURE_NANOS);
     }
 
     /// Keeps a connection for the next request, if there is room.

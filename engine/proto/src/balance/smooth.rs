@@ -55,11 +55,10 @@ impl Smooth {
 
     /// Forgets what is owed to endpoints that are no longer there, so that who comes back begins anew.
     pub fn forget_absent(&mut self, view: &impl View) {
-        for slot in 0..self.credits.len() {
-            if !(0..view.count()).any(|index| usize::from(view.slot(index)) == slot) {
-                self.credits[slot] = 0;
-            }
-        }
+        let mut is_there = vec![false; self.credits.len()];
+        (0..view.count()).for_each(|index| is_there[usize::from(view.slot(index))] = true);
+        let absent = self.credits.iter_mut().zip(is_there).filter(|(_, is_there)| !is_there);
+        absent.for_each(|(credit, _)| *credit = 0);
     }
 }
 

@@ -40,6 +40,8 @@ pub struct RequestPlan<'a> {
     pub expect: bool,
     /// Who the client has proved to be, where clients do.
     pub proof: Proof<'a>,
+    /// Name of the cookie that is between the client and us, and goes no further.
+    pub own_cookie: Option<&'a [u8]>,
 }
 
 /// What becomes of the fields that say whose certificate a client has shown.
@@ -69,6 +71,7 @@ impl<'a> RequestPlan<'a> {
             upgrade: false,
             expect: true,
             proof: Proof::NotAsked,
+            own_cookie: None,
         }
     }
 }
@@ -86,6 +89,8 @@ pub struct ResponsePlan<'a> {
     pub upgrade: bool,
     /// `Date` for an answer that has none, RFC 9110 §6.6.1. `None` for interim responses, which need none.
     pub date: Option<&'a str>,
+    /// A line that sets a cookie of ours, with its end.
+    pub set_cookie: Option<&'a str>,
 }
 
 /// Longest name in `Via`: generous for any host name.
@@ -190,6 +195,7 @@ pub fn rewrite_request(buf: &[u8], head: &RequestHead, plan: &RequestPlan<'_>, o
         match request_field_fate(buf, field, index, head, plan, &ends) {
             Fate::Keep => out.head(line),
             Fate::Drop => {}
+            Fate::Spell if field.known == KnownField::Credentials => other_cookies(buf, field, plan, out),
             Fate::Spell => spell_request_field(buf, head, field, line, out),
             Fate::Extend => {
                 out.head(line.start..field.value.end());
@@ -284,6 +290,9 @@ fn request_field_fate(
         KnownField::Upgrade => keep_if(plan.upgrade),
         KnownField::Expect => keep_if(plan.expect && head.expect_continue),
         KnownField::MaxForwards if head.max_forwards.is_some() => Fate::Spell,
+        KnownField::Credentials if plan.own_cookie.is_some_and(|own| has_cookie(buf, field, own)) => {
+            Fate::Spell
+        }
         KnownField::XForwardedFor | KnownField::Forwarded | KnownField::Via if ends.contains(index) => {
             Fate::Extend
         }
@@ -324,6 +333,41 @@ fn spell_request_field(
         (_, RequestFraming::Chunked) => transfer_encoding(buf, field, line, out),
         // Neither field is there when there is no body.
         (_, RequestFraming::None) => {}
+    }
+}
+
+/// The pairs of a `Cookie` line (RFC 6265 §4.2.1), each with its place in the head.
+fn cookies<'b>(buf: &'b [u8], field: &Field) -> impl Iterator<Item = (Range<usize>, &'b [u8])> + use<'b> {
+    let mut start = field.value.start();
+    field.value.of(buf).split(|&byte| byte == b';').map(move |pair| {
+        let leading = pair.len() - pair.trim_ascii_start().len();
+        let place = start + leading;
+        start += pair.len() + 1;
+        let pair = pair.trim_ascii();
+        (place..place + pair.len(), pair)
+    })
+}
+
+fn is_cookie(pair: &[u8], name: &[u8]) -> bool {
+    pair.strip_prefix(name).is_some_and(|rest| rest.first() == Some(&b'='))
+}
+
+fn has_cookie(buf: &[u8], field: &Field, name: &[u8]) -> bool {
+    field.name.of(buf).eq_ignore_ascii_case(b"cookie")
+        && cookies(buf, field).any(|(_, pair)| is_cookie(pair, name))
+}
+
+/// The cookies of a line that are not ours; no line if there is none.
+fn other_cookies(buf: &[u8], field: &Field, plan: &RequestPlan<'_>, out: &mut Writer<'_>) {
+    let is_ours = |pair: &[u8]| plan.own_cookie.is_some_and(|own| is_cookie(pair, own));
+    let mut before = "Cookie: ";
+    for (place, _) in cookies(buf, field).filter(|(place, pair)| !place.is_empty() && !is_ours(pair)) {
+        out.text(before);
+        out.head(place);
+        before = "; ";
+    }
+    if before != "Cookie: " {
+        out.text("\r\n");
     }
 }
 
@@ -564,6 +608,9 @@ fn append_response_fields(
     if let Some(date) = plan.date.filter(|_| !head.fields.iter().any(|field| field.known == KnownField::Date))
     {
         line(out, "Date: ", date);
+    }
+    if let Some(line) = plan.set_cookie {
+        out.text(line);
     }
     if plan.delivery == Delivery::ChunkedHere {
         out.text(TRANSFER_ENCODING_CHUNKED);

@@ -13,6 +13,7 @@ use proto::health::slow_start::SlowStartTerms;
 use proto::share::Share;
 
 use super::Roster;
+use super::guide::Guide;
 use super::member::{Member, Members, Source, State, WEIGHT_ONE, server_name_of};
 use crate::address::Address;
 
@@ -357,7 +358,7 @@ impl Book {
             |(id, slot): (EndpointId, &Slot)| Some(Member::of(id, slot.generation, slot.occupant.as_ref()?));
         let all: Box<[Member]> = occupied.filter_map(member).collect();
         let (candidates, is_panic) = candidates(&all, self.panic_threshold);
-        Members { revision: 0, candidates, is_panic, all }
+        Members { revision: 0, candidates, is_panic, all, guide: Guide::default() }
     }
 }
 
@@ -405,6 +406,7 @@ impl Member {
                 Some((terms, since)) => terms.weight(u32::from(weight) * WEIGHT_ONE, *since),
                 None => u32::from(weight) * WEIGHT_ONE,
             },
+            weight_full: u32::from(weight) * WEIGHT_ONE,
             priority,
             zone,
             connections_max,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use config::snapshot::EndpointId;
 use rustls::pki_types::ServerName;
 
+use super::guide::Guide;
 use crate::address::Address;
 
 /// A weight of one: weights are in steps of 1/256, so that they can grow slowly.
@@ -23,6 +24,8 @@ pub struct Members {
     pub candidates: Box<[u16]>,
     /// So many are down that all are candidates: the check is more likely wrong than they.
     pub is_panic: bool,
+    /// What helps to choose among them.
+    pub(crate) guide: Guide,
 }
 
 impl Members {
@@ -54,6 +57,8 @@ pub struct Member {
     pub server_name: Option<ServerName<'static>>,
     /// Its share beside the others', in steps of 1/[`WEIGHT_ONE`]; 0 gets nothing new.
     pub weight: u32,
+    /// The same once it has warmed up.
+    pub weight_full: u32,
     /// 0 is tried first; others only while no endpoint of a lower number can be used.
     pub priority: u8,
     /// Where it stands.

@@ -29,7 +29,7 @@ impl Upstreams {
         if !retry.causes.contain(cause) || tries.count() >= usize::from(retry.tries_max) {
             return None;
         }
-        let next = self.pick(id, |endpoint| !tries.contain(endpoint)).or(same)?;
+        let next = self.pick(id, &tries.wish(), |endpoint| !tries.contain(endpoint)).or(same)?;
         let is_free = cause == Cause::Connect && tries.count() <= 1;
         let counters = &self.stats.upstreams[usize::from(id.0)];
         if !is_free && !self.take_from_budget(id) {

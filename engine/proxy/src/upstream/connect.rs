@@ -10,7 +10,7 @@ use runtime::{Instant, Stream};
 use rustls::HandshakeKind;
 use tls::HandshakeError;
 
-use super::{Active, Connection, Upstreams};
+use super::{Active, Connection, FAILURE_NANOS, Upstreams};
 use crate::address::Address;
 use crate::client::Client;
 use crate::handshake_fault::HandshakeFault;
@@ -18,6 +18,7 @@ use crate::outcome::{Fault, fault_of, is_exhaustion};
 use crate::preface;
 use crate::roster::member::Member;
 use crate::roster::report::Failure;
+use crate::schedule::Wish;
 use crate::tries::Tries;
 use crate::wire::Wire;
 
@@ -47,9 +48,10 @@ impl Upstreams {
         total: Instant,
         client: &Client,
     ) -> Result<Connection, Fault> {
-        let endpoint = self.pick(id, |_| true).ok_or(Fault::NoEndpoint)?;
         // Apart: a task that relays for hours need not hold what only its beginning needs.
         let tries = Box::<Tries>::default();
+        tries.set_wish(Wish::of_client(self.settings(id), client.peer));
+        let endpoint = self.pick(id, &tries.wish(), |_| true).ok_or(Fault::NoEndpoint)?;
         let connection = self.connect(id, endpoint, total, client, &tries).await?;
         // There is no answer to go by where bytes are relayed.
         self.roster.note_success(connection.endpoint);
@@ -92,6 +94,8 @@ impl Upstreams {
         let member = members.find(endpoint).ok_or(NoConnection::of_endpoint(Fault::NoEndpoint))?;
         let deadline = (self.core.turn_time() + settings.timeouts.connect).min(total);
         let counters = &self.stats.endpoints[usize::from(endpoint.0)];
+        // Counted from now on: who chooses the next one sees that this one is about to have one more.
+        let active = Active::new(&self.stats, endpoint);
         let stream = match self.connect_to(&member.address, deadline).await {
             Ok(stream) => stream,
             // Not the endpoint's failure, and no other endpoint would fare better.
@@ -101,6 +105,7 @@ impl Upstreams {
             Err(error) => {
                 counters.connect_failures.add(1);
                 self.roster.note_failure(endpoint, member.generation, Failure::Connect(error.kind()));
+                self.note_nanos(id, endpoint, FAILURE_NANOS);
                 return Err(NoConnection::of_endpoint(fault_of(
                     &error,
                     Fault::ConnectTimeout,
@@ -115,10 +120,10 @@ impl Upstreams {
             greeted.inspect_err(|_| {
                 counters.connect_failures.add(1);
                 self.roster.note_failure(endpoint, member.generation, Failure::Handshake);
+                self.note_nanos(id, endpoint, FAILURE_NANOS);
             })?
         };
         counters.connections_opened.add(1);
-        let active = Active::new(&self.stats, endpoint);
         let generation = member.generation;
         Ok(Connection { stream, upstream: id, endpoint, generation, is_reused: false, active })
     }

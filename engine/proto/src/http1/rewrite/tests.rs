@@ -22,8 +22,14 @@ const FULL: RequestPlan<'static> = RequestPlan {
     ..BARE
 };
 
-const PASS: ResponsePlan<'static> =
-    ResponsePlan { delivery: Delivery::Length(3), connection: None, via: None, upgrade: false, date: None };
+const PASS: ResponsePlan<'static> = ResponsePlan {
+    delivery: Delivery::Length(3),
+    connection: None,
+    via: None,
+    upgrade: false,
+    date: None,
+    set_cookie: None,
+};
 
 #[track_caller]
 fn request(input: &str, plan: &RequestPlan<'_>) -> String {
@@ -379,6 +385,34 @@ fn fields_kept_and_dropped_in_turn_keep_their_order() {
         format!("GET / HTTP/1.1\r\nHost: a\r\n{pairs}\r\n")
     };
     assert_eq!(request(&alternating("Keep-Alive: c\r\n"), &BARE), alternating(""));
+}
+
+#[test]
+fn our_own_cookie_goes_no_further() {
+    let plan = RequestPlan { own_cookie: Some(b"at"), ..BARE };
+    for (received, expected) in [
+        ("Cookie: at=1\r\n", ""),
+        ("Cookie: at=1; at=2\r\n", ""),
+        ("Cookie: a=b; at=1; c=d\r\n", "Cookie: a=b; c=d\r\n"),
+        ("cookie:  at=1;c=d ; e\r\n", "Cookie: c=d; e\r\n"),
+        ("Cookie: a=b; at\r\n", "Cookie: a=b; at\r\n"),
+        ("Cookie: a=at=1; bat=1; at2=3; AT=4\r\n", "Cookie: a=at=1; bat=1; at2=3; AT=4\r\n"),
+        ("Cookie: \r\nAuthorization: at=1\r\n", "Cookie: \r\nAuthorization: at=1\r\n"),
+        ("Cookie: ;at=1;;\r\nX: y\r\n", "X: y\r\n"),
+        ("Cookie: a=b\r\nCookie: at=1\r\n", "Cookie: a=b\r\n"),
+    ] {
+        check_fields(&plan, received, expected);
+        check_fields(&BARE, received, received);
+    }
+}
+
+#[test]
+fn a_cookie_of_ours_is_set_beside_those_of_the_endpoint() {
+    let plan = ResponsePlan { set_cookie: Some("Set-Cookie: at=1; Path=/\r\n"), ..PASS };
+    let received = "HTTP/1.1 200 OK\r\nSet-Cookie: a=b\r\nContent-Length: 3\r\n\r\n";
+    let expected =
+        "HTTP/1.1 200 OK\r\nSet-Cookie: a=b\r\nContent-Length: 3\r\nSet-Cookie: at=1; Path=/\r\n\r\n";
+    check_response(received, &plan, expected);
 }
 
 #[test]
