@@ -243,9 +243,13 @@ pub(crate) struct RenderArgs {
     #[arg(value_enum)]
     pub(crate) form: RenderForm,
 
-    /// Configuration file
-    #[arg(long, short, value_name = "FILE")]
-    pub(crate) config: PathBuf,
+    /// Configuration file; left out, the running engine is asked, with the endpoints that it has now
+    #[arg(long, short, value_name = "FILE", conflicts_with = "admin")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Admin address of the engine
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9000")]
+    pub(crate) admin: String,
 
     /// Address of the services of listeners that listen on every address
     #[arg(long, value_name = "IP")]

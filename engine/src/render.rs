@@ -6,6 +6,7 @@
 mod input;
 mod ipvsadm;
 mod keepalived;
+mod live;
 mod table;
 
 use std::fmt;
@@ -16,25 +17,34 @@ use anyhow::bail;
 use self::input::Input;
 use self::table::Table;
 use crate::cli::{RenderArgs, RenderForm};
+use crate::client::AdminClient;
 use crate::settings::Source;
 use crate::{print, say};
 
 /// `engine render`: the text for LVS on standard output.
 pub(crate) fn render(args: &RenderArgs) -> anyhow::Result<ExitCode> {
-    let source = Source::File(&args.config);
-    let input = Input::of_snapshot(&source.load()?.snapshot);
+    let (input, source) = match &args.config {
+        Some(path) => {
+            let source = Source::File(path);
+            (Input::of_snapshot(&source.load()?.snapshot), source.name())
+        }
+        None => {
+            let answer = AdminClient::new(&args.admin).json("/upstreams", &[])?;
+            (live::parse(&answer)?, format!("the engine at {}", args.admin))
+        }
+    };
     let table = Table::of(&input, args.address);
     for note in table.notes() {
         say(&format!("note: {note}\n"));
     }
     if table.services.is_empty() {
-        bail!("nothing in {} can be done by LVS", source.name());
+        bail!("nothing of {source} can be done by LVS");
     }
     let (text, comment) = match args.form {
         RenderForm::Ipvsadm => (ipvsadm::text(&table), "engine render ipvsadm"),
         RenderForm::Keepalived => (keepalived::text(&table), "engine render keepalived"),
     };
-    print(&format!("# Written by `{comment}` from {}.\n{text}", source.name()))
+    print(&format!("# Written by `{comment}` from {source}.\n{text}"))
 }
 
 /// Something that LVS does not do, or does otherwise.

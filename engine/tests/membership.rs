@@ -415,3 +415,23 @@ fn who_has_no_token_does_not_register_and_nobody_does_where_it_is_not_allowed() 
     let other = Engine::before(Driver::Epoll, "10.0.0.1:1".parse().expect("an address"));
     assert_eq!(register(&other, &body, None).0, 403);
 }
+
+#[test]
+fn lvs_is_told_of_the_endpoints_that_there_are_now() {
+    let (a, b) = (named("a"), named("b"));
+    let engine = Engine::before(Driver::Epoll, a.address);
+    assert_eq!(add(&engine, &b).0, 201);
+    assert_eq!(admin(&engine, "PATCH", &path(&a), Some(&json!({ "state": "drain" }))).0, 200);
+    let (code, stdout, stderr) = command(&engine, &["render", "ipvsadm"]);
+    assert_eq!(code, Some(0), "{stderr}");
+    let web = engine.web();
+    let lines: Vec<_> = stdout.lines().filter(|line| line.starts_with("ipvsadm")).collect();
+    assert_eq!(
+        lines,
+        [
+            format!("ipvsadm -A -t {web} -s rr"),
+            format!("ipvsadm -a -t {web} -r {} -m -w 0", a.address),
+            format!("ipvsadm -a -t {web} -r {} -m -w 1", b.address),
+        ]
+    );
+}

@@ -112,6 +112,6 @@ fn nothing_for_lvs_is_a_failure_that_says_why() {
     assert_eq!(output.status.code(), Some(1));
     let error = text(&output.stderr);
     assert!(error.contains("note: listener web: where a request goes depends on what it says"), "{error}");
-    assert!(error.contains("error: nothing in "), "{error}");
+    assert!(error.contains("error: nothing of "), "{error}");
     assert_eq!(text(&output.stdout), "");
 }

@@ -233,7 +233,10 @@ fn scheduler(group: &Group, is_weighted: bool, notes: &mut Notes) -> Scheduler {
         ("source_hash", _) => Scheduler::SourceHash,
         ("hash", Some(("source", "maglev"))) => Scheduler::Maglev,
         ("hash", Some(("source", _))) => Scheduler::SourceHash,
-        ("hash", Some(("destination", _))) => Scheduler::DestinationHash,
+        ("hash", Some(("destination", _))) => {
+            notes.add("LVS hashes the address that was asked for, not the host".to_owned());
+            Scheduler::DestinationHash
+        }
         ("shortest_expected_delay", _) => Scheduler::ShortestExpectedDelay,
         ("never_queue", _) => Scheduler::NeverQueue,
         (balance, hash) => {

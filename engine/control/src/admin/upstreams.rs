@@ -37,7 +37,7 @@ const ZONE_BYTES_MAX: usize = 64;
 pub(super) async fn list(State(shared): AppState) -> Response {
     let ids = (0..).map(UpstreamId).take(shared.snapshot.upstreams.len());
     let upstreams: Vec<_> = ids.map(|id| upstream_view(&shared, id)).collect();
-    Json(json!({ "upstreams": upstreams })).into_response()
+    Json(json!({ "upstreams": upstreams, "listeners": listeners(&shared) })).into_response()
 }
 
 /// `GET /upstreams/NAME`.
@@ -279,6 +279,12 @@ fn upstream_view(shared: &Shared, id: UpstreamId) -> Value {
     let members = shared.roster.members(id);
     let endpoints: Vec<_> = members.all.iter().map(|member| endpoint_view(shared, member)).collect();
     let names = shared.names.of_upstream(id);
+    let hash = upstream.balance.hash();
+    let hash = hash.map(|rule| json!({ "on": rule.on.to_string(), "table": rule.table.name() }));
+    let persistence = upstream.persistence.map(|rule| {
+        let timeout_s = rule.timeout.as_millis().div_ceil(1000) as u64;
+        json!({ "timeout_s": timeout_s, "mask": rule.mask.bits4, "mask6": rule.mask.bits6 })
+    });
     json!({
         "name": upstream.name,
         "balance": upstream.balance.name(),
@@ -289,18 +295,19 @@ fn upstream_view(shared: &Shared, id: UpstreamId) -> Value {
         "proxy_protocol": upstream.proxy_protocol.is_some(),
         "endpoints": endpoints,
         "names": names.map(|name| name.json()).collect::<Vec<_>>(),
-        "listeners": listeners(shared, id),
+        "hash": hash,
+        "persistence": persistence,
     })
 }
 
-/// The listeners whose traffic goes to this upstream alone, as far as they let it in.
-fn listeners(shared: &Shared, id: UpstreamId) -> Vec<Value> {
-    let listeners = (0..).map(ListenerId).zip(&shared.snapshot.listeners);
-    let view = |(listener, settings): (ListenerId, &config::snapshot::Listener)| {
-        let takes_all = match shared.snapshot.destination(listener) {
-            Destination::All(upstream) if upstream == id => true,
-            Destination::Some(upstream) if upstream == id => false,
-            _ => return None,
+/// Every listener, and the upstream that all of its traffic goes to, if there is one.
+fn listeners(shared: &Shared) -> Vec<Value> {
+    let view = |(id, settings): (ListenerId, &config::snapshot::Listener)| {
+        let (goal, upstream) = match shared.snapshot.destination(id) {
+            Destination::All(upstream) => ("all", Some(upstream)),
+            Destination::Some(upstream) => ("some", Some(upstream)),
+            Destination::Several => ("several", None),
+            Destination::Nowhere => ("nowhere", None),
         };
         let protocol = match settings.protocol {
             Protocol::Http => "http",
@@ -308,15 +315,16 @@ fn listeners(shared: &Shared, id: UpstreamId) -> Vec<Value> {
             Protocol::Tcp(_) => "tcp",
             Protocol::Tls(_) => "tls",
         };
-        Some(json!({
+        json!({
             "name": settings.name,
-            "address": shared.listener_addresses[usize::from(listener.0)].to_string(),
+            "address": shared.listener_addresses[usize::from(id.0)].to_string(),
             "protocol": protocol,
             "internal": settings.internal,
-            "takes_all": takes_all,
-        }))
+            "goal": goal,
+            "upstream": upstream.map(|id| &shared.snapshot.upstreams[usize::from(id.0)].name),
+        })
     };
-    listeners.filter_map(view).collect()
+    (0..).map(ListenerId).zip(&shared.snapshot.listeners).map(view).collect()
 }
 
 pub(super) fn endpoint_view(shared: &Shared, member: &Member) -> Value {

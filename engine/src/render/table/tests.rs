@@ -65,7 +65,8 @@ fn every_scheduler_has_its_counterpart_or_a_note() {
     check("source_hash", None, 1, "sh", None);
     check("hash", Some(("source", "maglev")), 1, "mh", None);
     check("hash", Some(("source", "ketama")), 1, "sh", None);
-    check("hash", Some(("destination", "maglev")), 1, "dh", None);
+    let address = Some("LVS hashes the address that was asked for, not the host");
+    check("hash", Some(("destination", "maglev")), 1, "dh", address);
     check("hash", Some(("uri", "maglev")), 1, "wlc", Some("LVS has no hash on uri; wlc is the nearest"));
     check("shortest_expected_delay", None, 1, "sed", None);
     check("never_queue", None, 1, "nq", None);
