@@ -14,6 +14,7 @@ mod certificates;
 
 mod membership;
 mod names;
+mod health;
 
 mod aggregate;
 mod latency;
@@ -46,6 +47,7 @@ use proxy::roster::keeper::Keeper;
 
 use crate::aggregate::Aggregator;
 pub use crate::certificates::{Certificates, Note, Notes, Reloaded};
+use crate::health::Health;
 pub use crate::lifecycle::{CoreWatch, Exit};
 use crate::membership::{Leases, Leaving};
 use crate::names::Names;
@@ -112,6 +114,7 @@ pub(crate) struct Shared {
     pub(crate) leases: Leases,
     pub(crate) names: Names,
     pub(crate) certificates: Arc<Certificates>,
+    pub(crate) health: Health,
     /// Held across a round, so that two queries do not ask the cores at once.
     pub(crate) aggregator: tokio::sync::Mutex<Aggregator>,
     draining: AtomicBool,
@@ -134,6 +137,7 @@ impl Shared {
             // A core whose mailbox is full looks when it chooses an endpoint next.
             let _ = fellow.sender.send(CoreMessage::Look { upstream });
         }
+        self.health.look();
         changed
     }
 
@@ -195,6 +199,7 @@ pub fn spawn(setup: ControlSetup) -> io::Result<(Control, Vec<CoreWatch>)> {
             Arc::clone(&setup.snapshot),
         )),
         names: Names::of(&setup.snapshot),
+        health: Health::new(&setup.snapshot, &setup.certificates),
         process: setup.process,
         snapshot: setup.snapshot,
         fellows: setup.fellows,
@@ -219,6 +224,7 @@ pub fn spawn(setup: ControlSetup) -> io::Result<(Control, Vec<CoreWatch>)> {
             tokio::spawn(membership::rounds(Arc::clone(&shared)));
             names::spawn(&shared, &asked_for);
             drop(asked_for);
+            tokio::spawn(health::rounds(Arc::clone(&shared)));
             lifecycle::run(&shared, signals, ends, &asked, setup.socket_files).await
         });
         // Who still reads a file that does not come is not waited for.

@@ -17,6 +17,7 @@ use runtime::{CoreConfig, DriverKind};
 use crate::aggregate::Aggregator;
 use crate::membership::{Leases, Leaving};
 use crate::names::Names;
+use crate::health::Health;
 use crate::{Certificates, CoreInfo, ProcessInfo, Shared};
 
 /// The inside of a core that is not running: its executor's set-up and its mailbox.
@@ -57,6 +58,7 @@ pub(crate) fn shared(cores: usize) -> (Arc<Shared>, Vec<IdleCore>) {
     let fellows: Arc<[Fellow]> = fellows.into();
     let address: SocketAddr = ([127, 0, 0, 1], 8080).into();
     let keeper = Keeper::new(&snapshot, |_| address.into());
+    let certificates = Arc::new(Certificates::load(&snapshot).expect("no certificates").0);
     let shared = Shared {
         process: Arc::new(ProcessInfo {
             version: "1.2.3",
@@ -73,7 +75,8 @@ pub(crate) fn shared(cores: usize) -> (Arc<Shared>, Vec<IdleCore>) {
         leases: Leases::default(),
         names: Names::of(&snapshot),
         aggregator: tokio::sync::Mutex::new(Aggregator::new(Arc::clone(&fellows), Arc::clone(&snapshot))),
-        certificates: Arc::new(Certificates::load(&snapshot).expect("no certificates").0),
+        health: Health::new(&snapshot, &certificates),
+        certificates,
         draining: AtomicBool::new(false),
         snapshot,
         fellows,

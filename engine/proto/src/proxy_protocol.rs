@@ -12,7 +12,7 @@ use crate::rule::rules;
 mod checksum;
 mod write;
 
-pub use write::{Version, write};
+pub use write::{Version, write, write_local};
 
 /// Longest line of version 1 with its end, §2.1.
 pub const LINE_BYTES_MAX: usize = 107;

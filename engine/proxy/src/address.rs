@@ -18,7 +18,8 @@ pub enum Address {
 
 impl Address {
     /// `Host` for a request without one: an authority cannot hold a path (RFC 3986 §3.2.2).
-    pub(crate) fn host(&self) -> String {
+    #[must_use]
+    pub fn host(&self) -> String {
         match self {
             Self::Tcp(address) => address.to_string(),
             Self::Unix(_) => "localhost".to_owned(),

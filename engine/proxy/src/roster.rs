@@ -86,7 +86,8 @@ impl Roster {
 
     /// How often the endpoints of an upstream have changed: those [`Self::members`] gives next are at least as new.
     #[inline]
-    pub(crate) fn revision(&self, upstream: UpstreamId) -> u64 {
+    #[must_use]
+    pub fn revision(&self, upstream: UpstreamId) -> u64 {
         self.published(upstream).revision.load(Ordering::Acquire)
     }
 

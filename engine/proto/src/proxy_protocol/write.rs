@@ -27,6 +27,12 @@ pub fn write(version: Version, addresses: Option<Addresses>, tlvs: &[u8], out: &
     }
 }
 
+/// Appends a header of version 2 that says that the connection is the sender's own, as a probe's is: `LOCAL`.
+pub fn write_local(out: &mut Vec<u8>) {
+    out.extend_from_slice(SIGNATURE);
+    out.extend_from_slice(&[0x20, 0x00, 0, 0]);
+}
+
 /// Two addresses of one family.
 fn of_one_family(addresses: Addresses) -> (IpAddr, IpAddr) {
     let Addresses { source, destination } = addresses;

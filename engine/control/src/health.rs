@@ -1,0 +1,171 @@
+//! Who asks the endpoints how they are, and tells the cores what follows? One task for the process, by what the warden decides.
+//!
+//! Never more probes at a time than [`PROBES_MAX`], never one without a deadline, and nothing of it on a core.
+
+mod answer;
+mod probe;
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use config::snapshot::{Snapshot, UpstreamId};
+use proxy::message::CoreMessage;
+use proxy::private::PrivateUpstream;
+use proxy::roster::keeper::Keeper;
+use proxy::roster::warden::{Event, Order, Probed, Warden};
+use rustls::ClientConfig;
+use rustls::client::Resumption;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+
+use self::probe::{Private, probe};
+use crate::Shared;
+use crate::certificates::Certificates;
+
+/// Probes on their way at a time; others wait for one of them to end.
+const PROBES_MAX: usize = 64;
+
+/// Reports are waited for a little longer once one has come: a server that dies fails many at once.
+const REPORTS_PAUSE: Duration = Duration::from_millis(2);
+
+/// Nothing is waited for longer, whatever is due when.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// What is known of endpoints' health, and how they are asked.
+#[derive(Debug)]
+pub(crate) struct Health {
+    started: Instant,
+    warden: Mutex<Warden>,
+    /// Rung by cores that report, and by whoever changes the roster.
+    bell: Arc<Notify>,
+    /// By upstream: how to ask in private, where endpoints are spoken to so.
+    private: Box<[Option<PrivateUpstream>]>,
+    /// Seed of the dice for intervals, and how often they were rolled.
+    dice: (RandomState, AtomicU64),
+}
+
+impl Health {
+    pub(crate) fn new(snapshot: &Arc<Snapshot>, certificates: &Certificates) -> Self {
+        let private = certificates.private().upstreams.into_iter().map(|private| {
+            private.map(|PrivateUpstream { config, server_name }| {
+                // A session that is resumed shows no certificate, and that is what a probe looks at.
+                let mut config = ClientConfig::clone(&config);
+                config.resumption = Resumption::disabled();
+                PrivateUpstream { config: Arc::new(config), server_name }
+            })
+        });
+        Self {
+            started: Instant::now(),
+            warden: Mutex::new(Warden::new(snapshot)),
+            bell: Arc::new(Notify::new()),
+            private: private.collect(),
+            dice: (RandomState::new(), AtomicU64::new(0)),
+        }
+    }
+
+    /// Has the roster looked at again, because somebody else has changed it.
+    pub(crate) fn look(&self) {
+        self.bell.notify_one();
+    }
+
+    /// The time, as the warden counts it.
+    pub(crate) fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// What is known, for a moment.
+    pub(crate) fn read<T>(&self, read: impl FnOnce(&Warden) -> T) -> T {
+        read(&self.warden.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn roll(&self) -> u64 {
+        self.dice.0.hash_one(self.dice.1.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+impl Shared {
+    /// Lets the warden do what it is asked; then the cores are told what has changed, and the operator why.
+    fn tend<T>(&self, act: impl FnOnce(&mut Warden, &mut Keeper, Duration, &mut Vec<Event>) -> T) -> T {
+        let ids = || (0..self.snapshot.upstreams.len() as u16).map(UpstreamId);
+        let mut events = Vec::new();
+        let mut keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner);
+        let before: Vec<u64> = ids().map(|id| self.roster.revision(id)).collect();
+        let mut warden = self.health.warden.lock().unwrap_or_else(PoisonError::into_inner);
+        let outcome = act(&mut warden, &mut keeper, self.health.now(), &mut events);
+        drop((warden, keeper));
+        for (upstream, _) in ids().zip(before).filter(|(id, before)| self.roster.revision(*id) != *before) {
+            for fellow in self.fellows.iter() {
+                // A core whose mailbox is full looks when it chooses an endpoint next.
+                let _ = fellow.sender.send(CoreMessage::Look { upstream });
+            }
+        }
+        for Event { is_bad, text, .. } in events {
+            if is_bad {
+                tracing::warn!("{text}");
+            } else {
+                tracing::info!("{text}");
+            }
+        }
+        outcome
+    }
+
+    /// What is due now: orders for as many probes as there is room for, and when there is more to do.
+    fn tend_due(&self, room: usize) -> (Vec<Order>, Option<Duration>) {
+        self.tend(|warden, keeper, now, events| {
+            warden.turn(keeper, now, events);
+            let orders = std::iter::from_fn(|| warden.next_probe(keeper, now)).take(room).collect();
+            (orders, warden.next_time())
+        })
+    }
+}
+
+/// Looks after the endpoints' health for as long as the process lives.
+pub(crate) async fn rounds(shared: Arc<Shared>) {
+    let bell = Arc::clone(&shared.health.bell);
+    shared.roster.on_report(Box::new(move || bell.notify_one()));
+    let mut probes = JoinSet::new();
+    let mut orders_underway = HashMap::new();
+    loop {
+        let (orders, next) = shared.tend_due(PROBES_MAX - probes.len());
+        for order in orders {
+            let task = probes.spawn(make(Arc::clone(&shared), order.clone()));
+            orders_underway.insert(task.id(), order);
+        }
+        let pause = next.map_or(PAUSE_MAX, |next| next.saturating_sub(shared.health.now()));
+        // With no room for a probe that is due it is the end of another that is waited for.
+        let pause = if probes.len() < PROBES_MAX { pause.min(PAUSE_MAX) } else { PAUSE_MAX };
+        tokio::select! {
+            () = shared.health.bell.notified() => tokio::time::sleep(REPORTS_PAUSE).await,
+            Some(done) = probes.join_next_with_id() => {
+                let (id, outcome, took) = match done {
+                    Ok((id, (outcome, took))) => (id, outcome, took),
+                    Err(error) => (error.id(), Err("the probe itself failed".to_owned()), Duration::ZERO),
+                };
+                if let Some(order) = orders_underway.remove(&id) {
+                    let (probed, dice) = (Probed { order, outcome, took }, shared.health.roll());
+                    shared.tend(|warden, keeper, now, events| {
+                        warden.probed(keeper, &probed, now, dice, events);
+                    });
+                }
+            }
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+/// One probe, from its beginning to its end.
+async fn make(shared: Arc<Shared>, order: Order) -> (Result<(), String>, Duration) {
+    let began = Instant::now();
+    let upstream = &shared.snapshot.upstreams[usize::from(order.upstream.0)];
+    let Some(settings) = &upstream.health else { return (Ok(()), Duration::ZERO) };
+    let private = shared.health.private.get(usize::from(order.upstream.0)).and_then(Option::as_ref);
+    let private = private.map(|private| Private {
+        config: Arc::clone(&private.config),
+        name: private.server_name.clone().or_else(|| order.member.server_name.clone()),
+    });
+    let outcome = probe(settings, upstream.proxy_protocol, private, &order.member.address).await;
+    (outcome, began.elapsed())
+}
