@@ -22,7 +22,9 @@ pub(crate) fn status(args: &AdminArgs) -> anyhow::Result<ExitCode> {
     if args.json {
         return print(&format!("{:#}\n", stats["process"]));
     }
-    print(&status_text(&stats))
+    let mut out = status_text(&stats);
+    push_table(&mut out, "endpoints", &states(&stats));
+    print(&out)
 }
 
 /// `engine stats`: what it has counted.
@@ -72,6 +74,25 @@ fn stats_text(stats: &Value) -> String {
     push_table(&mut out, "channels", &channels(stats));
     push_table(&mut out, "endpoints", &endpoints(stats));
     out
+}
+
+/// How each endpoint is, and why.
+fn states(stats: &Value) -> Table {
+    let mut table = new_table(&["upstream", "endpoint", "state", "weight", "for", "cause"], 6);
+    for upstream in rows(&stats["upstreams"]) {
+        for endpoint in rows(&upstream["endpoints"]) {
+            let health = &endpoint["health"];
+            let time = health["since_s"].as_f64().map(|since| uptime_text(Duration::from_secs(since as u64)));
+            let weight = endpoint["weight"].as_f64().unwrap_or_default();
+            let names = [text(upstream, "name"), text(endpoint, "name"), text(endpoint, "state")];
+            let mut row: Vec<_> = names.map(str::to_owned).into();
+            row.push(format!("{weight:.2}").trim_end_matches('0').trim_end_matches('.').to_owned());
+            let cause = health["cause"].as_str().unwrap_or_default();
+            row.extend([time.unwrap_or_default(), cause.to_owned()]);
+            table.add_row(row);
+        }
+    }
+    table
 }
 
 fn cores(stats: &Value) -> Table {

@@ -4,24 +4,26 @@
 
 mod answer;
 mod probe;
+mod status;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use config::snapshot::{Snapshot, UpstreamId};
+use config::snapshot::{EndpointId, Snapshot, UpstreamId};
 use proxy::message::CoreMessage;
 use proxy::private::PrivateUpstream;
 use proxy::roster::keeper::Keeper;
-use proxy::roster::warden::{Event, Order, Probed, Warden};
+use proxy::roster::warden::{Event, Order, Probed, Tally, Warden};
 use rustls::ClientConfig;
 use rustls::client::Resumption;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use self::probe::{Private, probe};
+pub(crate) use self::status::HealthStatus;
 use crate::Shared;
 use crate::certificates::Certificates;
 
@@ -72,13 +74,22 @@ impl Health {
     }
 
     /// The time, as the warden counts it.
-    pub(crate) fn now(&self) -> Duration {
+    fn now(&self) -> Duration {
         self.started.elapsed()
     }
 
-    /// What is known, for a moment.
-    pub(crate) fn read<T>(&self, read: impl FnOnce(&Warden) -> T) -> T {
-        read(&self.warden.lock().unwrap_or_else(PoisonError::into_inner))
+    /// What is known of an endpoint, if anybody watches it.
+    pub(crate) fn status(&self, upstream: UpstreamId, endpoint: EndpointId) -> Option<HealthStatus> {
+        HealthStatus::of(&self.warden(), upstream, endpoint, self.now())
+    }
+
+    /// What has happened to a slot's occupants so far.
+    pub(crate) fn tally(&self, endpoint: EndpointId) -> Tally {
+        *self.warden().tally(endpoint)
+    }
+
+    fn warden(&self) -> MutexGuard<'_, Warden> {
+        self.warden.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn roll(&self) -> u64 {
@@ -93,7 +104,7 @@ impl Shared {
         let mut events = Vec::new();
         let mut keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner);
         let before: Vec<u64> = ids().map(|id| self.roster.revision(id)).collect();
-        let mut warden = self.health.warden.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut warden = self.health.warden();
         let outcome = act(&mut warden, &mut keeper, self.health.now(), &mut events);
         drop((warden, keeper));
         for (upstream, _) in ids().zip(before).filter(|(id, before)| self.roster.revision(*id) != *before) {

@@ -12,9 +12,9 @@ mod socket_file;
 
 mod certificates;
 
+mod health;
 mod membership;
 mod names;
-mod health;
 
 mod aggregate;
 mod latency;

@@ -14,7 +14,7 @@ use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 use proto::histogram::MergedHistogram;
-use proxy::roster::member::Member;
+use proxy::roster::member::{Member, State};
 use proxy::stats::Row;
 
 use crate::Shared;
@@ -70,6 +70,7 @@ impl Collector for Scrape {
         let mut families = Families(encoder);
         self.encode_process(&mut families)?;
         self.encode_shards(&mut families)?;
+        self.encode_health(&mut families)?;
         self.encode_faults(&mut families)?;
         self.encode_certificates(&mut families)?;
         let help = "Duration of exchanges by channel and phase";
@@ -162,6 +163,32 @@ impl Scrape {
             metric.encode_family(&labels(upstream))?.encode_gauge(&ratio)?;
         }
         Ok(())
+    }
+
+    fn encode_health(&self, families: &mut Families<'_>) -> fmt::Result {
+        let shared = &*self.shared;
+        let (mut panics, mut ups, mut probes, mut changes) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for (id, upstream) in (0..).map(UpstreamId).zip(&shared.snapshot.upstreams) {
+            let members = shared.roster.members(id);
+            let labels: Labels = vec![("upstream", upstream.name.clone())];
+            panics.push((labels.clone(), members.is_panic));
+            for member in &members.all {
+                let labels = [labels.as_slice(), &[("endpoint", member.name.to_string())]].concat();
+                let with =
+                    |key: &'static str, value: &str| [labels.as_slice(), &[(key, value.to_owned())]].concat();
+                let tally = shared.health.tally(member.id);
+                probes.push((with("outcome", "good"), tally.probes_good));
+                probes.push((with("outcome", "failed"), tally.probes_failed));
+                let now = [("down", tally.downs), ("up", tally.ups), ("ejected", tally.ejections)];
+                changes.extend(now.map(|(state, count)| (with("to", state), count)));
+                ups.push((labels, member.state == State::Up));
+            }
+        }
+        families.flags("upstream_panic", "1 while so few endpoints are up that all get traffic", &panics)?;
+        families.flags("endpoint_up", "1 while it may get traffic by its health", &ups)?;
+        families.counters("endpoint_probes", "Probes that have ended, by outcome", probes.into_iter())?;
+        let help = "Times that it went down, came up or was ejected";
+        families.counters("endpoint_state_changes", help, changes.into_iter())
     }
 
     fn encode_faults(&self, families: &mut Families<'_>) -> fmt::Result {
@@ -268,6 +295,15 @@ impl Families<'_> {
                     Kind::Gauge => series.encode_gauge(&value)?,
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// A gauge that is 0 or 1.
+    fn flags(&mut self, name: &str, help: &str, series: &[(Labels, bool)]) -> fmt::Result {
+        let mut metric = self.begin(name, help, None, MetricType::Gauge)?;
+        for (labels, is_so) in series {
+            metric.encode_family(labels)?.encode_gauge(&u64::from(*is_so))?;
         }
         Ok(())
     }

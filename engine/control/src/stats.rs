@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::catalogue::{self, ByCore, Sums, sum};
 use crate::certificates::Held;
+use crate::health::HealthStatus;
 use crate::shards::{responses, retries};
 use crate::{CoreInfo, Shared};
 
@@ -112,6 +113,8 @@ struct UpstreamStatus<'s> {
     /// Requests over a connection used before, of all.
     reuse_ratio: Option<f64>,
     retries: BTreeMap<&'static str, u64>,
+    /// Whether so few are up that all get traffic.
+    is_panic: bool,
     #[serde(flatten)]
     counted: Sums<'s, UpstreamCounters>,
     /// Names among its endpoints.
@@ -125,6 +128,9 @@ struct EndpointStatus<'s> {
     address: String,
     state: &'static str,
     weight: f64,
+    /// Only where somebody watches it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    health: Option<HealthStatus>,
     #[serde(flatten)]
     counted: Sums<'s, EndpointCounters>,
     per_core: ByCore<'s, EndpointCounters>,
@@ -257,21 +263,23 @@ impl<'s> UpstreamStatus<'s> {
             name: &upstream.name,
             reuse_ratio: shared.reuse_ratio(id),
             retries: retries(&shards).collect(),
+            is_panic: members.is_panic,
             counted: Sums { entries: &catalogue::UPSTREAM, shards },
             names: shared.names.of_upstream(id).map(|name| name.json()).collect(),
-            endpoints: members.all.iter().map(|member| EndpointStatus::of(shared, member)).collect(),
+            endpoints: members.all.iter().map(|member| EndpointStatus::of(shared, id, member)).collect(),
         }
     }
 }
 
 impl<'s> EndpointStatus<'s> {
-    fn of(shared: &'s Shared, member: &Member) -> Self {
+    fn of(shared: &'s Shared, upstream: UpstreamId, member: &Member) -> Self {
         let shards = shared.endpoint(member.id);
         Self {
             name: member.name.to_string(),
             address: member.address.to_string(),
             state: member.state.name(),
             weight: f64::from(member.weight) / f64::from(WEIGHT_ONE),
+            health: shared.health.status(upstream, member.id),
             counted: Sums { entries: &catalogue::ENDPOINT, shards: shards.clone() },
             per_core: ByCore { entries: &catalogue::ENDPOINT, shards },
         }

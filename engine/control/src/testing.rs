@@ -15,9 +15,9 @@ use runtime::mailbox::{Receiver, mailbox};
 use runtime::{CoreConfig, DriverKind};
 
 use crate::aggregate::Aggregator;
+use crate::health::Health;
 use crate::membership::{Leases, Leaving};
 use crate::names::Names;
-use crate::health::Health;
 use crate::{Certificates, CoreInfo, ProcessInfo, Shared};
 
 /// The inside of a core that is not running: its executor's set-up and its mailbox.
