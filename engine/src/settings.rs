@@ -117,7 +117,10 @@ fn fine(name: &str, snapshot: &Snapshot) -> String {
         count(snapshot.listeners.len(), "listener"),
         count(snapshot.channels.len(), "channel"),
         count(snapshot.upstreams.len(), "upstream"),
-        count(snapshot.upstreams.iter().map(|upstream| upstream.endpoints.len()).sum(), "endpoint"),
+        count(
+            snapshot.upstreams.iter().map(|upstream| upstream.endpoints.len() + upstream.names.len()).sum(),
+            "endpoint",
+        ),
     ];
     format!("{name}: configuration is fine: {}\n", parts.join(", "))
 }

@@ -435,3 +435,36 @@ fn lvs_is_told_of_the_endpoints_that_there_are_now() {
         ]
     );
 }
+
+#[test]
+fn a_relayed_connection_outlives_the_removal_of_its_endpoint() {
+    on_both_drivers(|driver| {
+        let echo = |name: &'static str| {
+            Origin::start(move |peer| {
+                while let Some(line) = peer.wire.line() {
+                    peer.wire.send(format!("{name} {line}\r\n"));
+                }
+            })
+        };
+        let (a, b) = (echo("a"), echo("b"));
+        let config = format!(
+            "[listener.web]\nbind = \"127.0.0.1:0\"\nprotocol = \"tcp\"\nupstream = \"app\"\n\
+             [upstream.app]\nendpoints = [\"{}\"]\n",
+            a.address
+        );
+        let engine = Engine::start(driver, config);
+        let say = |connection: &mut Connection| {
+            connection.send("hello\r\n");
+            connection.line().expect("an echo")
+        };
+        let mut kept = engine.connect();
+        assert_eq!(say(&mut kept), "a hello");
+        assert_eq!(add(&engine, &b).0, 201);
+        assert_eq!(admin(&engine, "DELETE", &path(&a), None).0, 202);
+        assert_eq!(say(&mut engine.connect()), "b hello");
+        assert_eq!(say(&mut kept), "a hello");
+        assert_eq!(states(&engine)[0].1, "draining");
+        drop(kept);
+        eventually("it is gone", || states(&engine).len() == 1);
+    });
+}

@@ -5,10 +5,13 @@
 mod common;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
 
 use common::dns::{Dns, Mood, Record};
 use common::engine::{Driver, Engine};
-use common::origin::Origin;
+use common::origin::{OK, Origin};
+use common::private::{Authority, accept};
 use common::{eventually, on_both_drivers};
 use serde_json::{Value, json};
 
@@ -42,7 +45,7 @@ fn origins<const N: usize>() -> ([Origin; N], u16) {
     panic!("no port is free at {N} addresses");
 }
 
-fn config(dns: &Dns, endpoint: &str) -> String {
+fn config_of(dns: &Dns, endpoint: &str) -> String {
     format!(
         "[listener.web]\nbind = \"127.0.0.1:0\"\n[channel.all]\nupstream = \"app\"\n[upstream.app]\n\
          endpoints = [{endpoint:?}]\n\
@@ -52,7 +55,7 @@ fn config(dns: &Dns, endpoint: &str) -> String {
 }
 
 fn start(driver: Driver, dns: &Dns, endpoint: &str) -> Engine {
-    Engine::start(driver, config(dns, endpoint))
+    Engine::start(driver, config_of(dns, endpoint))
 }
 
 /// What `/stats` says of the only name.
@@ -171,11 +174,66 @@ fn an_address_that_is_written_stays_when_a_name_no_longer_stands_for_it() {
         dns.set_host("app.example", &[loopback(1), loopback(2)]);
         let written = SocketAddr::new(loopback(1), port);
         let endpoints = format!("app.example:{port}\", \"{written}");
-        let config = config(&dns, "ENDPOINTS").replace("ENDPOINTS", &endpoints);
+        let config = config_of(&dns, "ENDPOINTS").replace("ENDPOINTS", &endpoints);
         let engine = Engine::start(driver, config);
         assert_eq!(answering(&engine, 2), ["127.0.0.1", "127.0.0.2"]);
         dns.set_host("app.example", &[loopback(2)]);
         dns.wait_until_asked(8);
         assert_eq!(answering(&engine, 2), ["127.0.0.1", "127.0.0.2"]);
+    });
+}
+
+#[test]
+fn changes_of_a_name_under_load_cost_no_request() {
+    on_both_drivers(|driver| {
+        let (origins, port) = origins::<4>();
+        let dns = Dns::start();
+        dns.set_host("app.example", &[loopback(1)]);
+        let engine = start(driver, &dns, &format!("app.example:{port}"));
+        let (is_over, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    let mut client = engine.connect();
+                    while !is_over.load(Ordering::Relaxed) {
+                        let response =
+                            client.ask("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 4\r\n\r\nbody");
+                        assert_eq!(response.status(), 200, "{response:?}");
+                        answered.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            }
+            for last in 2..=4 {
+                let new = &origins[usize::from(last) - 1];
+                dns.set_host("app.example", &[loopback(last)]);
+                new.wait_until(|seen| seen.requests.len() > 20);
+            }
+            is_over.store(true, Ordering::Relaxed);
+        });
+        let seen: usize = origins.iter().map(|origin| origin.seen().requests.len()).sum();
+        assert_eq!(seen, answered.into_inner(), "each was delivered once");
+        assert!(engine.faults().is_empty(), "{:?}", engine.faults());
+    });
+}
+
+#[test]
+fn over_tls_an_endpoint_must_prove_to_be_the_host_that_was_named() {
+    on_both_drivers(|driver| {
+        let authority = Authority::new();
+        let check = |certificate: &str, status: u16| {
+            let config = Authority::origins(&authority.server(&[certificate]), None);
+            let origin = Origin::start(move |peer| {
+                if peer.agree(accept(&config)) {
+                    while peer.request().is_some_and(|_| peer.wire.send(OK)) {}
+                }
+            });
+            let dns = Dns::start();
+            dns.set_host("app.example", &[origin.address.ip()]);
+            let config = config_of(&dns, &format!("app.example:{}", origin.address.port()));
+            let engine = Engine::start(driver, format!("{config}tls = {{ ca = {:?} }}\n", authority.file()));
+            assert_eq!(engine.connect().get("/").status(), status, "{certificate}");
+        };
+        check("app.example", 200);
+        check("other.example", 502);
     });
 }

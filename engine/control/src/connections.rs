@@ -20,7 +20,7 @@ const CONNECTIONS_MAX: usize = 64;
 /// client that sends or reads too slowly is cut off.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Longest request head; no request has a body that is read.
+/// Longest request head; bodies have a bound of their own, see [`crate::admin`].
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 
 /// Pause after a failed accept, mostly for want of descriptors.

@@ -127,6 +127,7 @@ impl Scrape {
         });
         families.counters("channel_responses", help, by_class)?;
         self.encode_upstreams(families)?;
+        self.encode_names(families)?;
         let endpoints: Vec<_> = (0..)
             .map(UpstreamId)
             .zip(&snapshot.upstreams)
@@ -163,6 +164,29 @@ impl Scrape {
             metric.encode_family(&labels(upstream))?.encode_gauge(&ratio)?;
         }
         Ok(())
+    }
+
+    /// What came of asking for the names among endpoints.
+    fn encode_names(&self, families: &mut Families<'_>) -> fmt::Result {
+        let shared = &*self.shared;
+        let (mut answers, mut failures) = (Vec::new(), Vec::new());
+        for (id, upstream) in (0..).map(UpstreamId).zip(&shared.snapshot.upstreams) {
+            for name in shared.names.of_upstream(id) {
+                let labels: Labels = vec![("upstream", upstream.name.clone()), ("name", name.name)];
+                answers.push((labels.clone(), name.answers));
+                failures.push((labels, name.failures));
+            }
+        }
+        families.counters(
+            "name_answers",
+            "Questions for a name that were answered with servers",
+            answers.into_iter(),
+        )?;
+        families.counters(
+            "name_failures",
+            "Questions for a name that were not, by whatever cause",
+            failures.into_iter(),
+        )
     }
 
     fn encode_health(&self, families: &mut Families<'_>) -> fmt::Result {

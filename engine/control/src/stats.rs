@@ -126,6 +126,7 @@ struct UpstreamStatus<'s> {
 struct EndpointStatus<'s> {
     name: String,
     address: String,
+    source: &'static str,
     state: &'static str,
     weight: f64,
     /// Only where somebody watches it.
@@ -277,6 +278,7 @@ impl<'s> EndpointStatus<'s> {
         Self {
             name: member.name.to_string(),
             address: member.address.to_string(),
+            source: member.source.name(),
             state: member.state.name(),
             weight: f64::from(member.weight) / f64::from(WEIGHT_ONE),
             health: shared.health.status(upstream, member.id),

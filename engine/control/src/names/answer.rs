@@ -210,24 +210,29 @@ pub(super) struct Next {
 impl Record {
     /// Takes what came of a question.
     pub(super) fn absorb(&mut self, reply: Reply<Server>, resolving: &Resolving) -> Next {
-        let (standing, pause) = match reply {
-            Reply::Found { records, ttl } => {
-                self.answers += 1;
-                self.failures_in_row = 0;
-                self.servers = records;
-                (Standing::Current, ttl.clamp(resolving.ttl_min, resolving.ttl_max))
-            }
-            Reply::Lacking(lack) => {
-                self.failures += 1;
-                let factor = 2_u32.saturating_pow(self.failures_in_row);
-                self.failures_in_row = self.failures_in_row.saturating_add(1);
-                let most = PAUSE_MAX.max(resolving.ttl_min);
-                (Standing::Lacking(lack), resolving.ttl_min.saturating_mul(factor).min(most))
-            }
+        let standing = match &reply {
+            Reply::Found { .. } => Standing::Current,
+            Reply::Lacking(lack) => Standing::Lacking(lack.clone()),
         };
         // A cause in other words is no new standing, or a log would fill with them.
         let is_new = self.standing.word() != standing.word();
         self.standing = standing;
+        if is_new {
+            self.failures_in_row = 0;
+        }
+        let pause = match reply {
+            Reply::Found { records, ttl } => {
+                self.answers += 1;
+                self.servers = records;
+                ttl.clamp(resolving.ttl_min, resolving.ttl_max)
+            }
+            Reply::Lacking(_) => {
+                self.failures += 1;
+                let factor = 2_u32.saturating_pow(self.failures_in_row);
+                self.failures_in_row = self.failures_in_row.saturating_add(1);
+                resolving.ttl_min.saturating_mul(factor).min(PAUSE_MAX.max(resolving.ttl_min))
+            }
+        };
         Next { is_new, pause }
     }
 }
@@ -340,10 +345,12 @@ mod tests {
         check(found(3600), false, 60, "current");
         check(lacking(Lack::Failed("refused".to_owned())), true, 2, "failed");
         check(lacking(Lack::Failed("no answer".to_owned())), false, 4, "failed");
-        check(lacking(Lack::NoSuchName), true, 8, "no_such_name");
-        check(lacking(Lack::NoSuchName), false, 16, "no_such_name");
-        check(lacking(Lack::NoRecords), true, 30, "no_records");
+        check(lacking(Lack::NoSuchName), true, 2, "no_such_name");
+        for seconds in [4, 8, 16, 30, 30] {
+            check(lacking(Lack::NoSuchName), false, seconds, "no_such_name");
+        }
+        check(lacking(Lack::NoRecords), true, 2, "no_records");
         check(found(30), true, 30, "current");
-        assert_eq!((record.answers, record.failures), (4, 6));
+        assert_eq!((record.answers, record.failures), (4, 10));
     }
 }
