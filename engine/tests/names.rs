@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
+use common::connection::Connection;
 use common::dns::{Dns, Mood, Record};
 use common::engine::{Driver, Engine};
 use common::origin::{OK, Origin};
@@ -236,4 +237,44 @@ fn over_tls_an_endpoint_must_prove_to_be_the_host_that_was_named() {
         check("app.example", 200);
         check("other.example", 502);
     });
+}
+
+#[test]
+fn who_was_left_out_for_want_of_room_comes_in_when_there_is_some() {
+    let (origins, port) = origins::<2>();
+    let added = Origin::answering("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nadded");
+    let dns = Dns::start();
+    dns.set_host("app.example", &[loopback(1)]);
+    let config = config_of(&dns, &format!("app.example:{port}"));
+    let engine = Engine::start(Driver::Epoll, format!("{config}endpoints_max = 2\n"));
+    let change = |method: &str, path: &str, body: &str| {
+        let request = format!(
+            "{method} /upstreams/app/endpoints{path} HTTP/1.1\r\nHost: admin\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        Connection::open(engine.admin()).ask(&request).status()
+    };
+    assert_eq!(change("POST", "", &json!({ "address": added.address.to_string() }).to_string()), 201);
+    dns.set_host("app.example", &[loopback(1), loopback(2)]);
+    let left_out = || engine.log().lines().filter(|line| line.contains("is left out: there are 2")).count();
+    eventually("it says who is left out", || left_out() == 1);
+    dns.wait_until_asked(6);
+    assert_eq!(left_out(), 1, "said once: {}", engine.log());
+    let of_name = format!("/{}", origins[0].address);
+    assert_eq!(change("DELETE", &of_name, ""), 409, "the name would bring it back");
+    assert_eq!(change("DELETE", &format!("/{}?now=true", added.address), ""), 200);
+    eventually("it comes in", || answering(&engine, 2) == ["127.0.0.1", "127.0.0.2"]);
+}
+
+#[test]
+fn a_start_does_not_wait_for_ever_for_an_answer() {
+    let dns = Dns::start();
+    dns.be(Mood::Silent);
+    let config = config_of(&dns, "app.example:80").replace("timeout = \"100ms\"", "timeout = \"1m\"");
+    let engine = Engine::start(Driver::Epoll, config);
+    assert_eq!(engine.connect().get("/").status(), 503);
+    assert_eq!(name(&engine)["state"], "pending");
+    let log = engine.log();
+    assert!(log.contains("not every name among the endpoints was answered within 5 s"), "{log}");
 }

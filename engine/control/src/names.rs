@@ -7,7 +7,7 @@ mod asking;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use config::snapshot::resolve::NamedEndpoint;
 use config::snapshot::{EndpointTerms, UpstreamId};
@@ -125,17 +125,26 @@ async fn follow(shared: Arc<Shared>, index: usize, asked: mpsc::Sender<()>) {
         if next.is_new {
             tell(&settings.name, &name.written.name, &standing, &servers);
         }
-        if servers != before {
+        // Somebody may have been left out for want of room that there is now.
+        if servers != before || !shared.are_endpoints(name.upstream, &servers) {
             apply(&shared, name, &settings.name, &before, &servers);
         }
         // Who waits for the first answer waits no longer.
         asked.take();
-        tokio::time::sleep(next.pause.max(PAUSE_MIN)).await;
+        let until = Instant::now() + next.pause.max(PAUSE_MIN);
+        while !shared.are_endpoints(name.upstream, &servers) && Instant::now() + ROOM_PAUSE < until {
+            tokio::time::sleep(ROOM_PAUSE).await;
+            apply(&shared, name, &settings.name, &servers, &servers);
+        }
+        tokio::time::sleep_until(until.into()).await;
     }
 }
 
 /// Whatever an answer says, a name is not asked for in a loop without rest.
 const PAUSE_MIN: Duration = Duration::from_millis(10);
+
+/// Between two looks whether there is room for those who were left out: an endpoint that leaves does not free its slot at once.
+const ROOM_PAUSE: Duration = Duration::from_millis(200);
 
 /// One line whenever a name's standing changes.
 fn tell(upstream: &str, name: &str, standing: &Standing, servers: &[Server]) {
@@ -156,25 +165,7 @@ fn tell(upstream: &str, name: &str, standing: &Standing, servers: &[Server]) {
 
 /// Makes endpoints of the servers that an answer has brought, and sees off those that it no longer has.
 fn apply(shared: &Shared, name: &Name, upstream: &str, before: &[Server], servers: &[Server]) {
-    let stays: HashSet<_> = servers.iter().map(|server| server.address).collect();
-    for gone in before.iter().filter(|server| !stays.contains(&server.address)) {
-        let address = Address::Tcp(gone.address);
-        // Another name, or the file itself, may stand for it as well.
-        if shared.names.standing_for(name.upstream, &address).is_some() {
-            continue;
-        }
-        let members = shared.roster.members(name.upstream);
-        let member = members.all.iter().find(|member| member.address == address);
-        if let Some(member) = member.filter(|member| member.source == Source::Resolved) {
-            tracing::info!(
-                "upstream {upstream}: {} stands no longer for {}",
-                name.written.name,
-                gone.address
-            );
-            // It was there a line ago, and nobody else writes.
-            let _ = shared.leave(name.upstream, member.id);
-        }
-    }
+    // First those who come, so that there is no moment without an endpoint.
     for server in servers {
         let terms = name.terms_of(server);
         let newcomer = Newcomer {
@@ -194,6 +185,7 @@ fn apply(shared: &Shared, name: &Name, upstream: &str, before: &[Server], server
             }
             // What somebody has set by hand, and what is written, stays as it is.
             Ok(Joined::Differs(_) | Joined::Stays(_)) => {}
+            Err(_) if !is_new => {} // said before
             Err(error) => {
                 tracing::warn!(
                     "upstream {upstream}: {} at {} is left out: {error}",
@@ -201,6 +193,25 @@ fn apply(shared: &Shared, name: &Name, upstream: &str, before: &[Server], server
                     server.address
                 );
             }
+        }
+    }
+    let stays: HashSet<_> = servers.iter().map(|server| server.address).collect();
+    for gone in before.iter().filter(|server| !stays.contains(&server.address)) {
+        let address = Address::Tcp(gone.address);
+        // Another name, or the file itself, may stand for it as well.
+        if shared.names.standing_for(name.upstream, &address).is_some() {
+            continue;
+        }
+        let members = shared.roster.members(name.upstream);
+        let member = members.all.iter().find(|member| member.address == address);
+        if let Some(member) = member.filter(|member| member.source == Source::Resolved) {
+            tracing::info!(
+                "upstream {upstream}: {} stands no longer for {}",
+                name.written.name,
+                gone.address
+            );
+            // It was there a line ago, and nobody else writes.
+            let _ = shared.leave(name.upstream, member.id);
         }
     }
 }
@@ -220,6 +231,12 @@ impl Name {
 }
 
 impl Shared {
+    fn are_endpoints(&self, upstream: UpstreamId, servers: &[Server]) -> bool {
+        let members = self.roster.members(upstream);
+        let is_there = |address| members.all.iter().any(|member| member.address == address);
+        servers.iter().all(|server| is_there(Address::Tcp(server.address)))
+    }
+
     fn is_resolved(&self, upstream: UpstreamId, id: config::snapshot::EndpointId) -> bool {
         self.roster.members(upstream).find(id).is_some_and(|member| member.source == Source::Resolved)
     }

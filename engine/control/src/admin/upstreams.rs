@@ -129,9 +129,7 @@ pub(super) async fn remove(
         }
     };
     let member = shared.member(id, endpoint).ok_or_else(|| refusal(&KeeperError::Vacant))?;
-    if member.source == Source::Resolved
-        && let Some(name) = shared.names.standing_for(id, &member.address)
-    {
+    if let Some(name) = shared.names.standing_for(id, &member.address) {
         let cause = format!("{name} stands for it, and would bring it back");
         let help = "change what the name server says, or PATCH {\"state\": \"drain\"}";
         return Err(Refusal::new(StatusCode::CONFLICT, cause).help(help));
