@@ -5,7 +5,12 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput};
+use proto::balance::ketama::Ketama;
+use proto::balance::least::Measure;
+use proto::balance::maglev::Maglev;
 use proto::balance::round_robin::RoundRobin;
+use proto::balance::scheduler::{Method as Balance, Scheduler};
+use proto::balance::{View, WEIGHT_ONE, hash};
 use proto::histogram::latency_histogram;
 use proto::http1::framing::Delivery;
 use proto::http1::head::{Limits, Method, Parsed, RequestHead, ResponseHead, parse_request, parse_response};
@@ -76,6 +81,7 @@ fn main() {
     bench_rewriting(&mut criterion);
     bench_matching(&mut criterion);
     bench_round_robin(&mut criterion);
+    bench_balance(&mut criterion);
     bench_histogram(&mut criterion);
     criterion.final_summary();
 }
@@ -162,6 +168,82 @@ fn bench_round_robin(criterion: &mut Criterion) {
     group.bench_function("1 of 16", |bencher| {
         bencher.iter(|| assert_eq!(turns.next(black_box(16), |endpoint| endpoint == 7), Some(7)));
     });
+    group.finish();
+}
+
+/// Sixteen endpoints of which every third is twice as heavy, some busier than others.
+struct Endpoints {
+    is_even: bool,
+}
+
+impl View for Endpoints {
+    fn count(&self) -> u16 {
+        16
+    }
+
+    fn slot(&self, index: u16) -> u16 {
+        index
+    }
+
+    fn weight(&self, index: u16) -> u32 {
+        if !self.is_even && index.is_multiple_of(3) { 2 * WEIGHT_ONE } else { WEIGHT_ONE }
+    }
+
+    fn is_even(&self) -> bool {
+        self.is_even
+    }
+
+    fn in_use(&self, index: u16) -> u32 {
+        u32::from(index * 7 % 5)
+    }
+
+    fn latency(&self, index: u16) -> Option<u64> {
+        Some(1_000_000 + u64::from(index) * 1_000)
+    }
+
+    fn may_take(&self, _: u16) -> bool {
+        true
+    }
+}
+
+fn bench_balance(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("balance");
+    for (name, method) in [
+        ("round_robin", Balance::RoundRobin),
+        ("least_connections", Balance::Least(Measure::Connections)),
+        ("least_time", Balance::Least(Measure::Time)),
+        ("random_two", Balance::RandomTwo),
+    ] {
+        for (weights, is_even) in [("even", true), ("weighted", false)] {
+            let view = Endpoints { is_even };
+            let mut scheduler = Scheduler::new(method, 16, 0);
+            let mut dice = 0;
+            group.bench_function(format!("{name}/{weights}"), |bencher| {
+                bencher.iter(|| {
+                    dice = hash::mix(dice + 1);
+                    scheduler.pick(black_box(&view), dice)
+                });
+            });
+        }
+    }
+    let names: Vec<_> = (1..=16).map(|name| (hash::mix(name), WEIGHT_ONE)).collect();
+    let (table, ring) = (Maglev::new(&names, 16), Ketama::new(&names));
+    let uri = b"/fhir/Patient/42?_format=json";
+    group.bench_function("hash/uri", |bencher| bencher.iter(|| hash::of_bytes(black_box(uri))));
+    let mut key = 0;
+    group.bench_function("hash/maglev", |bencher| {
+        bencher.iter(|| {
+            key = hash::mix(key + 1);
+            table.pick(key, |_| true)
+        });
+    });
+    group.bench_function("hash/ketama", |bencher| {
+        bencher.iter(|| {
+            key = hash::mix(key + 1);
+            ring.pick(key, |_| true)
+        });
+    });
+    group.bench_function("maglev/made anew", |bencher| bencher.iter(|| Maglev::new(black_box(&names), 16)));
     group.finish();
 }
 

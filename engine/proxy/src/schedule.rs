@@ -229,6 +229,23 @@ impl Chooser {
         Some(Session { slot: id.0.checked_sub(self.slots_first)?, generation: member.generation })
     }
 
+    /// A client leaves an endpoint: the session it has lasts again, or if that is over it has one with this.
+    pub(crate) fn renew(
+        &self,
+        sessions: &Sessions,
+        wish: &Wish,
+        endpoint: EndpointId,
+        generation: u32,
+        now: Instant,
+    ) {
+        if let Some(client) = wish.client
+            && sessions.find(client, now).is_none()
+            && let Some(slot) = endpoint.0.checked_sub(self.slots_first)
+        {
+            sessions.settle(client, Session { slot, generation }, None, now);
+        }
+    }
+
     /// The endpoints are others now.
     pub(crate) fn members_changed(&mut self, members: &Members) {
         let view = Candidates {

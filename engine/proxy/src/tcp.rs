@@ -21,7 +21,11 @@ use crate::upstream::Connection;
 /// Serves a client's connection to its end; what was received of it goes first.
 pub(crate) async fn serve(state: Rc<CoreState>, mut client: Client, service: TcpService) {
     let relayed = match connect(&state, &client, service.upstream).await {
-        Ok(connection) => relay(&state, &mut client, &connection, service).await,
+        Ok(connection) => {
+            let relayed = relay(&state, &mut client, &connection, service).await;
+            state.upstreams.renew(&connection, client.peer);
+            relayed
+        }
         Err(fault) => {
             // An end would say that the upstream had nothing to say. Where this is refused, the client is gone.
             let _ = client.stream.reset_on_close();

@@ -6,6 +6,7 @@ mod again;
 mod connect;
 
 use std::cell::RefCell;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -226,7 +227,9 @@ impl Upstreams {
     #[cold]
     pub(crate) fn wish(&self, id: UpstreamId, client: &Client, buf: &[u8], head: &RequestHead) -> Wish {
         let counters = &self.stats.upstreams[usize::from(id.0)];
-        Wish::of_request(self.settings(id), &self.members(id), counters, client.peer, buf, head)
+        // Borrowed: the count of those who hold the list is one for all cores.
+        let members = &self.turns.borrow()[usize::from(id.0)].members;
+        Wish::of_request(self.settings(id), members, counters, client.peer, buf, head)
     }
 
     /// What says that the client is to come back to the endpoint that answers it, unless it has been told or is to come back to
@@ -247,6 +250,15 @@ impl Upstreams {
         cookies.line(rule, endpoint, false)?;
         self.stats.upstreams[usize::from(id.0)].cookies_set.add(1);
         Some(Arc::clone(cookies))
+    }
+
+    /// The client's connection has ended: from now on its session lasts a timeout, however long the connection was.
+    pub(crate) fn renew(&self, connection: &Connection, peer: SocketAddr) {
+        let Connection { upstream: id, endpoint, generation, .. } = *connection;
+        let Some(sessions) = self.roster.sessions(id) else { return };
+        let chooser = &self.turns.borrow()[usize::from(id.0)].chooser;
+        let wish = Wish::of_client(self.settings(id), peer);
+        chooser.renew(sessions, &wish, endpoint, generation, self.core.turn_time());
     }
 
     /// Notes how long an endpoint took to answer, where that decides who is next.
