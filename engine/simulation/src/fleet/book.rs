@@ -43,8 +43,10 @@ pub(super) enum Outcome {
 #[derive(Clone, Debug)]
 pub(super) struct Listed {
     pub(super) from: Instant,
-    /// Members.
+    /// Members that control has published as those that may be asked.
     pub(super) candidates: Vec<usize>,
+    /// Members that somebody has asked to be left alone, or that nobody has put on the list.
+    pub(super) closed: Vec<usize>,
 }
 
 #[derive(Debug, Default)]
@@ -122,8 +124,11 @@ impl Book {
             self.breaks(format!("RequestInvented: nobody has asked {id}"));
             return Ok((id, asked));
         };
-        if self.during(begun, at).all(|list| !list.candidates.contains(&member)) {
+        if self.during(begun, at).all(|list| list.closed.contains(&member)) {
             self.breaks(format!("LeftAloneAsked: {id} at member {member}, which was to get nothing new"));
+        }
+        if self.during(begun, at).all(|list| !list.candidates.contains(&member)) {
+            self.breaks(format!("LeftAloneAsked: {id} at member {member}, which was no candidate"));
         }
         Ok((id, asked))
     }

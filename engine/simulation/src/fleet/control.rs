@@ -42,6 +42,15 @@ pub(super) struct Control {
     fellows: Arc<[Fellow]>,
     snapshot: Arc<Snapshot>,
     warden: RefCell<Warden>,
+    /// By member: what somebody has asked for, if it is to be on the list.
+    wishes: RefCell<Vec<Option<Wish>>>,
+}
+
+/// How a member is to be.
+#[derive(Clone, Copy, Debug, Default)]
+struct Wish {
+    is_draining: bool,
+    is_quiesced: bool,
 }
 
 impl Control {
@@ -60,6 +69,9 @@ impl Control {
             fellows: Arc::clone(fellows),
             snapshot: Arc::clone(snapshot),
             warden: RefCell::new(Warden::new(snapshot)),
+            wishes: RefCell::new(
+                (0..plan.members).map(|member| (member < plan.written).then(Wish::default)).collect(),
+            ),
         };
         control.note_list(plan.members);
         Rc::new(control)
@@ -83,8 +95,11 @@ impl Control {
         };
         let candidates = 0..listed.candidates.len() as u16;
         let candidates = candidates.map(|index| number(&listed.candidate(index).name)).collect();
+        let is_closed = |wish: &Option<Wish>| wish.is_none_or(|wish| wish.is_draining || wish.is_quiesced);
+        let wishes = self.wishes.borrow();
+        let closed = (0..members).filter(|member| is_closed(&wishes[*member])).collect();
         let mut book = self.book.borrow_mut();
-        let list = Listed { from: self.core.now(), candidates };
+        let list = Listed { from: self.core.now(), candidates, closed };
         book.note(|| format!("{:>12.6}  control: {list:?}", book.seconds(list.from)));
         book.lists.push(list);
     }
@@ -95,16 +110,31 @@ impl Control {
         let name = address.to_string();
         self.change(|keeper| {
             let found = keeper.find(UPSTREAM, &name);
+            let mut wishes = self.wishes.borrow_mut();
+            let wish = &mut wishes[member];
             let done = match (change, found) {
-                (Change::IsAdded, _) => keeper
-                    .add(UPSTREAM, &name, address.into(), EndpointTerms::default(), Source::Added)
-                    .map(drop),
-                (Change::IsRemoved, Some(id)) => keeper.remove(UPSTREAM, id),
-                (Change::Drains, Some(id)) => keeper.drain(UPSTREAM, id, true),
-                (Change::DrainsNoMore, Some(id)) => keeper.drain(UPSTREAM, id, false),
-                (Change::Weighs(weight), Some(id)) => keeper.set_weight(UPSTREAM, id, weight),
+                (Change::IsAdded, _) => {
+                    wish.get_or_insert_default();
+                    let added =
+                        keeper.add(UPSTREAM, &name, address.into(), EndpointTerms::default(), Source::Added);
+                    added.map(drop)
+                }
+                (Change::IsRemoved, Some(id)) => {
+                    *wish = None;
+                    keeper.remove(UPSTREAM, id)
+                }
+                (Change::Drains | Change::DrainsNoMore, Some(id)) => {
+                    let is_draining = change == Change::Drains;
+                    wish.get_or_insert_default().is_draining = is_draining;
+                    keeper.drain(UPSTREAM, id, is_draining)
+                }
+                (Change::Weighs(weight), Some(id)) => {
+                    wish.get_or_insert_default().is_quiesced = weight == 0;
+                    keeper.set_weight(UPSTREAM, id, weight)
+                }
                 _ => Ok(()),
             };
+            // Who is on the list already stays as it is.
             drop(done);
         });
     }
