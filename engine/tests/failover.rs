@@ -194,25 +194,21 @@ fn one_flaps(effort: Effort) {
 }
 
 #[test]
-#[ignore = "until control sends probes"]
 fn one_of_three_is_killed_and_nobody_notices() {
     one_of_three_is_killed(SHORT);
 }
 
 #[test]
-#[ignore = "until control sends probes"]
 fn a_rolling_restart_is_not_noticed() {
     all_are_restarted_in_turn(SHORT);
 }
 
 #[test]
-#[ignore = "until control sends probes"]
 fn an_endpoint_that_hangs_is_not_noticed() {
     one_hangs(SHORT);
 }
 
 #[test]
-#[ignore = "until control sends probes"]
 fn an_endpoint_that_flaps_is_not_noticed() {
     one_flaps(SHORT);
 }
