@@ -5,11 +5,13 @@
 
 mod common;
 
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use common::connection::Connection;
 use common::engine::{Config, Driver, Engine};
-use common::fleet::{Account, Load, Member};
+use common::fleet::{Account, Host, Load, Member, Run};
 use common::{eventually, on_both_drivers};
 use rustix::process::Signal;
 use serde_json::Value;
@@ -86,9 +88,20 @@ impl Stage {
         began.elapsed()
     }
 
-    /// Ends the load; what must hold whatever happened.
+    /// Changes the endpoints by the admin listener.
     #[track_caller]
-    fn judge(self) {
+    fn manage(&self, method: &str, path: &str, body: &str) {
+        let answer = Connection::open(self.engine.admin()).ask(&format!(
+            "{method} {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        ));
+        assert!((200..300).contains(&answer.status()), "{method} {path}: {answer:?}");
+    }
+
+    /// Ends the load; what must hold whatever happened. What became of the POSTs.
+    #[track_caller]
+    fn judge(self) -> Run {
         let Self { engine, loads, members, account, .. } = self;
         let [get, post] = loads.map(Load::finish);
         for run in [&get, &post] {
@@ -116,6 +129,7 @@ impl Stage {
             engine.counter("/totals/retries"),
         );
         drop((members, account));
+        post
     }
 }
 
@@ -180,6 +194,55 @@ fn one_hangs(effort: Effort) {
     });
 }
 
+fn one_is_cut_off(effort: Effort) {
+    let host = match Host::make() {
+        Ok(host) => host,
+        // Past the capture of a passing test's output: whoever reads the result must know.
+        Err(why) => return drop(writeln!(io::stderr(), "no host can be cut off here, not tested: {why}")),
+    };
+    on_both_drivers(|driver| {
+        let account = Account::open();
+        let mut members: Vec<_> = [2, 3].map(|nth| account.member(&format!("127.0.0.{nth}:0"), None)).into();
+        members.push(account.member(&format!("{}:0", host.address), Some(host.namespace())));
+        let stage = Stage::before(driver, effort, account, members);
+        for _ in 0..effort.times.div_ceil(4) {
+            host.connect(false);
+            stage.sees(2, false);
+            stage.goes_on();
+            host.connect(true);
+            stage.sees(2, true);
+            stage.goes_on();
+        }
+        stage.judge();
+    });
+}
+
+fn endpoints_come_and_go(effort: Effort) {
+    on_both_drivers(|driver| {
+        let stage = Stage::set(driver, effort, 3);
+        let spare = stage.account.member("127.0.0.9:0", None);
+        let of = |address: SocketAddr| format!("/upstreams/app/endpoints/{address}");
+        for nth in 0..effort.times {
+            let body = format!(r#"{{"address": "{}", "weight": 2}}"#, spare.address);
+            stage.manage("POST", "/upstreams/app/endpoints", &body);
+            stage.goes_on();
+            let member = stage.members[nth % stage.members.len()].address;
+            stage.manage("PATCH", &of(member), r#"{"state": "drain"}"#);
+            stage.goes_on();
+            stage.manage("PATCH", &of(member), r#"{"state": "up"}"#);
+            stage.manage("PATCH", &of(member), r#"{"weight": 0}"#);
+            stage.goes_on();
+            stage.manage("PATCH", &of(member), r#"{"weight": 1}"#);
+            stage.manage("DELETE", &of(spare.address), "");
+            let is_gone = || !stage.engine.stats().to_string().contains(&spare.address.to_string());
+            eventually("who was removed is gone", is_gone);
+        }
+        // Nothing has failed: who sends a POST must not notice either.
+        let post = stage.judge();
+        assert_eq!(post.sent(), post.count("/requests/completed"), "{}", post.failures());
+    });
+}
+
 fn one_flaps(effort: Effort) {
     on_both_drivers(|driver| {
         let mut stage = Stage::set(driver, effort, 3);
@@ -209,6 +272,16 @@ fn an_endpoint_that_hangs_is_not_noticed() {
 }
 
 #[test]
+fn an_endpoint_that_is_cut_off_is_not_noticed() {
+    one_is_cut_off(SHORT);
+}
+
+#[test]
+fn endpoints_that_come_drain_and_go_are_not_noticed() {
+    endpoints_come_and_go(SHORT);
+}
+
+#[test]
 fn an_endpoint_that_flaps_is_not_noticed() {
     one_flaps(SHORT);
 }
@@ -229,6 +302,18 @@ fn long_restarts() {
 #[ignore = "minutes, at 2,000 requests a second"]
 fn long_hanging() {
     one_hangs(LONG);
+}
+
+#[test]
+#[ignore = "minutes, at 2,000 requests a second"]
+fn long_cut_off() {
+    one_is_cut_off(LONG);
+}
+
+#[test]
+#[ignore = "minutes, at 2,000 requests a second"]
+fn long_coming_and_going() {
+    endpoints_come_and_go(LONG);
 }
 
 #[test]

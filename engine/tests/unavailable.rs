@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use common::engine::{Config, Driver, Engine};
 use common::message::Message;
-use common::on_both_drivers;
-use common::origin::Origin;
+use common::origin::{OK, Origin};
+use common::{eventually, on_both_drivers};
 use socket2::{Domain, Socket, Type};
 
 /// What a busy machine adds to a bound.
@@ -109,5 +109,33 @@ fn an_endpoint_that_never_answers_is_told_504_at_its_deadline() {
         let (answer, took) = ask(&engine);
         assert_eq!(answer.status(), 504, "{answer:?}");
         assert!(took >= deadline * 9 / 10 && took <= deadline * 11 / 10 + SLACK, "{took:?}");
+    });
+}
+
+#[test]
+fn while_all_are_down_503_comes_at_once_and_who_is_back_is_asked_within_an_interval() {
+    on_both_drivers(|driver| {
+        let origins =
+            [6, 7].map(|nth| TcpListener::bind((Ipv4Addr::new(127, 0, 0, nth), 0)).expect("a port"));
+        let addresses = origins.each_ref().map(|listener| listener.local_addr().expect("bound"));
+        let serve =
+            |listener| Origin::start_on(listener, |peer| while peer.request().is_some() && peer.send(OK) {});
+        let alive = origins.map(serve);
+        let health = "health = { interval = \"300ms\", fast_interval = \"300ms\", timeout = \"200ms\", rise = 1, fall = 1 }";
+        let engine = start(driver, &addresses, health);
+        ask(&engine).0.assert_is(200, "ok");
+
+        drop(alive);
+        eventually("all are down", || ask(&engine).0.status() == 503);
+        let took = ask_often(&engine, 503);
+        assert!(took <= Duration::from_millis(10), "{took:?}");
+        let answer = ask(&engine).0;
+        assert!(answer.head.value("retry-after").is_some(), "{answer:?}");
+
+        let began = Instant::now();
+        let _back = serve(TcpListener::bind(addresses[1]).expect("its port"));
+        eventually("somebody is back", || ask(&engine).0.status() == 200);
+        let took = began.elapsed();
+        assert!(took <= Duration::from_millis(300 + 30 + 200) + 4 * SLACK, "{took:?}");
     });
 }

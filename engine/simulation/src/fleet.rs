@@ -33,7 +33,7 @@ use crate::world::start_engine;
 
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Requests for each member once everything is well: each must be reached by then.
-const PROBES: usize = 8;
+const PROBES: usize = 16;
 
 /// How one seed ended, and what was met.
 #[derive(Clone, Debug, Default)]
@@ -233,7 +233,7 @@ impl Stage {
         for (what, count) in &self.book.borrow().met {
             sailed.add(*what, *count);
         }
-        sailed.add(format!("balance.{}", self.plan.balance.line), 1);
+        sailed.add(format!("balance.{}", self.plan.balance.name), 1);
         let Self { simulation, book, members, control, .. } = self;
         drop((members, control));
         let remains = simulation.finish();

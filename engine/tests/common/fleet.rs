@@ -117,6 +117,59 @@ impl Drop for Member {
     }
 }
 
+/// A host of its own on this machine: a network namespace with an address and a cable, which can be cut.
+pub(crate) struct Host {
+    namespace: String,
+    pub(crate) address: String,
+}
+
+impl Host {
+    /// # Errors
+    /// Why this machine has no room for one: it takes root, `ip` and leave to make namespaces.
+    pub(crate) fn make() -> Result<Self, String> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let (process, number) = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let namespace = format!("corelane-test-{process}-{number}");
+        // 198.18.0.0/15 is for tests of networks (RFC 2544).
+        let network = format!("198.18.{}.{}", process % 256, number % 64 * 4);
+        let (stem, last) = network.rsplit_once('.').expect("four numbers");
+        let last: u32 = last.parse().expect("a number");
+        let [here, there] = [1, 2].map(|end| format!("{stem}.{}", last + end));
+        ip(&["netns", "add", &namespace])?;
+        let host = Self { namespace: namespace.clone(), address: there.clone() };
+        let cable = format!("clt{:x}n{number}", process % 0xffff);
+        ip(&["link", "add", &cable, "type", "veth", "peer", "name", "eth0", "netns", &namespace])?;
+        ip(&["address", "add", &format!("{here}/30"), "dev", &cable])?;
+        ip(&["link", "set", &cable, "up"])?;
+        ip(&["-n", &namespace, "address", "add", &format!("{there}/30"), "dev", "eth0"])?;
+        host.connect(true);
+        Ok(host)
+    }
+
+    pub(crate) fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// Connects the cable, or cuts it.
+    pub(crate) fn connect(&self, is_connected: bool) {
+        let state = if is_connected { "up" } else { "down" };
+        ip(&["-n", &self.namespace, "link", "set", "eth0", state]).expect("it could be made");
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let _ = ip(&["netns", "del", &self.namespace]);
+    }
+}
+
+fn ip(arguments: &[&str]) -> Result<(), String> {
+    let done = Command::new("ip").args(arguments).stdin(Stdio::null()).output();
+    let done = done.map_err(|error| format!("ip: {error}"))?;
+    let said = String::from_utf8_lossy(&done.stderr);
+    if done.status.success() { Ok(()) } else { Err(format!("ip {}: {said}", arguments.join(" "))) }
+}
+
 /// What `loadgen` said of one run.
 #[derive(Debug)]
 pub(crate) struct Run {

@@ -29,13 +29,26 @@ pub(super) enum Character {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Balance {
     /// As it is written.
-    pub(super) line: &'static str,
-    /// Whether all endpoints are reached by clients of one address.
+    pub(super) name: &'static str,
+    /// What else is.
+    pub(super) more: &'static str,
+    /// Whether one client that asks for different things, one after the other, reaches all endpoints.
     pub(super) reaches_all: bool,
 }
 
 /// Every scheduler.
-pub(super) const BALANCES: [Balance; 1] = [Balance { line: "round_robin", reaches_all: true }];
+pub(super) const BALANCES: [Balance; 10] = [
+    Balance { name: "round_robin", more: "", reaches_all: true },
+    Balance { name: "least_connections", more: "", reaches_all: false },
+    Balance { name: "random_two", more: "", reaches_all: false },
+    Balance { name: "source_hash", more: "", reaches_all: false },
+    Balance { name: "hash", more: "hash = { on = \"uri\", table = \"maglev\" }\n", reaches_all: true },
+    Balance { name: "hash", more: "hash = { on = \"uri\", table = \"ketama\" }\n", reaches_all: true },
+    Balance { name: "hash", more: "hash = { on = \"header:x-id\" }\n", reaches_all: true },
+    Balance { name: "shortest_expected_delay", more: "", reaches_all: false },
+    Balance { name: "never_queue", more: "", reaches_all: false },
+    Balance { name: "least_time", more: "", reaches_all: false },
+];
 
 /// What happens to a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -261,14 +274,15 @@ fn config(plan: &Plan, is_calm: bool, dice: &mut Dice) -> String {
          idle_timeout = \"{}ms\"\ntimeouts = {{ connect = \"{}ms\", first_byte = \"{}ms\" }}\n\
          retry = {{ tries = {}, budget = \"100%\", on = {on} }}\n",
         listener(),
-        plan.balance.line,
+        plan.balance.name,
         endpoints.join(", "),
         dice.pick(&[0, 1, 64]),
         dice.between(500, 30_000),
         connect.as_millis(),
         first_byte.as_millis(),
         plan.tries,
-    ) + &health(is_calm, dice)
+    ) + plan.balance.more
+        + &health(is_calm, dice)
 }
 
 /// What control does about members that fail.
