@@ -53,8 +53,7 @@ struct Stage {
 impl Stage {
     fn set(driver: Driver, effort: Effort, count: usize) -> Self {
         let account = Account::open();
-        let members: Vec<_> =
-            (0..count).map(|nth| account.member(&format!("127.0.0.{}:0", nth + 2), None)).collect();
+        let members: Vec<_> = (0..count).map(|_| account.member()).collect();
         Self::before(driver, effort, account, members)
     }
 
@@ -202,8 +201,7 @@ fn one_is_cut_off(effort: Effort) {
     };
     on_both_drivers(|driver| {
         let account = Account::open();
-        let mut members: Vec<_> = [2, 3].map(|nth| account.member(&format!("127.0.0.{nth}:0"), None)).into();
-        members.push(account.member(&format!("{}:0", host.address), Some(host.namespace())));
+        let members = vec![account.member(), account.member(), account.member_on(&host)];
         let stage = Stage::before(driver, effort, account, members);
         for _ in 0..effort.times.div_ceil(4) {
             host.connect(false);
@@ -220,7 +218,7 @@ fn one_is_cut_off(effort: Effort) {
 fn endpoints_come_and_go(effort: Effort) {
     on_both_drivers(|driver| {
         let stage = Stage::set(driver, effort, 3);
-        let spare = stage.account.member("127.0.0.9:0", None);
+        let spare = stage.account.member();
         let of = |address: SocketAddr| format!("/upstreams/app/endpoints/{address}");
         for nth in 0..effort.times {
             let body = format!(r#"{{"address": "{}", "weight": 2}}"#, spare.address);

@@ -9,6 +9,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use common::engine::{Config, Driver, Engine};
+use common::fleet::own_address;
 use common::message::Message;
 use common::origin::{OK, Origin};
 use common::{eventually, on_both_drivers};
@@ -40,7 +41,7 @@ fn ask_often(engine: &Engine, status: u16) -> Duration {
 
 /// Where nobody listens: a port of an address that no connection has for its own.
 fn refusing() -> SocketAddr {
-    let listener = TcpListener::bind((Ipv4Addr::new(127, 0, 0, 9), 0)).expect("a port");
+    let listener = TcpListener::bind((own_address(), 0)).expect("a port");
     listener.local_addr().expect("bound")
 }
 
@@ -115,11 +116,11 @@ fn an_endpoint_that_never_answers_is_told_504_at_its_deadline() {
 #[test]
 fn while_all_are_down_503_comes_at_once_and_who_is_back_is_asked_within_an_interval() {
     on_both_drivers(|driver| {
-        let origins =
-            [6, 7].map(|nth| TcpListener::bind((Ipv4Addr::new(127, 0, 0, nth), 0)).expect("a port"));
+        let origins = [(); 2].map(|()| TcpListener::bind((own_address(), 0)).expect("a port"));
         let addresses = origins.each_ref().map(|listener| listener.local_addr().expect("bound"));
-        let serve =
-            |listener| Origin::start_on(listener, |peer| while peer.request().is_some() && peer.send(OK) {});
+        let serve = |listener| {
+            Origin::start_on(listener, |peer| while peer.request().is_some() && peer.wire.send(OK) {})
+        };
         let alive = origins.map(serve);
         let health = "health = { interval = \"300ms\", fast_interval = \"300ms\", timeout = \"200ms\", rise = 1, fall = 1 }";
         let engine = start(driver, &addresses, health);

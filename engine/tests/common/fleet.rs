@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -29,6 +29,13 @@ fn scratch(name: &str) -> PathBuf {
 /// Far beyond what any test takes.
 const LOAD_MAX: &str = "10m";
 
+/// An address of the loopback network for one server alone.
+pub(crate) fn own_address() -> Ipv4Addr {
+    static COUNT: AtomicU32 = AtomicU32::new(1);
+    let [.., high, low] = COUNT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+    Ipv4Addr::new(127, 1 + (std::process::id() % 250) as u8, high, low)
+}
+
 /// An account of deliveries, and who reports of it.
 pub(crate) struct Account {
     file: PathBuf,
@@ -38,14 +45,19 @@ pub(crate) struct Account {
 impl Account {
     pub(crate) fn open() -> Self {
         let mut account = Self { file: scratch("ids"), clerk: None };
-        account.clerk = Some(account.member("127.0.0.1:0", None));
+        account.clerk = Some(account.member());
         account
     }
 
-    /// An origin that writes to it. Addresses of the loopback network other than its first are no connection's own, so that
-    /// a port there is free again when its origin is gone.
-    pub(crate) fn member(&self, listen: &str, namespace: Option<&str>) -> Member {
-        Member::start(&self.file, listen, namespace)
+    /// An origin that writes to it, at an address of the loopback network that is nobody else's: its port is free again when
+    /// it is gone.
+    pub(crate) fn member(&self) -> Member {
+        Member::start(&self.file, &format!("{}:0", own_address()), None)
+    }
+
+    /// One on a host of its own.
+    pub(crate) fn member_on(&self, host: &Host) -> Member {
+        Member::start(&self.file, &format!("{}:0", host.address), Some(&host.namespace))
     }
 
     /// An origin that is sent nothing and never dies.
@@ -78,7 +90,8 @@ impl Member {
                 command
             }
         };
-        command.args(["origin", "--ids", "--listen", listen, "--ids-file"]).arg(file);
+        // A ring outlives its process for a moment, and its sockets with it.
+        command.args(["origin", "--driver", "epoll", "--ids", "--listen", listen, "--ids-file"]).arg(file);
         let mut child =
             command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("loadgen can be run");
         let mut line = String::new();
@@ -120,7 +133,7 @@ impl Drop for Member {
 /// A host of its own on this machine: a network namespace with an address and a cable, which can be cut.
 pub(crate) struct Host {
     namespace: String,
-    pub(crate) address: String,
+    address: String,
 }
 
 impl Host {
@@ -144,10 +157,6 @@ impl Host {
         ip(&["-n", &namespace, "address", "add", &format!("{there}/30"), "dev", "eth0"])?;
         host.connect(true);
         Ok(host)
-    }
-
-    pub(crate) fn namespace(&self) -> &str {
-        &self.namespace
     }
 
     /// Connects the cable, or cuts it.
