@@ -22,6 +22,7 @@ pub(crate) fn check(config: &Config, report: &Report<'_>) {
     check_internal(config, report);
     check_connections(config, report);
     check_concurrency(config, report);
+    check_mirrors(config, report);
     service::check_paths(config, report);
     service::check_relays(config, report);
     service::check_endpoints(config, report);
@@ -110,6 +111,18 @@ fn check_concurrency(config: &Config, report: &Report<'_>) {
     }
 }
 
+/// A copy comes from no client, so that nobody could be announced.
+fn check_mirrors(config: &Config, report: &Report<'_>) {
+    let mirrors = config.channel.iter().filter_map(|(name, channel)| Some((name, channel.mirror.as_ref()?)));
+    for (name, mirror) in mirrors {
+        let upstream = config.upstream.iter().find(|(upstream, _)| *upstream == mirror.upstream);
+        if upstream.is_some_and(|(_, upstream)| upstream.proxy_protocol.is_some()) {
+            let cause = format!("{:?} wants PROXY headers, and a copy comes from no client", mirror.upstream);
+            report.error(&Key::of(["channel", name, "mirror", "upstream"]), cause, None);
+        }
+    }
+}
+
 /// What is for this process alone must not be there for others.
 fn check_internal(config: &Config, report: &Report<'_>) {
     let internal = config.listener.iter().filter(|(_, listener)| listener.internal);
@@ -186,7 +199,10 @@ fn channels_in_order(config: &Config) -> Vec<(&str, &Channel)> {
 
 fn check_upstreams(config: &Config, report: &Report<'_>) {
     let channels = config.channel.iter();
-    let by_channels = channels.filter_map(|(_, channel)| channel.upstream.as_deref());
+    let by_channels = channels.flat_map(|(_, channel)| {
+        let mirror = channel.mirror.as_ref().map(|mirror| mirror.upstream.as_str());
+        mirror.into_iter().chain(channel.upstream.as_deref())
+    });
     let listeners = config.listener.iter();
     let by_listeners = listeners.flat_map(|(_, listener)| {
         let by_name = listener.sni.iter().flat_map(|sni| sni.iter().map(|(_, upstream)| upstream));

@@ -197,7 +197,7 @@ fn compile_channel(name: &str, channel: &schema::Channel, names: &Names<'_>) -> 
         hedge_after: channel.hedge.map(|hedge| hedge.after.duration()),
         error_pages: compile_pages(&channel.error_page),
         internal,
-        rules: channel_rules::compile(channel),
+        rules: channel_rules::compile(name, channel, names)?,
     })
 }
 

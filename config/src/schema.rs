@@ -29,7 +29,7 @@ use self::page::ErrorPages;
 use self::register::Register;
 use self::resolve::Resolve;
 use self::retry::{Hedge, Queue, Retry};
-use self::rules::{Concurrency, RateLimit};
+use self::rules::{Concurrency, Faults, Mirror, RateLimit};
 use self::table::Table;
 use self::text::{Bind, ServerNames, UnixMode, Via};
 use self::tls::{ListenerTls, UpstreamTls};
@@ -331,6 +331,14 @@ pub struct Channel {
     #[serde(skip_serializing_if = "HeadEdits::is_empty")]
     #[schemars(default)]
     pub response_headers: HeadEdits,
+    /// Faults made on purpose.
+    #[serde(skip_serializing_if = "Faults::is_empty")]
+    #[schemars(default)]
+    pub fault: Faults,
+    /// Copies of requests to another upstream.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(default, with = "Mirror")]
+    pub mirror: Option<Mirror>,
     /// Exchanges in progress at a time, over all cores.
     #[serde(skip_serializing_if = "Concurrency::is_empty")]
     #[schemars(default)]

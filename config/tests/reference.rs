@@ -307,6 +307,12 @@ fn surroundings(key: &Key, is_given: bool) -> Vec<(&'static str, Value)> {
         }
         ("/upstream/fhir/tls", "certificate") if is_given => vec![("/upstream/fhir/tls/key", json!("/key"))],
         ("/upstream/fhir/tls", "key") if is_given => vec![("/upstream/fhir/tls/certificate", json!("/pem"))],
+        ("/channel/patients/fault/delay", _) => vec![("/channel/patients/fault/delay/time", json!("1s"))],
+        ("/channel/patients/fault/abort", _) => vec![("/channel/patients/fault/abort", json!({}))],
+        ("/channel/patients/mirror", _) => {
+            let channel = json!({ "upstream": "fhir", "mirror": { "upstream": "shadow" } });
+            vec![("/channel/patients", channel), ("/upstream/shadow", endpoints())]
+        }
         ("/channel/patients/redirect", _) => {
             vec![("/channel/patients", json!({ "redirect": { "to": "/" } }))]
         }

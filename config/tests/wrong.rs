@@ -575,7 +575,7 @@ channel.c = { respond = {}, priority = "${P:-7}", bogus = 1 }"#,
         &[
             r#"1:26: listener.web.bind: the environment variable NO_SUCH_BIND is not set (set it, or give a default: "${NO_SUCH_BIND:-…}")"#,
             "1:54: listener.web.backlog: must be 1 to 65535, found 0",
-            "2:51: channel.c.bogus: unknown key (known: upgrade, connect, enabled, priority, upstream, match, allow, deny, rate, respond, redirect, rewrite, request_headers, response_headers, concurrency, limits, timeouts, hedge, error_page)",
+            "2:51: channel.c.bogus: unknown key (known: upgrade, connect, enabled, priority, upstream, match, allow, deny, rate, respond, redirect, rewrite, request_headers, response_headers, fault, mirror, concurrency, limits, timeouts, hedge, error_page)",
         ],
     );
     wrong_json(
@@ -819,5 +819,41 @@ fn names_changes_that_could_break_a_message() {
             "4:1: channel.a.request_headers: means nothing without an upstream (leave it out)",
             "5:1: channel.a.rewrite: means nothing without an upstream (leave it out)",
         ],
+    );
+}
+
+#[test]
+fn names_trials_that_could_not_be_made() {
+    let forward = |keys: &str| {
+        format!(
+            "upstream.u.endpoints = ['10.0.0.1:80']\nupstream.p = {{ endpoints = ['10.0.0.2:80'], proxy_protocol = 'v1' }}\n\
+             [channel.a]\nupstream = 'u'\n{keys}"
+        )
+    };
+    let check = |keys: &str, expected: &[&str]| wrong_below_web(&forward(keys), expected);
+    check(
+        "fault = {}",
+        &["6:1: channel.a.fault: a fault is a delay or an abort, found neither \
+           (for example abort = { status = 503, share = \"1%\" })"],
+    );
+    check(
+        "fault = { delay = { share = '101%' }, abort = { status = 200 } }",
+        &[
+            "6:11: channel.a.fault.delay.time: is missing (for example time = \"100ms\")",
+            "6:29: channel.a.fault.delay.share: must be 0% to 100%, found 101%",
+            "6:58: channel.a.fault.abort.status: must be 400 to 599, found 200",
+        ],
+    );
+    check(
+        "mirror = { upstream = 'shadow' }",
+        &["6:23: channel.a.mirror.upstream: there is no upstream \"shadow\" (known: p, u)"],
+    );
+    check(
+        "mirror = { upstream = 'p' }",
+        &["6:23: channel.a.mirror.upstream: \"p\" wants PROXY headers, and a copy comes from no client"],
+    );
+    wrong_below_web(
+        "[channel.a]\nrespond = {}\nmirror.upstream = 'u'\n[upstream.u]\nendpoints = ['10.0.0.1:80']",
+        &["4:1: channel.a.mirror: means nothing without an upstream (leave it out)"],
     );
 }

@@ -11,16 +11,26 @@ use proto::http1::path::{PathRewrite, Replacement};
 use proto::rate::Pace;
 use proto::template::Template;
 
+use super::Names;
+use crate::document::key::Key;
 use crate::schema;
 use crate::schema::edits;
-use crate::snapshot::rules::{Concurrency, RateKey, RateLimit, Rules};
+use crate::snapshot::rules::{Concurrency, Faults, Mirror, RateKey, RateLimit, Rules};
 use crate::snapshot::{Network, Redirect, StaticResponse};
 
 /// Addresses or values of a field told apart if nothing is said: 128 KiB a limit, and more than come within one burst.
 const KEYS_DEFAULT: u32 = 16_384;
 
-/// The rules of a channel, if it has any.
-pub(super) fn compile(channel: &schema::Channel) -> Option<Box<Rules>> {
+/// The rules of a channel, if it has any. `None` means that the report names an upstream that is wrong.
+pub(super) fn compile(
+    name: &str,
+    channel: &schema::Channel,
+    names: &Names<'_>,
+) -> Option<Option<Box<Rules>>> {
+    let mirror = match &channel.mirror {
+        Some(mirror) => Some(compile_mirror(name, mirror, names)?),
+        None => None,
+    };
     let rules = Rules {
         access: compile_access(&channel.allow, &channel.deny),
         rates: channel.rate.iter().map(compile_rate).collect(),
@@ -31,13 +41,16 @@ pub(super) fn compile(channel: &schema::Channel) -> Option<Box<Rules>> {
         path: compile_rewrite(&channel.rewrite),
         request_edits: compile_edits(&channel.request_headers),
         answer_edits: compile_edits(&channel.response_headers),
+        faults: compile_faults(&channel.fault),
+        mirror,
     };
     let demands_nothing =
         rules.access.is_none() && rules.rates.is_empty() && rules.concurrency.is_unbounded();
     let changes_nothing =
         rules.path.is_none() && rules.request_edits.is_none() && rules.answer_edits.is_none();
-    let is_empty = demands_nothing && changes_nothing;
-    (!is_empty).then(|| Box::new(rules))
+    let is_as_usual = rules.faults.is_none() && rules.mirror.is_none();
+    let is_empty = demands_nothing && changes_nothing && is_as_usual;
+    Some((!is_empty).then(|| Box::new(rules)))
 }
 
 /// Who may come in, if that is not everybody.
@@ -60,6 +73,22 @@ fn compile_rate(limit: &schema::rules::RateLimit) -> RateLimit {
         pace: Pace::new(limit.rate.count(), per_nanos, limit.burst),
         slots: limit.keys.unwrap_or(KEYS_DEFAULT),
     }
+}
+
+fn compile_faults(faults: &schema::rules::Faults) -> Option<Faults> {
+    let delay = faults.delay.map(|delay| (delay.time.duration(), delay.share.percent()));
+    let abort = faults.abort.map(|abort| (abort.status, abort.share.percent()));
+    (delay.is_some() || abort.is_some()).then_some(Faults { delay, abort })
+}
+
+fn compile_mirror(channel: &str, mirror: &schema::rules::Mirror, names: &Names<'_>) -> Option<Mirror> {
+    let key = Key::of(["channel", channel, "mirror", "upstream"]);
+    Some(Mirror {
+        upstream: names.upstream(&mirror.upstream, &key)?,
+        percent: mirror.share.percent(),
+        body_bytes_max: usize::try_from(mirror.body_bytes.bytes()).unwrap_or(usize::MAX),
+        unsafe_methods: mirror.unsafe_methods,
+    })
 }
 
 // The reader refused what the following would not take, so that `ok` loses nothing.

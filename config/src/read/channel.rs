@@ -9,7 +9,7 @@ use super::fields::{Fields, Item};
 use super::limits::read_channel;
 use super::page::{read_body, read_pages};
 use super::retry::read_hedge;
-use super::rules::{read_concurrency, read_networks, read_rates};
+use super::rules::{read_concurrency, read_faults, read_mirror, read_networks, read_rates};
 use super::{TIMEOUT_MAX, TIMEOUT_MIN};
 use crate::schema::{Channel, ChannelTimeouts, Matching, Respond, upgrade_default};
 use crate::value::field;
@@ -30,7 +30,7 @@ pub(super) fn read(fields: &mut Fields<'_>) -> Option<Channel> {
     let (upgrade, connect) = (read_upgrade(fields), fields.boolean("connect", false));
     if !fields.has("upstream") && (fields.has("respond") || fields.has("redirect")) {
         check_tunnel(fields, &upgrade, connect);
-        for name in ["hedge", "rewrite", "request_headers"] {
+        for name in ["hedge", "rewrite", "request_headers", "mirror"] {
             if fields.has(name) {
                 fields.error(name, "means nothing without an upstream", Some("leave it out".to_owned()));
             }
@@ -55,6 +55,8 @@ pub(super) fn read(fields: &mut Fields<'_>) -> Option<Channel> {
         response_headers: fields
             .table("response_headers", |fields| read_head(fields, false))
             .unwrap_or_default(),
+        fault: fields.table("fault", read_faults).unwrap_or_default(),
+        mirror: fields.table("mirror", read_mirror),
         concurrency: fields.table("concurrency", read_concurrency).unwrap_or_default(),
         limits: fields.table("limits", read_channel).unwrap_or_default(),
         timeouts: fields.table("timeouts", read_timeouts).unwrap_or_default(),

@@ -5,11 +5,17 @@
 use std::time::Duration;
 
 use super::fields::Fields;
-use crate::schema::rules::{Concurrency, HEADER_PREFIX, RateKey, RateLimit};
+use super::{TIMEOUT_MAX, TIMEOUT_MIN};
+use crate::schema::rules::{
+    Abort, Concurrency, Delay, Faults, HEADER_PREFIX, Mirror, RateKey, RateLimit, mirror_body_default,
+    share_default,
+};
 use crate::snapshot::Network;
 use crate::value::field::{self, FieldError};
 use crate::value::network;
 use crate::value::rate::Rate;
+use crate::value::share::Share;
+use crate::value::size::ByteSize;
 
 /// More than one host has descriptors for.
 const CONCURRENCY_MAX: u32 = 10_000_000;
@@ -23,6 +29,9 @@ const REFILL_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// Most in a second where keys are told apart: the steps of their clock are 256 ns.
 const KEYED_MAX: u64 = 10_000;
+
+/// What a buffer holds beside a head, and the bound of what copies take: 64 of them on each core.
+const MIRRORED_BODY_MAX: ByteSize = ByteSize::from_kib(64);
 
 pub(super) fn read_networks(fields: &mut Fields<'_>, name: &'static str) -> Vec<Network> {
     fields.items_some(name).iter().filter_map(|item| item.parsed(network::parse)).collect()
@@ -72,4 +81,40 @@ fn parse_key(text: &str) -> Result<RateKey, FieldError> {
         (_, Some(name)) => field::check_token(name).map(|()| RateKey::Header(name.to_owned())),
         (_, None) => Err(FieldError::NoKey { found: text.to_owned() }),
     }
+}
+
+pub(super) fn read_faults(fields: &mut Fields<'_>) -> Faults {
+    let faults = Faults {
+        delay: fields.table("delay", |fields| {
+            fields.require("time", "\"100ms\"");
+            Delay {
+                time: fields.duration("time", TIMEOUT_MIN..=TIMEOUT_MAX, TIMEOUT_MIN),
+                share: read_share(fields),
+            }
+        }),
+        abort: fields.table("abort", |fields| Abort {
+            status: fields.integer("status", 400..=599, Abort::default().status),
+            share: read_share(fields),
+        }),
+    };
+    if !fields.has("delay") && !fields.has("abort") {
+        let suggestion = Some("for example abort = { status = 503, share = \"1%\" }".to_owned());
+        fields.error_here("a fault is a delay or an abort, found neither", suggestion);
+    }
+    faults
+}
+
+pub(super) fn read_mirror(fields: &mut Fields<'_>) -> Mirror {
+    fields.require("upstream", "\"NAME\"");
+    let bodies = ByteSize::from_bytes(0)..=MIRRORED_BODY_MAX;
+    Mirror {
+        upstream: fields.text("upstream").unwrap_or_default().to_owned(),
+        share: read_share(fields),
+        body_bytes: fields.size("body_bytes", bodies, mirror_body_default()),
+        unsafe_methods: fields.boolean("unsafe_methods", false),
+    }
+}
+
+fn read_share(fields: &mut Fields<'_>) -> Share {
+    fields.share("share", Share::from_percent(0)..=Share::from_percent(100), share_default())
 }

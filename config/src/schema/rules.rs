@@ -8,7 +8,10 @@ use std::fmt;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Serialize, Serializer};
 
+use crate::value::duration::Timespan;
 use crate::value::rate::Rate;
+use crate::value::share::Share;
+use crate::value::size::ByteSize;
 
 /// What precedes the name of a field that requests are told apart by.
 pub(crate) const HEADER_PREFIX: &str = "header:";
@@ -94,4 +97,80 @@ impl Concurrency {
     pub(super) fn is_empty(&self) -> bool {
         *self == Self::default()
     }
+}
+
+/// Faults made on purpose, to see what clients make of them. The delay comes first; both may hit the same request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields, default)]
+pub struct Faults {
+    /// Requests that are let wait.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Delay")]
+    pub delay: Option<Delay>,
+    /// Requests that are answered with an error.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Abort")]
+    pub abort: Option<Abort>,
+}
+
+/// Requests that are let wait.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Delay {
+    /// How long. 1ms to 24h.
+    #[schemars(example = &"100ms")]
+    pub time: Timespan,
+    /// How many of them, by dice. 0% to 100%.
+    #[schemars(default = "share_default", example = &"10%")]
+    pub share: Share,
+}
+
+/// Requests that are answered with an error.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields, default)]
+pub struct Abort {
+    /// The status. 400 to 599.
+    #[schemars(range(min = 400, max = 599), example = 500)]
+    pub status: u16,
+    /// How many of them, by dice. 0% to 100%.
+    #[schemars(example = &"1%")]
+    pub share: Share,
+}
+
+/// Copies of requests to another upstream, whose answers are dropped and whose failures nobody notices but the counters.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Mirror {
+    /// Name of the upstream that gets the copies.
+    #[schemars(example = &"shadow")]
+    pub upstream: String,
+    /// How many requests are copied, by dice. 0% to 100%.
+    #[schemars(default = "share_default", example = &"10%")]
+    pub share: Share,
+    /// Longest body of a request that is copied; it also has to come with the head. 0B to 64KiB.
+    #[schemars(default = "mirror_body_default", example = &"1KiB")]
+    pub body_bytes: ByteSize,
+    /// Whether requests are copied that may have effects, such as POST: whatever gets the copies would do it once more.
+    #[schemars(default, example = true)]
+    pub unsafe_methods: bool,
+}
+
+impl Default for Abort {
+    fn default() -> Self {
+        Self { status: 503, share: share_default() }
+    }
+}
+
+impl Faults {
+    pub(super) fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+pub(crate) fn share_default() -> Share {
+    Share::from_percent(100)
+}
+
+pub(crate) fn mirror_body_default() -> ByteSize {
+    ByteSize::from_kib(16)
 }

@@ -2,10 +2,14 @@
 //!
 //! Never anything for a channel that has no rules: it has none of this, and pays for the question alone.
 
+use std::time::Duration;
+
 use proto::access::AccessTable;
 use proto::http1::edit::HeadEdits;
 use proto::http1::path::PathRewrite;
 use proto::rate::Pace;
+
+use super::UpstreamId;
 
 /// All rules of one channel; at least one.
 #[derive(Clone, Debug, Default)]
@@ -22,6 +26,32 @@ pub struct Rules {
     pub request_edits: Option<HeadEdits>,
     /// Changes to the fields of answers.
     pub answer_edits: Option<HeadEdits>,
+    /// Faults made on purpose, if any.
+    pub faults: Option<Faults>,
+    /// Who gets copies of requests, if anybody.
+    pub mirror: Option<Mirror>,
+}
+
+/// Faults made on purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Faults {
+    /// How long requests are let wait, and how many of a hundred.
+    pub delay: Option<(Duration, u32)>,
+    /// What requests are answered with, and how many of a hundred.
+    pub abort: Option<(u16, u32)>,
+}
+
+/// Copies of requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mirror {
+    /// Who gets them.
+    pub upstream: UpstreamId,
+    /// How many of a hundred.
+    pub percent: u32,
+    /// Longest body of one.
+    pub body_bytes_max: usize,
+    /// Whether requests are copied that may have effects.
+    pub unsafe_methods: bool,
 }
 
 /// How often requests may come.

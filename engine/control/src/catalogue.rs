@@ -132,7 +132,7 @@ pub(crate) static LISTENER: [Entry<ListenerCounters>; 19] = [
 ];
 
 /// What a core counts of a channel, besides answers by class of status: see [`RESPONSE_CLASSES`].
-pub(crate) static CHANNEL: [Entry<ChannelCounters>; 11] = [
+pub(crate) static CHANNEL: [Entry<ChannelCounters>; 17] = [
     counter("requests", "Exchanges that ended, however", |channel| channel.requests.value()),
     counter("faults", "Exchanges that ended in a fault of any side", |channel| channel.faults.value()),
     counter("retries", "Times that a request went out again after a try had failed", |channel| {
@@ -168,6 +168,18 @@ pub(crate) static CHANNEL: [Entry<ChannelCounters>; 11] = [
         "Requests refused: their address had as many in progress as it may have",
         |channel| channel.over_concurrency_per_address.value(),
     ),
+    counter("delayed", "Requests let wait on purpose", |channel| channel.delayed.value()),
+    counter("delays_skipped", "Requests not let wait on purpose: too many did", |channel| {
+        channel.delays_skipped.value()
+    }),
+    counter("aborted", "Requests answered with an error on purpose", |channel| channel.aborted.value()),
+    counter("mirrored", "Copies of requests sent and answered", |channel| channel.mirrored.value()),
+    counter("mirror_failures", "Copies of requests not sent or not answered", |channel| {
+        channel.mirror_failures.value()
+    }),
+    counter("mirrors_skipped", "Requests not copied though it was their turn", |channel| {
+        channel.mirrors_skipped.value()
+    }),
 ];
 
 /// Classes of status by index in [`ChannelCounters::responses`].

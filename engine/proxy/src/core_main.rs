@@ -2,9 +2,9 @@
 //!
 //! Never touched by another thread: mail in, statistics out, nothing else.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::io;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Poll, Waker};
@@ -79,6 +79,11 @@ pub(crate) struct CoreState {
     pub(crate) workspaces: Spaces<Workspace>,
     pub(crate) answer_spaces: Spaces<AnswerSpace>,
     pub(crate) match_caches: RefCell<MatchCaches>,
+    /// Itself, for tasks that outlive the exchange that begins them.
+    pub(crate) myself: OnceCell<Weak<CoreState>>,
+    /// Requests that are let wait on purpose, and copies of requests on their way; see [`crate::rules`].
+    pub(crate) delayed: Cell<u32>,
+    pub(crate) copies: Cell<u32>,
     /// What paths are written anew with.
     pub(crate) paths: Paths,
     /// What answers without a `Date` are given.
@@ -148,6 +153,9 @@ pub async fn serve_on(core: Core, setup: CoreSetup) -> io::Result<()> {
         upstreams,
         workspaces: Spaces::default(),
         answer_spaces: Spaces::default(),
+        myself: OnceCell::new(),
+        delayed: Cell::new(0),
+        copies: Cell::new(0),
         paths: Paths::new(&snapshot),
         date: DateText::default(),
         drain: Drain::default(),
@@ -162,6 +170,8 @@ pub async fn serve_on(core: Core, setup: CoreSetup) -> io::Result<()> {
         fellows,
         admission,
     });
+    // Nobody has set it before.
+    let _ = state.myself.set(Rc::downgrade(&state));
     let parked = Rc::clone(&state);
     state.core.on_parked(move |stream, tag, event| {
         if tag & UPSTREAM_TAG != 0 {

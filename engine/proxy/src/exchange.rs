@@ -114,7 +114,11 @@ pub(crate) async fn exchange(state: &CoreState, client: &mut Client, work: &mut 
         }
     };
     let is_too_large = is_too_large(work.request.framing, &body_limits);
-    let refused = refused.or(is_too_large.then_some(Fault::RequestBodyTooLarge));
+    let mut refused = refused.or(is_too_large.then_some(Fault::RequestBodyTooLarge));
+    if let Some(faults) = channel.rules.as_ref().and_then(|rules| rules.faults).filter(|_| refused.is_none())
+    {
+        refused = Box::pin(rules::faults::inject(state, client, &route, faults)).await;
+    }
 
     // 3. What the channel does with it.
     let outcome = match (&route.channel.action, refused) {
@@ -360,6 +364,9 @@ fn send_at_once(
     }
     // Before a connection is spent on a body that breaks a rule.
     let at_hand = request::take_body_at_hand(&chunk, route.body_limits, work).map_err(Failed::unanswered)?;
+    if let Some(rules) = &route.channel.rules {
+        rules::mirror::mirror(state, route, rules, &chunk, at_hand.body_bytes, work);
+    }
     let connection = match state.upstreams.reuse(upstream, &work.tries.wish()) {
         Found::Kept(connection) => connection,
         Found::Nobody => {

@@ -55,6 +55,11 @@ pub enum Fault {
         /// When the next would be let in, in seconds; at least one.
         retry_after_seconds: u16,
     },
+    /// The channel makes some requests fail on purpose, and this was one.
+    Injected {
+        /// What it is answered with.
+        status: u16,
+    },
     /// The channel has as many exchanges in progress as it may have: 503.
     OverConcurrency,
     /// The client's address has as many exchanges of the channel in progress as it may have: 429.
@@ -112,7 +117,7 @@ impl Fault {
     pub const COUNT: usize = Self::NAMES.len();
 
     /// Names of all kinds by [`Self::index`], as exported.
-    pub const NAMES: [&'static str; 39] = [
+    pub const NAMES: [&'static str; 40] = [
         "request_rejected",
         "request_body_rejected",
         "head_timeout",
@@ -150,6 +155,7 @@ impl Fault {
         "no_endpoint",
         "address_denied",
         "over_rate",
+        "injected",
         "over_concurrency",
         "over_concurrency_per_address",
     ];
@@ -195,8 +201,9 @@ impl Fault {
             Self::NoEndpoint => 34,
             Self::AddressDenied => 35,
             Self::OverRate { .. } => 36,
-            Self::OverConcurrency => 37,
-            Self::OverConcurrencyPerAddress => 38,
+            Self::Injected { .. } => 37,
+            Self::OverConcurrency => 38,
+            Self::OverConcurrencyPerAddress => 39,
         }
     }
 
@@ -237,6 +244,7 @@ impl Fault {
             Self::NoChannel
             | Self::AddressDenied
             | Self::OverRate { .. }
+            | Self::Injected { .. }
             | Self::OverConcurrency
             | Self::OverConcurrencyPerAddress
             | Self::ResourcesExhausted
@@ -280,6 +288,7 @@ impl Fault {
             | Self::HelloRejected(_)
             | Self::ServerNameUnknown => None,
             Self::TunnelRefused => Some(501),
+            Self::Injected { status } => Some(status),
             Self::AddressDenied => Some(403),
             Self::NoChannel => Some(404),
             Self::OverRate { .. } | Self::OverConcurrencyPerAddress => Some(429),

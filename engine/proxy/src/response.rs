@@ -575,7 +575,7 @@ fn parcel<'s>(space: &'s AnswerSpace, begun: &Begun, chunk: Chunk, consumed: usi
 }
 
 /// The bounds of a response head as proto takes them.
-fn head_limits(settings: &Upstream) -> Limits {
+pub(crate) fn head_limits(settings: &Upstream) -> Limits {
     let limits = &settings.limits.head;
     Limits {
         head_bytes_max: limits.head_bytes_max,
@@ -586,7 +586,7 @@ fn head_limits(settings: &Upstream) -> Limits {
 }
 
 /// The bounds of an answer's body; its length is the endpoint's business.
-fn body_limits(settings: &Upstream) -> BodyLimits {
+pub(crate) fn body_limits(settings: &Upstream) -> BodyLimits {
     let trailers = settings.limits.trailers;
     BodyLimits {
         body_bytes_max: u64::MAX,

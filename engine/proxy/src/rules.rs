@@ -4,6 +4,8 @@
 //! cores.
 
 pub(crate) mod edits;
+pub(crate) mod faults;
+pub(crate) mod mirror;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;

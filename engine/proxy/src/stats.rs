@@ -132,6 +132,19 @@ pub struct ChannelCounters {
     pub over_rate_per_address: Counter,
     /// The same of the value of a field.
     pub over_rate_per_header: Counter,
+    /// Requests that were let wait on purpose.
+    pub delayed: Counter,
+    /// Requests that were not, because too many waited.
+    pub delays_skipped: Counter,
+    /// Requests that were answered with an error on purpose.
+    pub aborted: Counter,
+    /// Copies of requests that were sent and answered.
+    pub mirrored: Counter,
+    /// Copies that were not.
+    pub mirror_failures: Counter,
+    /// Requests whose turn it was to be copied and that were not: they may have effects, were not whole at once or too large,
+    /// or too many copies were on their way.
+    pub mirrors_skipped: Counter,
     /// Requests refused because the channel has as many exchanges in progress as it may have.
     pub over_concurrency: Counter,
     /// The same of their client's address.

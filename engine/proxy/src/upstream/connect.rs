@@ -10,7 +10,7 @@ use runtime::{Instant, Stream};
 use rustls::HandshakeKind;
 use tls::HandshakeError;
 
-use super::{Active, Connection, FAILURE_NANOS, Upstreams};
+use super::{Active, Connection, FAILURE_NANOS, Found, Upstreams};
 use crate::address::Address;
 use crate::client::Client;
 use crate::handshake_fault::HandshakeFault;
@@ -70,7 +70,7 @@ impl Upstreams {
         let mut endpoint = first;
         loop {
             tries.note(endpoint);
-            match self.connect_once(id, endpoint, total, client).await {
+            match self.connect_once(id, endpoint, total, Some(client)).await {
                 Ok(connection) => return Ok(connection),
                 Err(NoConnection { fault, is_endpoints }) => {
                     let next = if is_endpoints { self.again(id, Cause::Connect, tries, None) } else { None };
@@ -80,12 +80,21 @@ impl Upstreams {
         }
     }
 
+    /// A connection for a copy of a request, kept or new, to an upstream that is told of no client.
+    pub(crate) async fn open_for_copy(&self, id: UpstreamId, deadline: Instant) -> Option<Connection> {
+        match self.reuse(id, &Wish::default()) {
+            Found::Kept(connection) => Some(connection),
+            Found::New(endpoint) => self.connect_once(id, endpoint, deadline, None).await.ok(),
+            Found::Nobody => None,
+        }
+    }
+
     async fn connect_once(
         &self,
         id: UpstreamId,
         endpoint: EndpointId,
         total: Instant,
-        client: &Client,
+        client: Option<&Client>,
     ) -> Result<Connection, NoConnection> {
         let settings = self.settings(id);
         // Kept as a list, because one of its entries is larger and would be in the task.
@@ -142,11 +151,11 @@ impl Upstreams {
         id: UpstreamId,
         member: &Member,
         stream: Stream,
-        client: &Client,
+        client: Option<&Client>,
         deadline: Instant,
     ) -> Result<Wire, NoConnection> {
         let settings: &Upstream = self.settings(id);
-        if let Some(version) = settings.proxy_protocol {
+        if let (Some(version), Some(client)) = (settings.proxy_protocol, client) {
             announce(&stream, client, version, deadline).await.map_err(|error| {
                 NoConnection::of_endpoint(fault_of(&error, Fault::ConnectTimeout, Fault::ConnectFailed))
             })?;
