@@ -306,6 +306,32 @@ mod tests {
         assert!((0..1000).filter(|client| sessions.find(*client, at(100)).is_some()).count() <= 64);
     }
 
+    /// The step on which agreement rests, in the orders that matter.
+    #[test]
+    fn of_two_entries_of_a_client_that_do_not_hold_yet_the_one_further_ahead_stays() {
+        let entry = |slot| Entry::new(5, on(slot), TICKS + 1);
+        let check = |mine: usize, other: usize, is_settled: bool, expected: bool| {
+            let set = Set::default();
+            let theirs = if is_settled { entry(2).settled() } else { entry(2) };
+            set.0[mine].store(entry(1).0, Ordering::SeqCst);
+            set.0[other].store(theirs.0, Ordering::SeqCst);
+            assert_eq!(set.claim(&set.0[mine], entry(1)), expected, "{mine} {other} {is_settled}");
+            let [mine, other] = [mine, other].map(|way| set.0[way].load(Ordering::SeqCst));
+            let stays = if expected { [entry(1).settled(), Entry::VACANT] } else { [Entry::VACANT, theirs] };
+            assert_eq!([mine, other], stays.map(|entry| entry.0));
+        };
+        check(1, 3, false, true);
+        check(3, 1, false, false);
+        check(1, 3, true, false);
+        check(3, 1, true, false);
+        // Others are nobody's concern, and neither is one's own that was taken away meanwhile.
+        let set = Set::default();
+        set.0[0].store(Entry::new(6, on(2), TICKS + 1).settled().0, Ordering::SeqCst);
+        assert!(!set.claim(&set.0[1], entry(1)));
+        set.0[1].store(entry(1).0, Ordering::SeqCst);
+        assert!(set.claim(&set.0[1], entry(1)));
+    }
+
     /// What it is for: whoever asks, on whatever core, a client has one endpoint.
     #[test]
     fn all_cores_agree_on_the_endpoint_of_a_client() {

@@ -139,3 +139,116 @@ impl Guide {
         (start..candidates).chain(0..start).find(|&candidate| may_take(candidate))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use config::snapshot::{EndpointAddress, UpstreamId};
+
+    use super::*;
+    use crate::roster::keeper::Keeper;
+
+    const UPSTREAM: UpstreamId = UpstreamId(0);
+
+    /// Of an upstream with these keys and endpoints at the ports 1, 2 and 3, each with keys of its own.
+    fn keeper(upstream: &str, endpoints: [&str; 3]) -> Keeper {
+        let entries: Vec<_> = (1..)
+            .zip(endpoints)
+            .map(|(port, keys)| format!("{{ address = '10.0.0.1:{port}', {keys} }}"))
+            .collect();
+        let text = format!(
+            "process.zone = 'a'\n[listener.web]\nbind = '127.0.0.1:1'\n[channel.c]\nupstream = 'u'\n\
+             [upstream.u]\nendpoints = [{}]\n{upstream}",
+            entries.join(", ")
+        );
+        let loaded = config::load_str("a.toml", &text, config::Format::Toml, &|_| None);
+        let snapshot = loaded.unwrap_or_else(|problems| panic!("{problems}")).snapshot;
+        Keeper::new(&snapshot, |written| match written {
+            EndpointAddress::Tcp(address) => (*address).into(),
+            other => panic!("{other:?}"),
+        })
+    }
+
+    fn id(keeper: &Keeper, port: u16) -> EndpointId {
+        keeper.find(UPSTREAM, &format!("10.0.0.1:{port}")).expect("written")
+    }
+
+    /// The port that each of some keys leads to.
+    fn ports(keeper: &Keeper) -> Vec<u16> {
+        let members = keeper.roster().members(UPSTREAM);
+        let count = members.candidates.len() as u16;
+        let port =
+            |index| members.candidate(index).name.rsplit(':').next().and_then(|port| port.parse().ok());
+        let lead = |key| members.guide.find(hash::mix(key), count, |_| true).and_then(port);
+        (0..300).map(|key| lead(key).expect("somebody")).collect()
+    }
+
+    const PLAIN: [&str; 3] = ["weight = 1"; 3];
+
+    #[test]
+    fn whoever_is_down_takes_no_key_along_and_gets_its_own_back() {
+        for table in ["maglev", "ketama"] {
+            let rule = format!("balance = 'hash'\nhash = {{ on = 'uri', table = '{table}' }}");
+            let mut keeper = keeper(&rule, PLAIN);
+            let before = ports(&keeper);
+            let first = id(&keeper, 1);
+            let table_of =
+                |keeper: &Keeper| keeper.roster().members(UPSTREAM).guide.table.clone().expect("a table");
+            let made = table_of(&keeper);
+            keeper.set_health(UPSTREAM, first, false).expect("it is there");
+            assert!(Arc::ptr_eq(&made, &table_of(&keeper)), "nothing is made anew");
+            for (before, during) in before.iter().zip(ports(&keeper)) {
+                assert!(if *before == 1 { during != 1 } else { during == *before });
+            }
+            keeper.set_health(UPSTREAM, first, true).expect("it is there");
+            assert_eq!(ports(&keeper), before);
+            keeper.set_weight(UPSTREAM, first, 5).expect("it is there");
+            assert!(!Arc::ptr_eq(&made, &table_of(&keeper)));
+            let share = |ports: Vec<u16>| ports.into_iter().filter(|port| *port == 1).count();
+            assert!(share(ports(&keeper)) > share(before) * 3 / 2);
+        }
+    }
+
+    #[test]
+    fn keys_lead_to_backups_when_nobody_else_is_left() {
+        let mut keeper = keeper("balance = 'source_hash'", ["weight = 1", "backup = true", "backup = true"]);
+        assert!(ports(&keeper).iter().all(|port| *port == 1));
+        let first = id(&keeper, 1);
+        keeper.set_health(UPSTREAM, first, false).expect("it is there");
+        let backups = ports(&keeper);
+        assert!(backups.contains(&2) && backups.contains(&3) && !backups.contains(&1));
+        assert_eq!(ports(&keeper), backups);
+    }
+
+    #[test]
+    fn those_of_the_own_zone_are_first() {
+        let mut keeper = keeper("", ["zone = 'b'", "zone = 'a'", "weight = 2"]);
+        let near = |keeper: &Keeper| {
+            let members = keeper.roster().members(UPSTREAM);
+            let names =
+                (0..members.candidates.len() as u16).map(|index| members.candidate(index).name.to_string());
+            (names.collect::<Vec<_>>(), members.guide.near_count, members.guide.is_even)
+        };
+        let (names, count, is_even) = near(&keeper);
+        assert_eq!(names, ["10.0.0.1:2", "10.0.0.1:1", "10.0.0.1:3"]);
+        assert_eq!((count, is_even), (1, false));
+        let second = id(&keeper, 2);
+        keeper.set_health(UPSTREAM, second, false).expect("it is there");
+        assert_eq!(near(&keeper).1, 0);
+        let third = id(&keeper, 3);
+        keeper.set_weight(UPSTREAM, third, 1).expect("it is there");
+        assert!(near(&keeper).2);
+    }
+
+    #[test]
+    fn cookies_are_signed_anew_only_when_endpoints_come_or_go() {
+        let mut keeper = keeper("sticky = { secret = '0123456789abcdef' }", PLAIN);
+        let cookies_of =
+            |keeper: &Keeper| keeper.roster().members(UPSTREAM).guide.cookies.clone().expect("cookies");
+        let made = cookies_of(&keeper);
+        let first = id(&keeper, 1);
+        keeper.set_health(UPSTREAM, first, false).expect("it is there");
+        assert!(Arc::ptr_eq(&made, &cookies_of(&keeper)));
+        keeper.remove(UPSTREAM, first).expect("it is there");
+        assert!(!Arc::ptr_eq(&made, &cookies_of(&keeper)));
+    }
+}
