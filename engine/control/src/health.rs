@@ -22,7 +22,7 @@ use rustls::client::Resumption;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use self::probe::{Private, probe};
+use self::probe::{Ill, Private, probe};
 pub(crate) use self::status::HealthStatus;
 use crate::Shared;
 use crate::certificates::Certificates;
@@ -131,6 +131,21 @@ impl Shared {
             (orders, warden.next_time())
         })
     }
+
+    /// What follows from a probe that has ended.
+    fn settle(&self, order: Order, outcome: Result<(), Ill>, took: Duration) {
+        let dice = self.health.roll();
+        let outcome = match outcome {
+            Ok(()) => Ok(()),
+            Err(Ill::Endpoint(what)) => Err(what),
+            Err(Ill::Exhausted(what)) => {
+                tracing::debug!("{} was not probed: {what}", order.member.name);
+                return self.tend(|warden, _, now, _| warden.not_probed(&order, now, dice));
+            }
+        };
+        let probed = Probed { order, outcome, took };
+        self.tend(|warden, keeper, now, events| warden.probed(keeper, &probed, now, dice, events));
+    }
 }
 
 /// Looks after the endpoints' health for as long as the process lives.
@@ -153,13 +168,10 @@ pub(crate) async fn rounds(shared: Arc<Shared>) {
             Some(done) = probes.join_next_with_id() => {
                 let (id, outcome, took) = match done {
                     Ok((id, (outcome, took))) => (id, outcome, took),
-                    Err(error) => (error.id(), Err("the probe itself failed".to_owned()), Duration::ZERO),
+                    Err(error) => (error.id(), Err(Ill::Exhausted(error.to_string())), Duration::ZERO),
                 };
                 if let Some(order) = orders_underway.remove(&id) {
-                    let (probed, dice) = (Probed { order, outcome, took }, shared.health.roll());
-                    shared.tend(|warden, keeper, now, events| {
-                        warden.probed(keeper, &probed, now, dice, events);
-                    });
+                    shared.settle(order, outcome, took);
                 }
             }
             () = tokio::time::sleep(pause) => {}
@@ -168,7 +180,7 @@ pub(crate) async fn rounds(shared: Arc<Shared>) {
 }
 
 /// One probe, from its beginning to its end.
-async fn make(shared: Arc<Shared>, order: Order) -> (Result<(), String>, Duration) {
+async fn make(shared: Arc<Shared>, order: Order) -> (Result<(), Ill>, Duration) {
     let began = Instant::now();
     let upstream = &shared.snapshot.upstreams[usize::from(order.upstream.0)];
     let Some(settings) = &upstream.health else { return (Ok(()), Duration::ZERO) };

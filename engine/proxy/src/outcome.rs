@@ -341,7 +341,8 @@ pub(crate) fn fault_of(error: &io::Error, timeout: Fault, gone: Fault) -> Fault 
 }
 
 /// Whether the kernel had nothing left to give: descriptors, of the process or of the system, ports, buffers, memory.
-pub(crate) fn is_exhaustion(error: &io::Error) -> bool {
+#[must_use]
+pub fn is_exhaustion(error: &io::Error) -> bool {
     /// errno(3), the numbers of Linux.
     const ENFILE: i32 = 23;
     const EMFILE: i32 = 24;

@@ -5,12 +5,12 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use config::snapshot::ProxyVersion;
 use config::snapshot::health::{Health, Probe};
 use proto::proxy_protocol::{Version, write, write_local};
 use proxy::address::Address;
+use proxy::outcome::is_exhaustion;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
@@ -33,6 +33,21 @@ pub(super) trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<W: AsyncRead + AsyncWrite + Send + Unpin> Wire for W {}
 
+/// Why a probe found nothing well.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Ill {
+    /// What is wrong with the endpoint, in words for the operator.
+    Endpoint(String),
+    /// Nothing was found out: this process had nothing left to ask with.
+    Exhausted(String),
+}
+
+impl From<String> for Ill {
+    fn from(what: String) -> Self {
+        Self::Endpoint(what)
+    }
+}
+
 /// How far a probe has come, to tell what did not come in time.
 #[derive(Clone, Copy)]
 enum Stage {
@@ -54,19 +69,19 @@ impl Stage {
 /// Makes a probe of the endpoint at `address`.
 ///
 /// # Errors
-/// What is wrong with it, in words for the operator.
+/// [`Ill`].
 pub(super) async fn probe(
     settings: &Health,
     proxy_protocol: Option<ProxyVersion>,
     private: Option<Private>,
     address: &Address,
-) -> Result<(), String> {
+) -> Result<(), Ill> {
     let address = asked(address, settings.port);
     let mut stage = Stage::Connecting;
     let asking = ask(settings, proxy_protocol, private, &address, &mut stage);
     match timeout(settings.timeout, asking).await {
         Ok(outcome) => outcome,
-        Err(_) => Err(format!("{} within {}", stage.missing(), shown(settings.timeout))),
+        Err(_) => Err(format!("{} within {:?}", stage.missing(), settings.timeout).into()),
     }
 }
 
@@ -76,22 +91,25 @@ async fn ask(
     private: Option<Private>,
     address: &Address,
     stage: &mut Stage,
-) -> Result<(), String> {
-    let mut wire = connect(address).await.map_err(|error| what_of(&error))?;
+) -> Result<(), Ill> {
+    let mut wire = connect(address).await.map_err(|error| {
+        let what = what_of(&error);
+        if is_exhaustion(&error) { Ill::Exhausted(what) } else { Ill::Endpoint(what) }
+    })?;
     if let Some(version) = proxy_protocol {
         wire.write_all(&announcement(version)).await.map_err(|error| what_of(&error))?;
     }
     let probe = &settings.probe;
     if let Some(Private { config, name }) = private.filter(|_| !matches!(probe, Probe::Tcp)) {
         *stage = Stage::Agreeing;
-        let name = name.ok_or("no name that it must prove to be (tls.server_name)")?;
+        let name = name.ok_or_else(|| "no name that it must prove to be (tls.server_name)".to_owned())?;
         let agreed = TlsConnector::from(config).connect(name, wire).await;
         wire = Box::new(agreed.map_err(|error| format!("TLS: {}", what_of(&error)))?);
     }
     *stage = Stage::Asking;
     match probe {
         Probe::Tcp | Probe::Tls => Ok(()),
-        Probe::Http(request) => answer::ask(&mut *wire, request, &address.host()).await,
+        Probe::Http(request) => Ok(answer::ask(&mut *wire, request, &address.host()).await?),
     }
 }
 
@@ -131,11 +149,6 @@ pub(super) fn what_of(error: &io::Error) -> String {
         }
         _ => error.to_string(),
     }
-}
-
-/// As it is written in the configuration.
-fn shown(time: Duration) -> String {
-    format!("{time:?}")
 }
 
 #[cfg(test)]

@@ -170,6 +170,16 @@ impl Warden {
         None
     }
 
+    /// Takes back an order that could not be carried out for a reason that is not the endpoint's. Any `dice` will do.
+    pub fn not_probed(&mut self, order: &Order, now: Duration, dice: u64) {
+        let Some(health) = &settings(&self.snapshot, order.upstream).health else { return };
+        let watch = &mut self.watches[usize::from(order.upstream.0)];
+        let Some((_, ward)) = watch.find_mut(order.member.id) else { return };
+        if ward.generation == order.member.generation {
+            ward.probing = Probing::Due(now + ward.check.pause(&health.terms, dice));
+        }
+    }
+
     /// When [`Self::turn`] or [`Self::next_probe`] have something to do, if nothing is reported before.
     #[must_use]
     pub fn next_time(&self) -> Option<Duration> {

@@ -1,6 +1,7 @@
 //! What do probes say of servers that answer in this way or that?
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use config::snapshot::Snapshot;
 use tokio::io::AsyncReadExt as _;
@@ -24,7 +25,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 }
 
 /// Probes a server that takes one connection, reads until an empty line, says `said` and closes; what it was asked, too.
-fn probe_of(health: &str, proxy: Option<ProxyVersion>, said: &'static [u8]) -> (Result<(), String>, Vec<u8>) {
+fn probe_of(health: &str, proxy: Option<ProxyVersion>, said: &'static [u8]) -> (Result<(), Ill>, Vec<u8>) {
     block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
         let address = listener.local_addr().expect("bound").into();
@@ -47,7 +48,11 @@ fn probe_of(health: &str, proxy: Option<ProxyVersion>, said: &'static [u8]) -> (
 
 #[track_caller]
 fn check(health: &str, said: &'static [u8], expected: Result<(), &str>) {
-    assert_eq!(probe_of(health, None, said).0, expected.map_err(str::to_owned), "{health}");
+    assert_eq!(
+        probe_of(health, None, said).0,
+        expected.map_err(|what| Ill::Endpoint(what.to_owned())),
+        "{health}"
+    );
 }
 
 #[test]
@@ -117,7 +122,7 @@ fn who_does_not_listen_is_told_in_two_words_and_who_does_not_answer_after_the_ti
         settings.timeout = Duration::from_millis(20);
         // The kernel takes the connection; nobody reads from it.
         let outcome = probe(&settings, None, None, &address).await;
-        assert_eq!(outcome, Err("no whole answer within 20ms".to_owned()));
+        assert_eq!(outcome, Err("no whole answer within 20ms".to_owned().into()));
         settings.probe = Probe::Tcp;
         settings.timeout = Duration::from_secs(5);
         assert_eq!(probe(&settings, None, None, &address).await, Ok(()));
@@ -127,7 +132,7 @@ fn who_does_not_listen_is_told_in_two_words_and_who_does_not_answer_after_the_ti
         assert_eq!(probe(&settings, None, None, &elsewhere).await, Ok(()), "the port that is written");
         drop(listener);
         let outcome = probe(&settings, None, None, &elsewhere).await;
-        assert_eq!(outcome, Err("connection refused".to_owned()));
+        assert_eq!(outcome, Err("connection refused".to_owned().into()));
     });
 }
 

@@ -279,3 +279,16 @@ fn nobody_is_watched_without_a_reason() {
     assert_eq!(scene.warden.next_time(), None);
     assert!(scene.warden.ward(UPSTREAM, EndpointId(0)).is_none());
 }
+
+#[test]
+fn a_probe_that_could_not_be_made_says_nothing_of_the_endpoint() {
+    let mut scene = Scene::new("health = { jitter = '0%', fall = 1 }");
+    scene.now = secs(2);
+    let order = scene.warden.next_probe(&scene.keeper, scene.now).expect("due");
+    scene.warden.not_probed(&order, scene.now, 0);
+    assert_eq!(scene.states(), "uuu");
+    scene.turn();
+    assert_eq!(scene.probes, [1, 2, 2], "it waits for its turn");
+    scene.pass(secs(2));
+    assert_eq!(scene.probes[0], 2);
+}
