@@ -186,9 +186,18 @@ pub(crate) static CHANNEL: [Entry<ChannelCounters>; 17] = [
 pub(crate) const RESPONSE_CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 /// What a core counts of an upstream as a whole, besides repetitions by cause: see [`RETRY_CAUSES`].
-pub(crate) static UPSTREAM: [Entry<UpstreamCounters>; 5] = [
+pub(crate) static UPSTREAM: [Entry<UpstreamCounters>; 8] = [
     counter("retries_over_budget", "Failed tries not repeated: the budget was used up", |upstream| {
         upstream.retries_over_budget.value()
+    }),
+    counter("queued", "Requests that waited until an endpoint may have another connection", |upstream| {
+        upstream.queued.value()
+    }),
+    gauge("waiting", "Requests that wait now until an endpoint may have another connection", |upstream| {
+        upstream.waiting.value()
+    }),
+    counter("given_up", "Idle connections closed so that another core may have one", |upstream| {
+        upstream.given_up.value()
     }),
     counter(
         "cookies_set",

@@ -212,6 +212,7 @@ async fn read_mail(state: Rc<CoreState>, mailbox: Receiver<CoreMessage>) {
                 let _ = reply.push(Collected { core: state.core.index(), histograms });
             }
             CoreMessage::Look { upstream } => state.upstreams.look(upstream),
+            CoreMessage::Room { upstream } => state.upstreams.called(upstream),
             CoreMessage::Drain { timeout } => state.drain.begin(timeout),
         }
     }

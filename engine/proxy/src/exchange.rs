@@ -247,12 +247,20 @@ async fn forward(
 ) -> Result<Next, Failed> {
     let settings = &state.snapshot.upstreams[usize::from(upstream.0)];
 
+    let _in_flight = match state.upstreams.enter(upstream) {
+        Ok(entered) => entered,
+        Err(fault) => {
+            let rest = Answerable::Yes(Some(unforwarded(chunk, work)));
+            return Err(Failed { fault, rest });
+        }
+    };
+
     // 1. The rewritten head, and what is at hand of the body, over a connection.
     let sent = match send_at_once(state, client, route, upstream, chunk, work)? {
         Dispatch::Sent(sent) => sent,
         Dispatch::Held(held) => pin!(send_held(state, client, route, upstream, held, work)).await?,
     };
-    let SentRequest { mut connection, connected_at, mut rest, fault } = sent;
+    let SentRequest { connection, connected_at, mut rest, fault } = sent;
 
     // 2. The rest of the body up, and the answer down: at the same time, since an endpoint may answer early.
     let upload = if work.body.is_done() { Upload::Done } else { Upload::Underway };
@@ -272,9 +280,13 @@ async fn forward(
             pin!(duplex(answering, &mut work.body, &mut work.ranges, &mut rest)).await
         }
     };
-    if matches!(outcome, Err(_) | Ok(Answered::Refused { .. })) {
+    let mut connection = Some(connection);
+    if matches!(outcome, Err(_) | Ok(Answered::Refused { .. }))
+        && let Some(connection_used) = connection.take()
+    {
         // Beside this task's memory, which few need for that.
-        outcome = Box::pin(repeat(state, client, route, &mut connection, &progress, work, outcome)).await;
+        let repeating = repeat(state, client, route, connection_used, &progress, work, outcome);
+        (outcome, connection) = Box::pin(repeating).await;
     }
     let is_request_over = progress.upload.get() == Upload::Done;
     if is_request_over {
@@ -284,11 +296,15 @@ async fn forward(
     // 3. What follows for both connections.
     match outcome {
         Ok(Answered::Switched) => {
+            let Some(connection) = connection else { unreachable!("it has just been used") };
             let switched = Switched::new(connection, route.id, client.unread.take());
             Ok(Next::Switch(Box::new(switched)))
         }
         Ok(Answered::Http { client: persistence, upstream: reusable }) => {
-            if reusable == Persistence::Keep && is_request_over {
+            if reusable == Persistence::Keep
+                && is_request_over
+                && let Some(connection) = connection
+            {
                 state.upstreams.keep(connection);
             }
             Ok(match persistence {
@@ -339,8 +355,8 @@ struct HeldRequest {
 
 /// What it waits for.
 enum Place {
-    /// A new connection to this endpoint.
-    Endpoint(EndpointId),
+    /// A new connection to this endpoint, or to any that may have one.
+    Endpoint(Option<EndpointId>),
     /// That this one takes more than the bytes it has.
     Connection { connection: Connection, sent: usize },
 }
@@ -373,9 +389,9 @@ fn send_at_once(
             let rest = Some(Rest::after_head(&work.request, chunk));
             return Err(Failed { fault: Fault::NoEndpoint, rest: Answerable::Yes(rest) });
         }
-        Found::New(endpoint) => {
+        found @ (Found::New(_) | Found::Full) => {
             state.record(route, Phase::Wait, state.core.now().since(route.began));
-            let place = Place::Endpoint(endpoint);
+            let place = Place::Endpoint(if let Found::New(endpoint) = found { Some(endpoint) } else { None });
             return Ok(Dispatch::Held(HeldRequest { place, at_hand, chunk }));
         }
     };
@@ -394,7 +410,7 @@ fn send_at_once(
         // A kept connection that its peer has closed took nothing, so this is no repetition, whatever the method.
         Err(_) => {
             route.counters.retries.add(1);
-            Place::Endpoint(connection.endpoint)
+            Place::Endpoint(Some(connection.endpoint))
         }
     };
     let Some(chunk) = parcel.chunk else { unreachable!("a parcel keeps its buffer until it is sent") };
@@ -441,11 +457,12 @@ async fn connect(
     client: &Client,
     route: &Route<'_>,
     upstream: UpstreamId,
-    endpoint: EndpointId,
+    endpoint: Option<EndpointId>,
     work: &Workspace,
 ) -> Result<(Connection, Instant), Fault> {
     let asked_at = state.core.now();
-    let connection = state.upstreams.connect(upstream, endpoint, route.total, client, &work.tries).await?;
+    let connection =
+        state.upstreams.connect(upstream, endpoint, route.total, client, &work.tries, true).await?;
     let connected_at = state.core.now();
     state.record(route, Phase::Connect, connected_at.since(asked_at));
     Ok((connection, connected_at))
@@ -456,30 +473,36 @@ async fn repeat(
     state: &CoreState,
     client: &Client,
     route: &Route<'_>,
-    connection: &mut Connection,
+    mut connection: Connection,
     progress: &Progress<'_>,
     work: &Workspace,
     mut outcome: Result<Answered, Fault>,
-) -> Result<Answered, Fault> {
+) -> (Result<Answered, Fault>, Option<Connection>) {
     let upstream = connection.upstream;
     let settings = &state.snapshot.upstreams[usize::from(upstream.0)];
     loop {
         if let Err(fault) = outcome {
-            state.upstreams.note_fault(connection, fault, progress);
+            state.upstreams.note_fault(&connection, fault, progress);
         }
-        let Some(endpoint) = next_try(state, route, connection, progress, work, &outcome) else {
-            return outcome;
+        let Some(endpoint) = next_try(state, route, &connection, progress, work, &outcome) else {
+            return (outcome, Some(connection));
         };
         route.counters.retries.add(1);
-        let (next, connected_at) = connect(state, client, route, upstream, endpoint, work).await?;
-        let last = std::mem::replace(connection, next);
-        if let Ok(Answered::Refused { is_reusable: true }) = outcome {
-            state.upstreams.keep(last);
+        // Before there is another: it may be the one too many.
+        match outcome {
+            Ok(Answered::Refused { is_reusable: true }) => state.upstreams.keep(connection),
+            _ => drop(connection),
         }
-        progress.begin_again(connected_at);
-        outcome = match request::send_again(state, route, settings, connection, work).await {
+        match connect(state, client, route, upstream, Some(endpoint), work).await {
+            Ok((next, connected_at)) => {
+                connection = next;
+                progress.begin_again(connected_at);
+            }
+            Err(fault) => return (Err(fault), None),
+        }
+        outcome = match request::send_again(state, route, settings, &connection, work).await {
             Ok(()) => {
-                let request = &work.request;
+                let (connection, request) = (&connection, &work.request);
                 let answering = Answering { state, client, route, settings, connection, progress, request };
                 answering.relay().await
             }

@@ -37,6 +37,11 @@ pub enum CoreMessage {
         /// Whose.
         upstream: UpstreamId,
     },
+    /// An endpoint may have another connection, or somebody waits until one may: see [`crate::upstream`].
+    Room {
+        /// Whose.
+        upstream: UpstreamId,
+    },
     /// Accept nothing more, finish what is in progress, then end; at the latest after `timeout`.
     Drain {
         /// How long exchanges in progress may go on.

@@ -68,6 +68,14 @@ pub enum Fault {
     ResourcesExhausted,
     /// No endpoint of the upstream may be used: 503.
     NoEndpoint,
+    /// No endpoint may have another connection, and as many requests wait for one as may: 503.
+    QueueFull,
+    /// No endpoint could have another connection for as long as a request may wait for that: 503.
+    QueueTimeout,
+    /// As many exchanges with the upstream are in progress as there may be: 503.
+    OverInFlight,
+    /// So many of them that may have no connection yet have none: 503.
+    OverPending,
     /// No connection to any endpoint tried: 502.
     ConnectFailed,
     /// No connection within the upstream's `connect` timeout: 504.
@@ -117,7 +125,7 @@ impl Fault {
     pub const COUNT: usize = Self::NAMES.len();
 
     /// Names of all kinds by [`Self::index`], as exported.
-    pub const NAMES: [&'static str; 40] = [
+    pub const NAMES: [&'static str; 44] = [
         "request_rejected",
         "request_body_rejected",
         "head_timeout",
@@ -158,6 +166,10 @@ impl Fault {
         "injected",
         "over_concurrency",
         "over_concurrency_per_address",
+        "queue_full",
+        "queue_timeout",
+        "over_in_flight",
+        "over_pending",
     ];
 
     /// Index of this kind among [`Self::NAMES`].
@@ -204,6 +216,10 @@ impl Fault {
             Self::Injected { .. } => 37,
             Self::OverConcurrency => 38,
             Self::OverConcurrencyPerAddress => 39,
+            Self::QueueFull => 40,
+            Self::QueueTimeout => 41,
+            Self::OverInFlight => 42,
+            Self::OverPending => 43,
         }
     }
 
@@ -248,6 +264,10 @@ impl Fault {
             | Self::OverConcurrency
             | Self::OverConcurrencyPerAddress
             | Self::ResourcesExhausted
+            | Self::QueueFull
+            | Self::QueueTimeout
+            | Self::OverInFlight
+            | Self::OverPending
             | Self::TotalTimeout
             | Self::TunnelIdle
             | Self::TunnelLifetime => Side::Internal,
@@ -301,7 +321,13 @@ impl Fault {
             | Self::ResponseTruncated
             | Self::UnaskedUpgrade
             | Self::InterimAnswersTooMany => Some(502),
-            Self::ResourcesExhausted | Self::NoEndpoint | Self::OverConcurrency => Some(503),
+            Self::ResourcesExhausted
+            | Self::NoEndpoint
+            | Self::OverConcurrency
+            | Self::QueueFull
+            | Self::QueueTimeout
+            | Self::OverInFlight
+            | Self::OverPending => Some(503),
             Self::ConnectTimeout
             | Self::UpstreamSendTimeout
             | Self::FirstByteTimeout

@@ -7,6 +7,7 @@ mod guide;
 pub mod keeper;
 pub mod member;
 pub mod report;
+pub(crate) mod room;
 pub mod ward;
 pub mod warden;
 
@@ -18,8 +19,9 @@ use config::snapshot::{EndpointId, Snapshot, Upstream, UpstreamId};
 use crossbeam_utils::CachePadded;
 
 use self::guide::Rules;
-use self::member::Members;
+use self::member::{Member, Members};
 use self::report::{Failure, Report, Reports, Row};
+use self::room::{Occupancy, Room};
 use crate::sessions::Sessions;
 
 /// The endpoints of all upstreams.
@@ -38,6 +40,7 @@ struct Published {
     revision: AtomicU64,
     members: ArcSwap<Members>,
     rules: Rules,
+    room: Room,
 }
 
 /// What the cores share of one slot.
@@ -48,12 +51,35 @@ pub struct Seat {
     generation: AtomicU32,
     /// How often its occupant has failed in a row.
     row: Row,
+    /// Connections to it, where they are bounded.
+    occupancy: Occupancy,
 }
 
 impl Seat {
     /// Number of its occupant.
     pub(crate) fn generation(&self) -> u32 {
         self.generation.load(Ordering::Relaxed)
+    }
+
+    /// Counts one more connection to `member`, whose seat this is, if it may have it.
+    pub(crate) fn take(&self, member: &Member) -> bool {
+        self.occupancy.take(member)
+    }
+
+    /// Whether it looks as if `member` may have one more.
+    pub(crate) fn has_room(&self, member: &Member) -> bool {
+        self.occupancy.has_room(member)
+    }
+
+    /// Counts one less.
+    pub(crate) fn give_back(&self) {
+        self.occupancy.give_back();
+    }
+
+    /// How many connections all cores have to it, where they are bounded.
+    #[must_use]
+    pub fn connections(&self) -> u32 {
+        self.occupancy.count()
     }
 }
 
@@ -62,13 +88,13 @@ impl Roster {
     fn new(snapshot: &Snapshot) -> Arc<Self> {
         let published = |upstream: &Upstream| {
             let members = ArcSwap::from_pointee(Members::default());
-            let rules = Rules::new(snapshot, upstream);
-            CachePadded::new(Published { revision: AtomicU64::new(0), members, rules })
+            let (rules, room) = (Rules::new(snapshot, upstream), Room::default());
+            CachePadded::new(Published { revision: AtomicU64::new(0), members, rules, room })
         };
         let sessions = |upstream: &Upstream| upstream.persistence.as_ref().map(Sessions::new);
         // Slots of the upstreams lie one after the other.
         let seats = snapshot.upstreams.iter().flat_map(|upstream| {
-            upstream.slots().map(|_| Seat { generation: AtomicU32::new(0), row: Row::new(upstream) })
+            upstream.slots().map(|_| Seat { row: Row::new(upstream), ..Seat::default() })
         });
         Arc::new(Self {
             upstreams: snapshot.upstreams.iter().map(published).collect(),
@@ -96,9 +122,15 @@ impl Roster {
         self.sessions[usize::from(upstream.0)].as_ref()
     }
 
+    /// What is bounded of an upstream as a whole.
+    pub(crate) fn room(&self, upstream: UpstreamId) -> &Room {
+        &self.published(upstream).room
+    }
+
     /// What the cores share of a slot.
     #[inline]
-    pub(crate) fn seat(&self, endpoint: EndpointId) -> &Seat {
+    #[must_use]
+    pub fn seat(&self, endpoint: EndpointId) -> &Seat {
         &self.seats[usize::from(endpoint.0)]
     }
 

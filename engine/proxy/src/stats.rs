@@ -5,8 +5,9 @@
 //! Counters are read in place while the core goes on writing. Histograms are handed over whole: control sends an
 //! empty set to the core's mailbox, the core puts it in place of the full one and sends that back.
 
+use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use config::snapshot::{ChannelId, ListenerId, Snapshot};
@@ -21,6 +22,7 @@ use runtime::counter::{Counter, RuntimeCounters};
 
 use crate::handshake_fault::HandshakeFault;
 use crate::outcome::Fault;
+use crate::upstream::NOBODY;
 
 /// Everything one core counts. Written by that core alone.
 #[derive(Debug)]
@@ -167,6 +169,32 @@ pub struct UpstreamCounters {
     pub sessions_displaced: Counter,
     /// Sessions of client addresses that could not be remembered, for too many cores wanted to at once.
     pub sessions_forgotten: Counter,
+    /// Requests and relayed connections that had to wait until an endpoint may have another connection.
+    pub queued: Counter,
+    /// Idle connections closed so that somebody on another core may have one.
+    pub given_up: Counter,
+    /// Those that wait now (gauge).
+    pub waiting: Counter,
+    /// Since when the first of them waits, by the clock of the cores. Not a figure: other cores look who has waited longest.
+    pub(crate) waiting_since: WaitingSince,
+}
+
+/// A moment in nanoseconds; nobody waits at first.
+#[derive(Debug)]
+pub(crate) struct WaitingSince(AtomicU64);
+
+impl Default for WaitingSince {
+    fn default() -> Self {
+        Self(AtomicU64::new(NOBODY))
+    }
+}
+
+impl Deref for WaitingSince {
+    type Target = AtomicU64;
+
+    fn deref(&self) -> &AtomicU64 {
+        &self.0
+    }
 }
 
 /// What a core counts of one endpoint.

@@ -20,7 +20,13 @@ use crate::upstream::Connection;
 
 /// Serves a client's connection to its end; what was received of it goes first.
 pub(crate) async fn serve(state: Rc<CoreState>, mut client: Client, service: TcpService) {
-    let relayed = match connect(&state, &client, service.upstream).await {
+    // Held as long as the connection is relayed.
+    let entered = state.upstreams.enter(service.upstream);
+    let connected = match &entered {
+        Ok(_) => connect(&state, &client, service.upstream).await,
+        Err(fault) => Err(*fault),
+    };
+    let relayed = match connected {
         Ok(connection) => {
             let relayed = relay(&state, &mut client, &connection, service).await;
             state.upstreams.renew(&connection, client.peer);

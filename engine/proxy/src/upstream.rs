@@ -4,9 +4,11 @@
 
 mod again;
 mod connect;
+mod room;
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +30,9 @@ use crate::schedule::{self, Chooser, Circumstances, Wish};
 use crate::stats::CoreStats;
 use crate::sticky::Cookies;
 use crate::wire::{ParkedWire, Wire};
+
+pub(crate) use self::room::NOBODY;
+use self::room::{Bounded, Lines};
 
 /// What a failure counts as where the time to an answer decides: a second, so that an endpoint which refuses at once is not
 /// the fastest.
@@ -79,6 +84,8 @@ pub(crate) enum Found {
     New(EndpointId),
     /// No endpoint that may be used.
     Nobody,
+    /// None that may have another connection for now.
+    Full,
 }
 
 /// One core's upstreams: schedulers, and idle connections by endpoint.
@@ -92,6 +99,9 @@ pub(crate) struct Upstreams {
     turns: RefCell<Box<[Turns]>>,
     /// How many requests may go out again.
     budgets: RefCell<Box<[Budget]>>,
+    /// Which of them bound their connections, and who waits for one.
+    bounded: Bounded,
+    lines: Rc<Lines>,
     pool: RefCell<Pool>,
 }
 
@@ -129,6 +139,10 @@ impl Upstreams {
             Turns { members, chooser }
         });
         let budgets = snapshot.upstreams.iter().map(|upstream| Budget::new(upstream.retry.budget_percent));
+        let bounded = Bounded::new(snapshot.upstreams.len());
+        for (id, _) in (0..).map(UpstreamId).zip(&snapshot.upstreams) {
+            bounded.set(id, roster.members(id).is_bounded());
+        }
         Self {
             core: core.clone(),
             snapshot: Arc::clone(snapshot),
@@ -138,6 +152,8 @@ impl Upstreams {
             tag_bit,
             turns: RefCell::new(turns.collect()),
             budgets: RefCell::new(budgets.collect()),
+            bounded,
+            lines: Lines::new(core, roster, fellows, snapshot.upstreams.len()),
             pool: RefCell::new(Pool { by_endpoint, ..Pool::default() }),
         }
     }
@@ -169,6 +185,9 @@ impl Upstreams {
     fn refresh(&self, id: UpstreamId, turns: &mut Turns) {
         turns.members = self.roster.members(id);
         turns.chooser.members_changed(&turns.members);
+        self.bounded.set(id, turns.members.is_bounded());
+        // There may be somebody new with room, or nobody left to wait for.
+        self.lines.call_first(id);
         for slot in self.settings(id).slots() {
             self.forget_former(slot);
         }
@@ -205,17 +224,26 @@ impl Upstreams {
 
     /// A kept connection to the endpoint whose turn it is, or else the endpoint.
     pub(crate) fn reuse(&self, id: UpstreamId, wish: &Wish) -> Found {
+        if self.bounded.get(id) {
+            return self.reuse_bounded(id, wish);
+        }
         let Some(endpoint) = self.pick(id, wish, |_| true) else { return Found::Nobody };
+        self.reuse_of(id, endpoint).map_or(Found::New(endpoint), Found::Kept)
+    }
+
+    /// A kept connection to this endpoint.
+    #[inline]
+    fn reuse_of(&self, id: UpstreamId, endpoint: EndpointId) -> Option<Connection> {
         while let Some((stream, generation)) = self.take_idle(endpoint) {
             if stream.stays_idle() {
                 let active = Active::new(&self.stats, endpoint);
                 let connection =
                     Connection { stream, upstream: id, endpoint, generation, is_reused: true, active };
-                return Found::Kept(connection);
+                return Some(connection);
             }
             self.stats.endpoints[usize::from(endpoint.0)].idle_closed.add(1);
         }
-        Found::New(endpoint)
+        None
     }
 
     /// The endpoints of an upstream as this core sees them.
@@ -324,6 +352,10 @@ impl Upstreams {
             Some(Idle { parked: stream.park(index | self.tag_bit), endpoint, generation });
         pool.by_endpoint[usize::from(endpoint.0)].push(index);
         self.stats.endpoints[usize::from(endpoint.0)].idle.add(1);
+        drop(pool);
+        if self.bounded.get(upstream) {
+            self.offer(upstream, endpoint);
+        }
     }
 
     fn take_idle(&self, endpoint: EndpointId) -> Option<(Wire, u32)> {

@@ -402,6 +402,8 @@ impl Core {
             io.advance(now);
             inner.turn_time.set(now);
         }
+        let let_go = self.io().let_go();
+        drop(let_go);
         inner.pools.iter().for_each(|pool| pool.wake_waiting());
         self.hand_back_parked();
         self.poll_ready();

@@ -35,6 +35,17 @@ impl Members {
         self.all.binary_search_by_key(&id, |member| member.id).ok().map(|index| &self.all[index])
     }
 
+    /// Those that may get a new exchange, in order.
+    pub fn candidates(&self) -> impl Iterator<Item = &Member> {
+        self.candidates.iter().map(|index| &self.all[usize::from(*index)])
+    }
+
+    /// Whether any of them may have so many connections and no more.
+    #[must_use]
+    pub fn is_bounded(&self) -> bool {
+        self.all.iter().any(|member| member.connections_max.is_some())
+    }
+
     /// The candidate of this number.
     #[must_use]
     pub fn candidate(&self, index: u16) -> &Member {

@@ -10,6 +10,7 @@ use runtime::{Instant, Stream};
 use rustls::HandshakeKind;
 use tls::HandshakeError;
 
+use super::room::{Given, Permit};
 use super::{Active, Connection, FAILURE_NANOS, Found, Upstreams};
 use crate::address::Address;
 use crate::client::Client;
@@ -25,18 +26,26 @@ use crate::wire::Wire;
 /// Why there is no connection.
 struct NoConnection {
     fault: Fault,
-    /// Whether another endpoint may fare better.
-    is_endpoints: bool,
+    next: Next,
+}
+
+/// What may help.
+enum Next {
+    Nothing,
+    /// Another endpoint may fare better.
+    Another,
+    /// To wait until one may have another connection.
+    Room,
 }
 
 impl NoConnection {
     /// Nobody else is asked.
     fn for_good(fault: Fault) -> Self {
-        Self { fault, is_endpoints: false }
+        Self { fault, next: Next::Nothing }
     }
 
     fn of_endpoint(fault: Fault) -> Self {
-        Self { fault, is_endpoints: true }
+        Self { fault, next: Next::Another }
     }
 }
 
@@ -52,31 +61,47 @@ impl Upstreams {
         let tries = Box::<Tries>::default();
         tries.set_wish(Wish::of_client(self.settings(id), client.peer));
         let endpoint = self.pick(id, &tries.wish(), |_| true).ok_or(Fault::NoEndpoint)?;
-        let connection = self.connect(id, endpoint, total, client, &tries).await?;
+        let connection = Box::pin(self.connect(id, Some(endpoint), total, client, &tries, false)).await?;
         // There is no answer to go by where bytes are relayed.
         self.roster.note_success(connection.endpoint);
         Ok(connection)
     }
 
-    /// Makes a new connection to `first` on behalf of `client`, or if that fails to another that was not tried yet.
+    /// Makes a new connection to `first` on behalf of `client`, or if that fails to another that was not tried yet. Without a
+    /// first, or where it may have no more, waits for one that may, or for a kept connection if that `may_reuse` one.
     pub(crate) async fn connect(
         &self,
         id: UpstreamId,
-        first: EndpointId,
+        first: Option<EndpointId>,
         total: Instant,
         client: &Client,
         tries: &Tries,
+        may_reuse: bool,
     ) -> Result<Connection, Fault> {
-        let mut endpoint = first;
+        let _pending = match self.settings(id).pending_max {
+            Some(max) => Some(self.roster.room(id).pending().enter(max).ok_or(Fault::OverPending)?),
+            None => None,
+        };
+        let mut next = first;
         loop {
-            tries.note(endpoint);
-            match self.connect_once(id, endpoint, total, Some(client)).await {
+            let (endpoint, permit) = match next {
+                Some(endpoint) => (endpoint, None),
+                None => match Box::pin(self.wait_for_room(id, tries, may_reuse, total, client)).await? {
+                    Given::Kept(connection) => {
+                        tries.note(connection.endpoint);
+                        return Ok(connection);
+                    }
+                    Given::New(endpoint, permit) => (endpoint, Some(permit)),
+                },
+            };
+            next = match self.connect_once(id, endpoint, permit, total, Some(client), tries).await {
                 Ok(connection) => return Ok(connection),
-                Err(NoConnection { fault, is_endpoints }) => {
-                    let next = if is_endpoints { self.again(id, Cause::Connect, tries, None) } else { None };
-                    endpoint = next.ok_or(fault)?;
+                Err(NoConnection { next: Next::Room, .. }) => None,
+                Err(NoConnection { fault, next: Next::Nothing }) => return Err(fault),
+                Err(NoConnection { fault, next: Next::Another }) => {
+                    Some(self.again(id, Cause::Connect, tries, None).ok_or(fault)?)
                 }
-            }
+            };
         }
     }
 
@@ -84,8 +109,10 @@ impl Upstreams {
     pub(crate) async fn open_for_copy(&self, id: UpstreamId, deadline: Instant) -> Option<Connection> {
         match self.reuse(id, &Wish::default()) {
             Found::Kept(connection) => Some(connection),
-            Found::New(endpoint) => self.connect_once(id, endpoint, deadline, None).await.ok(),
-            Found::Nobody => None,
+            Found::New(endpoint) => {
+                self.connect_once(id, endpoint, None, deadline, None, &Tries::default()).await.ok()
+            }
+            Found::Nobody | Found::Full => None,
         }
     }
 
@@ -93,14 +120,24 @@ impl Upstreams {
         &self,
         id: UpstreamId,
         endpoint: EndpointId,
+        permit: Option<Permit>,
         total: Instant,
         client: Option<&Client>,
+        tries: &Tries,
     ) -> Result<Connection, NoConnection> {
         let settings = self.settings(id);
         // Kept as a list, because one of its entries is larger and would be in the task.
         let members = self.members(id);
         // It may have gone since it was chosen.
         let member = members.find(endpoint).ok_or(NoConnection::of_endpoint(Fault::NoEndpoint))?;
+        let permit = match permit {
+            None if member.connections_max.is_some() => {
+                let full = NoConnection { fault: Fault::QueueFull, next: Next::Room };
+                Some(self.take_permit(id, endpoint).ok_or(full)?)
+            }
+            permit => permit,
+        };
+        tries.note(endpoint);
         let deadline = (self.core.turn_time() + settings.timeouts.connect).min(total);
         let counters = &self.stats.endpoints[usize::from(endpoint.0)];
         // Counted from now on: who chooses the next one sees that this one is about to have one more.
@@ -122,6 +159,9 @@ impl Upstreams {
                 )));
             }
         };
+        if let Some(permit) = permit {
+            stream.hold_until_closed(permit);
+        }
         let stream = if settings.proxy_protocol.is_none() && settings.tls.is_none() {
             Wire::Plain(stream)
         } else {

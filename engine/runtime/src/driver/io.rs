@@ -7,6 +7,7 @@
 
 mod moves;
 
+use std::any::Any;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
@@ -21,7 +22,7 @@ use super::choice::DriverKind;
 use super::direct::{Rest, recv_direct, send_direct, send_rest, shutdown_direct};
 use super::epoll::{Epoll, Waited};
 use super::outbox::Outbox;
-use super::socket::{Flags, NO_DEADLINE, Socket, Sockets, Then, Unsent};
+use super::socket::{Flags, Held, NO_DEADLINE, Socket, Sockets, Then, Unsent};
 use super::uring::Uring;
 use crate::buffer::{BufferPool, Chunk, Lane};
 use crate::net::conduit::Conduits;
@@ -86,6 +87,8 @@ pub(crate) struct Io {
     conduits: Conduits,
     /// Sockets whose unsent rest is over with its owner gone.
     finished: Vec<u32>,
+    /// What they held.
+    let_go: Vec<Held>,
 }
 
 fn tick_of(deadline: Instant) -> u64 {
@@ -119,6 +122,7 @@ impl Io {
             outbox: Outbox::default(),
             conduits: Conduits::new(pipes_max),
             finished: Vec::new(),
+            let_go: Vec::new(),
         }
     }
 
@@ -230,12 +234,24 @@ impl Io {
             #[cfg(feature = "simulation")]
             Backend::Simulated(driver) => driver.forget(&fd),
         }
-        self.finish(index);
+        let held = self.finish(index);
+        self.let_go.extend(held);
         Some(fd)
     }
 
-    /// Closes a socket, or sees to that it is once what was sent has left.
-    pub(crate) fn close(&mut self, index: u32) {
+    /// Lets the connection hold something until it is closed. What that does when it is dropped may not touch a socket.
+    pub(crate) fn hold(&mut self, index: u32, held: impl Any) {
+        self.sockets[index].held = Some(Held::new(held));
+    }
+
+    /// What was held by connections that have been closed since nobody owned them.
+    #[inline]
+    pub(crate) fn let_go(&mut self) -> Vec<Held> {
+        std::mem::take(&mut self.let_go)
+    }
+
+    /// Closes a socket, or sees to that it is once what was sent has left. Gives back what was held until then.
+    pub(crate) fn close(&mut self, index: u32) -> Option<Held> {
         if self.sockets[index].letters > 0 {
             self.deliver();
         }
@@ -248,9 +264,10 @@ impl Io {
         socket.recv_deadline = NO_DEADLINE;
         let deadline = Instant::from_nanos(self.now_tick * TICK_NANOS) + ORPHAN_MAX;
         self.set_send_deadline(index, deadline);
+        None
     }
 
-    fn finish(&mut self, index: u32) {
+    fn finish(&mut self, index: u32) -> Option<Held> {
         let socket = &mut self.sockets[index];
         if let Some(timer) = socket.timer() {
             self.wheel.cancel(timer);
@@ -263,11 +280,17 @@ impl Io {
             // An end would say that everything has left. Where this is refused, the connection is gone already.
             let _ = fd.reset_on_close();
         }
+        let held = socket.held.take();
+        if let (Some(_), Some(fd)) = (&held, &socket.fd) {
+            // io_uring keeps the socket open until its poll is cancelled, and who waits for the end is not to wait for that.
+            let _ = fd.shutdown_write();
+        }
         if let Backend::Uring(uring) = &mut self.backend {
             uring.forget(socket, index);
         }
         socket.fd = None;
         self.sockets.release(index);
+        held
     }
 
     pub(crate) fn fd(&self, index: u32) -> &Handle {
@@ -668,7 +691,8 @@ impl Io {
     /// Closes the sockets whose owners are gone and whose last message is sent or late.
     fn finish_orphans(&mut self) {
         while let Some(index) = self.finished.pop() {
-            self.finish(index);
+            let held = self.finish(index);
+            self.let_go.extend(held);
         }
     }
 
@@ -716,7 +740,8 @@ impl Io {
         self.conduits.close_idle();
         for index in self.sockets.indices() {
             if self.sockets[index].fd.is_some() {
-                self.finish(index);
+                let held = self.finish(index);
+                self.let_go.extend(held);
             }
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! Never holds a buffer or a task for a socket that is merely open.
 
+use std::any::Any;
 use std::task::Waker;
 
 use crate::buffer::Lane;
@@ -99,6 +100,18 @@ pub(crate) struct Socket {
     pub(crate) unsent: Option<Box<Unsent>>,
     pub(crate) reader: Option<Waker>,
     pub(crate) writer: Option<Waker>,
+    /// What is let go once the connection is closed.
+    pub(crate) held: Option<Held>,
+}
+
+/// Something that lasts as long as a connection.
+#[derive(Debug)]
+pub(crate) struct Held(#[expect(dead_code, reason = "it is there to be dropped")] Box<dyn Any>);
+
+impl Held {
+    pub(crate) fn new(held: impl Any) -> Self {
+        Self(Box::new(held))
+    }
 }
 
 impl Socket {
@@ -118,6 +131,7 @@ impl Socket {
             unsent: None,
             reader: None,
             writer: None,
+            held: None,
         }
     }
 

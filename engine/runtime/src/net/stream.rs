@@ -225,6 +225,12 @@ impl Stream {
         Ok(self.core.io().fd(self.index).local_address()?)
     }
 
+    /// Holds something until the connection is closed, however that comes about and whoever owns it then. When it is dropped
+    /// the peer has been told the end. Its drop may wake tasks and send mail; it may not touch a connection.
+    pub fn hold_until_closed(&self, held: impl std::any::Any) {
+        self.core.io().hold(self.index, held);
+    }
+
     /// Lets the connection wait for bytes or its deadline without a task, at the cost of its slot alone. What
     /// happens to it goes, with `tag`, to the handler given to [`Core::on_parked`].
     pub fn park(self, tag: u32) -> Parked {
@@ -249,6 +255,7 @@ impl Parked {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        self.core.io().close(self.index);
+        // Dropped when nothing of the driver is borrowed any more.
+        let _held = self.core.io().close(self.index);
     }
 }
