@@ -73,7 +73,7 @@ fn run_core(
                     reply.push(Collected { core: index, histograms: empty }).expect("room for every core");
                 }
                 CoreMessage::Drain { .. } => break,
-                CoreMessage::Look { .. } => {}
+                CoreMessage::Look { .. } | CoreMessage::Room { .. } => {}
                 CoreMessage::Adopt { .. } => unreachable!("nothing is accepted"),
             }
         }
