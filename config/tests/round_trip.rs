@@ -7,9 +7,10 @@ const QUICKSTART: &str = include_str!("../examples/quickstart.toml");
 const CHANNELS: &str = include_str!("../examples/channels.toml");
 const TCP: &str = include_str!("../examples/tcp.toml");
 const HTTPS: &str = include_str!("../examples/https.toml");
+const BALANCING: &str = include_str!("../examples/balancing.toml");
 
 /// Every text that comes with the program.
-const TEXTS: [&str; 5] = [include_str!("../src/default.toml"), QUICKSTART, CHANNELS, TCP, HTTPS];
+const TEXTS: [&str; 6] = [include_str!("../src/default.toml"), QUICKSTART, CHANNELS, TCP, HTTPS, BALANCING];
 
 fn no_environment(_: &str) -> Option<String> {
     None
