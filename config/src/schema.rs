@@ -433,7 +433,7 @@ pub struct Upstream {
     /// `"listener:NAME"`. `"NAME:PORT"` stands for every address of a host, `"srv:NAME"` for every server of a service (RFC 2782);
     /// both are asked for again as their answers grow old. Or a table with such an `address` and, as far as they are not the default: `weight`, 0 to 65535, where 0
     /// takes no new sessions; `max_connections` and `min_connections`, where one that had the most gets no new sessions until it
-    /// has fewer than the least, three quarters by default; `priority`, 0 to 255, of which the lowest with an endpoint that is up is
+    /// has fewer than the least, 0 for three quarters of the most, and without it as soon as there is room; `priority`, 0 to 255, of which the lowest with an endpoint that is up is
     /// used; `backup = true`, which is priority 1; `zone`, where those of `process.zone` come first.
     #[schemars(extend("examples" = [["10.0.0.1:8000", "10.0.0.2:8000"]]))]
     pub endpoints: Vec<EndpointEntry>,

@@ -73,8 +73,21 @@ fn an_endpoint_says_what_holds_for_it_alone() {
     let backup =
         EndpointTerms { priority: 1, connections_max: Some(10), connections_min: Some(8), ..plain.clone() };
     assert_eq!(terms, [plain, quiesced, backup]);
+    assert_eq!(lower(&|max| format!("max_connections = {max}, min_connections = 0")), [1, 3, 6, 8, 75]);
     let again = load_str("f", &config::dump(&loaded.schema), Format::Toml, &|_| None);
     assert_eq!(again.unwrap_or_else(|problems| panic!("{problems}")).schema, loaded.schema);
+}
+
+/// The lower threshold of an endpoint with these keys, for some upper ones.
+fn lower(keys: &dyn Fn(u32) -> String) -> Vec<u32> {
+    let of = |max| {
+        let text = format!("{BEFORE}endpoints = [{{ address = '10.0.0.1:80', {} }}]", keys(max));
+        let loaded = load_str("f", &text, Format::Toml, &|_| None);
+        let snapshot = loaded.unwrap_or_else(|problems| panic!("{problems}")).snapshot;
+        snapshot.upstreams[0].endpoints[0].terms.connections_min.expect("a threshold")
+    };
+    // LVS: relieved once four times the connections are fewer than three times the upper threshold.
+    [1, 4, 8, 10, 100].map(of).into()
 }
 
 #[test]

@@ -215,8 +215,10 @@ fn read_endpoint_table(fields: &mut Fields<'_>) -> Option<EndpointEntry> {
     }
     let priority = fields.integer("priority", 0..=u8::MAX, u8::from(is_backup));
     let weight = fields.integer("weight", 0..=u16::MAX, 1);
-    let mut connections = |name| fields.is_given(name).then(|| fields.integer(name, 1..=1_000_000, 1_u32));
-    let (max_connections, min_connections) = (connections("max_connections"), connections("min_connections"));
+    let mut connections =
+        |name, least| fields.is_given(name).then(|| fields.integer(name, least..=1_000_000, least));
+    let (max_connections, min_connections) =
+        (connections("max_connections", 1_u32), connections("min_connections", 0));
     match (max_connections, min_connections) {
         (None, Some(_)) => {
             let suggestion = Some("add max_connections, or leave it out".to_owned());

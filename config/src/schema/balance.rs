@@ -239,7 +239,7 @@ impl JsonSchema for EndpointEntry {
                         "address": address,
                         "weight": { "type": "integer", "minimum": 0, "maximum": 65_535, "default": 1 },
                         "max_connections": { "type": "integer", "minimum": 1, "maximum": 1_000_000 },
-                        "min_connections": { "type": "integer", "minimum": 1, "maximum": 1_000_000 },
+                        "min_connections": { "type": "integer", "minimum": 0, "maximum": 1_000_000 },
                         "backup": { "type": "boolean", "default": false },
                         "priority": { "type": "integer", "minimum": 0, "maximum": 255, "default": 0 },
                         "zone": { "type": "string" },

@@ -4,7 +4,7 @@
 //!
 //! Suggested reading order: [`scheduler`] (all of them behind one door), [`round_robin`] and [`smooth`] (turns),
 //! [`least`] (connections and times compared), [`random_two`]; [`hash`] (what is hashed), [`maglev`] and [`ketama`] (where
-//! that leads); [`threshold`], [`latency`] and [`source`] (what the others are told).
+//! that leads); [`latency`] and [`source`] (what the others are told).
 
 pub mod scheduler;
 
@@ -20,7 +20,6 @@ pub mod maglev;
 
 pub mod latency;
 pub mod source;
-pub mod threshold;
 
 #[cfg(test)]
 mod testing;
