@@ -81,11 +81,15 @@ fn show<'u>(
 
 fn push_upstream(out: &mut String, upstream: &Value) {
     let panic = if upstream["is_panic"] == true { ", too many are down: all are used" } else { "" };
-    let title = format!("{}: {}{panic}", text(upstream, "name"), text(upstream, "balance"));
+    let nobody = if upstream["candidates"] == 0 { ", no endpoint can be used" } else { "" };
+    let title = format!("{}: {}{panic}{nobody}", text(upstream, "name"), text(upstream, "balance"));
     let header = ["endpoint", "source", "state", "weight", "priority", "most", "active", "idle", "requests"];
     let mut table = new_table(&header, 3);
     for endpoint in rows(&upstream["endpoints"]) {
         table.add_row(endpoint_row(endpoint));
+    }
+    if table.is_empty() {
+        out.push_str(&format!("\n{title}\n"));
     }
     push_table(out, &title, &table);
     let mut names = new_table(&["name", "state", "addresses", "answers", "failures"], 3);

@@ -326,6 +326,8 @@ fn the_command_line_does_what_the_admin_listener_does() {
     let (code, _, stderr) = command(&engine, &["upstream", "drain", "app", &address]);
     assert_eq!(code, Some(1));
     assert_eq!(stderr, format!("error: there is no endpoint \"{address}\" (known: {})\n", a.address));
+    check(&["upstream", "remove", "app", &a.address.to_string(), "--now"], "is removed");
+    check(&["upstream", "list"], "app: round_robin, no endpoint can be used");
     let (code, _, stderr) = command(&engine, &["upstream", "show", "ap"]);
     assert_eq!((code, stderr.as_str()), (Some(1), "error: there is no upstream \"ap\" (known: app)\n"));
 }

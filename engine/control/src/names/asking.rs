@@ -16,8 +16,8 @@ use hickory_resolver::proto::rr::{RData, RecordType};
 
 use super::answer::{Host, Lack, Reply, Server, Service, servers_of_host, servers_of_service};
 
-/// How often each name server is asked: a packet may be lost.
-const ATTEMPTS: usize = 2;
+/// How often each name server is asked once more: a packet may be lost.
+const REPETITIONS: usize = 1;
 
 /// Targets of one service that are asked for; beyond any that is meant.
 const TARGETS_MAX: usize = 256;
@@ -167,7 +167,7 @@ fn build(resolving: &Resolving) -> Result<TokioResolver, String> {
     };
     let options = builder.options_mut();
     options.timeout = resolving.timeout;
-    options.attempts = ATTEMPTS;
+    options.attempts = REPETITIONS;
     options.cache_size = 0;
     builder.build().map_err(|error| error.to_string())
 }
