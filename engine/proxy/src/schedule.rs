@@ -159,7 +159,8 @@ impl Chooser {
         members: &Members,
         what: &Circumstances<'_, F>,
     ) -> Option<EndpointId> {
-        let home = what.wish.home.and_then(|home| members.find(home)).filter(|member| is_there(member));
+        let home =
+            what.wish.home.and_then(|home| members.find(home)).filter(|member| is_there(members, member));
         if let Some(home) = home {
             if (what.may_have)(home.id) {
                 return Some(home.id);
@@ -221,7 +222,7 @@ impl Chooser {
     /// The endpoint of a session, if that is there.
     fn member<'m>(&self, members: &'m Members, session: Session) -> Option<&'m Member> {
         let id = EndpointId(self.slots_first.checked_add(session.slot)?);
-        members.find(id).filter(|member| session.is_of(member.generation) && is_there(member))
+        members.find(id).filter(|member| session.is_of(member.generation) && is_there(members, member))
     }
 
     fn session(&self, members: &Members, id: EndpointId) -> Option<Session> {
@@ -269,11 +270,13 @@ impl Chooser {
     }
 }
 
-/// Whether an endpoint goes on with sessions that it has: one of weight 0 does.
-pub(crate) fn is_there(member: &Member) -> bool {
+/// Whether an endpoint goes on with sessions that it has: one of weight 0 does, and so does one that is down while that is said of
+/// so many that it is not believed.
+pub(crate) fn is_there(members: &Members, member: &Member) -> bool {
     match member.state {
         State::Up => true,
-        State::Down | State::Ejected | State::Draining => false,
+        State::Down | State::Ejected => members.is_panic,
+        State::Draining => false,
     }
 }
 
@@ -320,5 +323,113 @@ impl<F: Fn(EndpointId) -> bool> View for Candidates<'_, F> {
     #[inline]
     fn may_take(&self, index: u16) -> bool {
         (self.may_have)(self.members.candidate(index).id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use config::snapshot::{EndpointAddress, Snapshot, UpstreamId};
+
+    use super::*;
+    use crate::roster::keeper::Keeper;
+
+    const UPSTREAM: UpstreamId = UpstreamId(0);
+
+    struct World {
+        snapshot: Snapshot,
+        keeper: Keeper,
+        chooser: Chooser,
+        counters: UpstreamCounters,
+    }
+
+    impl World {
+        /// Of an upstream with these keys and endpoints at the ports 1, 2 and 3.
+        fn new(upstream: &str) -> Self {
+            let text = format!(
+                "[listener.web]\nbind = '127.0.0.1:1'\n[channel.c]\nupstream = 'u'\n\
+                 [upstream.u]\nendpoints = ['10.0.0.1:1', '10.0.0.1:2', '10.0.0.1:3']\n{upstream}"
+            );
+            let loaded = config::load_str("a.toml", &text, config::Format::Toml, &|_| None);
+            let snapshot = loaded.unwrap_or_else(|problems| panic!("{problems}")).snapshot;
+            let keeper = Keeper::new(&snapshot, |written| match written {
+                EndpointAddress::Tcp(address) => (*address).into(),
+                other => panic!("{other:?}"),
+            });
+            let chooser = Chooser::new(&snapshot.upstreams[0], 0, &Arc::from([]));
+            Self { snapshot, keeper, chooser, counters: UpstreamCounters::default() }
+        }
+
+        fn id(&self, port: u16) -> EndpointId {
+            self.keeper.find(UPSTREAM, &format!("10.0.0.1:{port}")).expect("written")
+        }
+
+        /// Who gets an exchange with this wish, if `full` may not.
+        fn pick(&mut self, wish: Wish, full: Option<EndpointId>) -> Option<EndpointId> {
+            let roster = self.keeper.roster();
+            let what = Circumstances {
+                wish: &wish,
+                sessions: roster.sessions(UPSTREAM),
+                counters: &self.counters,
+                now: Instant::from_nanos(1),
+                dice: 0,
+                may_have: |id| Some(id) != full,
+            };
+            self.chooser.pick(&roster.members(UPSTREAM), &what)
+        }
+
+        fn wish_of(&self, host: u8) -> Wish {
+            Wish::of_client(&self.snapshot.upstreams[0], SocketAddr::from(([10, 1, 0, host], 1)))
+        }
+    }
+
+    #[test]
+    fn a_cookie_is_followed_as_long_as_its_endpoint_is_there() {
+        let mut world = World::new("");
+        let home = world.id(2);
+        let wish = Wish { home: Some(home), ..Wish::default() };
+        assert!((0..4).all(|_| world.pick(wish, None) == Some(home)));
+        world.keeper.set_weight(UPSTREAM, home, 0).expect("it is there");
+        assert_eq!(world.pick(wish, None), Some(home));
+        assert!(world.pick(wish, Some(home)).is_some_and(|other| other != home), "it is full");
+        world.keeper.drain(UPSTREAM, home, true).expect("it is there");
+        assert!(world.pick(wish, None).is_some_and(|other| other != home));
+    }
+
+    #[test]
+    fn a_session_stays_while_its_endpoint_is_full_and_moves_when_it_is_down() {
+        let mut world = World::new("persistence = {}");
+        let wish = world.wish_of(7);
+        let home = world.pick(wish, None).expect("somebody");
+        assert!((0..4).all(|_| world.pick(wish, None) == Some(home)));
+        assert!(world.pick(wish, Some(home)).is_some_and(|other| other != home));
+        assert_eq!(world.pick(wish, None), Some(home));
+        world.keeper.set_health(UPSTREAM, home, false).expect("it is there");
+        let other = world.pick(wish, None).expect("somebody");
+        assert_ne!(other, home);
+        world.keeper.set_health(UPSTREAM, home, true).expect("it is there");
+        assert!((0..4).all(|_| world.pick(wish, None) == Some(other)), "it has moved");
+        // Others take their turns.
+        let all: Vec<_> = (10..13).filter_map(|host| world.pick(world.wish_of(host), None)).collect();
+        assert!(all.iter().any(|id| *id != other), "{all:?}");
+    }
+
+    #[test]
+    fn nobody_moves_while_so_many_are_said_to_be_down_that_it_is_not_believed() {
+        let mut world = World::new("persistence = {}\npanic_threshold = '50%'");
+        let wish = world.wish_of(7);
+        let home = world.pick(wish, None).expect("somebody");
+        for port in 1..=3 {
+            let id = world.id(port);
+            world.keeper.set_health(UPSTREAM, id, false).expect("it is there");
+        }
+        assert!(world.keeper.roster().members(UPSTREAM).is_panic);
+        assert!((0..4).all(|_| world.pick(wish, None) == Some(home)));
+    }
+
+    #[test]
+    fn a_client_without_an_address_is_nobody_s() {
+        let world = World::new("persistence = {}\nbalance = 'source_hash'");
+        let wish = Wish::of_client(&world.snapshot.upstreams[0], SocketAddr::from(([0, 0, 0, 0], 0)));
+        assert!(wish.client.is_none() && wish.key.is_none());
     }
 }

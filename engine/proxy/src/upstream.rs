@@ -271,9 +271,10 @@ impl Upstreams {
     ) -> Option<Arc<Cookies>> {
         let Connection { upstream: id, endpoint, .. } = *connection;
         let turns = &self.turns.borrow()[usize::from(id.0)];
-        let stays = wish
-            .home
-            .is_some_and(|home| home == endpoint || turns.members.find(home).is_some_and(schedule::is_there));
+        let stays = wish.home.is_some_and(|home| {
+            home == endpoint
+                || turns.members.find(home).is_some_and(|home| schedule::is_there(&turns.members, home))
+        });
         let cookies = turns.members.guide.cookies.as_ref().filter(|_| !stays)?;
         cookies.line(rule, endpoint, false)?;
         self.stats.upstreams[usize::from(id.0)].cookies_set.add(1);
