@@ -186,9 +186,15 @@ pub(crate) static CHANNEL: [Entry<ChannelCounters>; 17] = [
 pub(crate) const RESPONSE_CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 /// What a core counts of an upstream as a whole, besides repetitions by cause: see [`RETRY_CAUSES`].
-pub(crate) static UPSTREAM: [Entry<UpstreamCounters>; 8] = [
+pub(crate) static UPSTREAM: [Entry<UpstreamCounters>; 10] = [
     counter("retries_over_budget", "Failed tries not repeated: the budget was used up", |upstream| {
         upstream.retries_over_budget.value()
+    }),
+    counter("hedges", "Requests sent to a second endpoint: the answer was slow in coming", |upstream| {
+        upstream.hedges.value()
+    }),
+    counter("hedges_won", "Requests that the second endpoint answered first", |upstream| {
+        upstream.hedges_won.value()
     }),
     counter("queued", "Requests that waited until an endpoint may have another connection", |upstream| {
         upstream.queued.value()

@@ -22,6 +22,7 @@ use crate::answer::{self, Rest};
 use crate::body::{Body, Ranges};
 use crate::client::{Client, Next};
 use crate::core_main::CoreState;
+use crate::hedge;
 use crate::outcome::Fault;
 use crate::relay::{Broken, Coding};
 use crate::request::{self, AtHand};
@@ -260,18 +261,31 @@ async fn forward(
         Dispatch::Sent(sent) => sent,
         Dispatch::Held(held) => pin!(send_held(state, client, route, upstream, held, work)).await?,
     };
-    let SentRequest { connection, connected_at, mut rest, fault } = sent;
+    let SentRequest { mut connection, connected_at, mut rest, fault } = sent;
 
     // 2. The rest of the body up, and the answer down: at the same time, since an endpoint may answer early.
     let upload = if work.body.is_done() { Upload::Done } else { Upload::Underway };
     let progress = Progress::new(upload, work.ranges.is_empty(), connected_at, &work.tries);
+    let hedged = match route.channel.hedge_after {
+        Some(after) if progress.is_at_hand && fault.is_none() && hedge::is_harmless(&work.request) => {
+            let (connection, progress) = (&mut connection, &progress);
+            let first = hedge::first_bytes(state, client, route, settings, connection, progress, work, after);
+            // Beside this task's memory, which few need for that.
+            Some(Box::pin(first).await)
+        }
+        _ => None,
+    };
     let mut outcome = {
         let (connection, progress, request) = (&connection, &progress, &work.request);
         let answering = Answering { state, client, route, settings, connection, progress, request };
         if let Some(fault) = fault {
             Err(fault)
         } else if upload == Upload::Done {
-            match answering.first_bytes().await.and_then(|bytes| answering.pass_on(bytes)) {
+            let first = match hedged {
+                Some(first) => first,
+                None => answering.first_bytes().await,
+            };
+            match first.and_then(|bytes| answering.pass_on(bytes)) {
                 Ok(Passed::Whole(answered)) => Ok(answered),
                 Ok(Passed::Partly(rest)) => pin!(answering.relay_rest(rest)).await,
                 Err(fault) => Err(fault),

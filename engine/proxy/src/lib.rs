@@ -16,6 +16,7 @@ mod date;
 mod error_answer;
 mod exchange;
 mod handshake;
+mod hedge;
 mod identity;
 mod listener;
 mod preface;

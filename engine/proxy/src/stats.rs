@@ -169,6 +169,10 @@ pub struct UpstreamCounters {
     pub sessions_displaced: Counter,
     /// Sessions of client addresses that could not be remembered, for too many cores wanted to at once.
     pub sessions_forgotten: Counter,
+    /// Requests sent to a second endpoint because the answer was slow in coming.
+    pub hedges: Counter,
+    /// Those of them that the second endpoint answered first.
+    pub hedges_won: Counter,
     /// Requests and relayed connections that had to wait until an endpoint may have another connection.
     pub queued: Counter,
     /// Idle connections closed so that somebody on another core may have one.

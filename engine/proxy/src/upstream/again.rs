@@ -40,6 +40,15 @@ impl Upstreams {
         Some(next)
     }
 
+    /// Another endpoint for a request that has failed nowhere yet, if there is one and the budget lasts.
+    pub(crate) fn another(&self, id: UpstreamId, tries: &Tries) -> Option<EndpointId> {
+        let is_new = |endpoint| !tries.contain(endpoint);
+        // Before anybody has had a turn for it.
+        let is_possible =
+            self.members(id).candidates().any(|member| is_new(member.id)) && self.take_from_budget(id);
+        if is_possible { self.pick(id, &tries.wish(), is_new) } else { None }
+    }
+
     /// Takes one request more than was asked for from what this core may send, if there is one left.
     pub(crate) fn take_from_budget(&self, id: UpstreamId) -> bool {
         let settings = self.settings(id);

@@ -105,6 +105,23 @@ impl Upstreams {
         }
     }
 
+    /// A connection to this endpoint and no other, kept or new.
+    pub(crate) async fn open_to(
+        &self,
+        id: UpstreamId,
+        endpoint: EndpointId,
+        total: Instant,
+        client: &Client,
+        tries: &Tries,
+    ) -> Result<Connection, Fault> {
+        if let Some(connection) = self.reuse_of(id, endpoint) {
+            tries.note(endpoint);
+            return Ok(connection);
+        }
+        let opened = self.connect_once(id, endpoint, None, total, Some(client), tries).await;
+        opened.map_err(|none| none.fault)
+    }
+
     /// A connection for a copy of a request, kept or new, to an upstream that is told of no client.
     pub(crate) async fn open_for_copy(&self, id: UpstreamId, deadline: Instant) -> Option<Connection> {
         match self.reuse(id, &Wish::default()) {
