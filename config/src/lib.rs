@@ -21,7 +21,9 @@ mod load;
 mod port_offset;
 
 pub use document::Format;
-pub use load::{Loaded, default_config, dump, json_schema, load_file, load_str, parse_address, quick_proxy};
+pub use load::{
+    Loaded, check_zone, default_config, dump, json_schema, load_file, load_str, parse_address, quick_proxy,
+};
 pub use port_offset::{PortOffsetError, apply_port_offset};
 pub use problem::{Problem, Problems, Severity};
 pub use value::duration::Timespan;

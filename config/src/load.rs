@@ -16,7 +16,7 @@ use crate::report::Report;
 use crate::schema::Config;
 use crate::schema::text::Target;
 use crate::snapshot::{EndpointAddress, Snapshot};
-use crate::value::{Refusal as _, address};
+use crate::value::{Refusal as _, address, name};
 
 /// A configuration that can be used.
 #[derive(Debug)]
@@ -106,6 +106,14 @@ pub fn parse_address(text: &str) -> Result<EndpointAddress, (String, Option<Stri
             Err(("only names of the configuration are resolved".to_owned(), Some(suggestion.to_owned())))
         }
     }
+}
+
+/// Whether a zone may bear this name.
+///
+/// # Errors
+/// What is wrong with it, and what may have been meant.
+pub fn check_zone(text: &str) -> Result<(), (String, Option<String>)> {
+    name::check(text).map_err(|refusal| (refusal.to_string(), refusal.suggestion()))
 }
 
 /// The configuration of a process that was given none: a listener, a built-in origin behind it, and admin.

@@ -682,6 +682,18 @@ pub struct EndpointTerms {
     pub connections_min: Option<u32>,
 }
 
+impl EndpointTerms {
+    /// What a lower threshold means: 0 stands for three quarters of the most, as a lower threshold of 0 does in LVS (ip_vs_conn.c,
+    /// `ip_vs_unbind_dest`: an endpoint is relieved once four times its connections are fewer than three times the upper threshold).
+    #[must_use]
+    pub fn lower_threshold(min: u32, max: Option<u32>) -> u32 {
+        match (min, max) {
+            (0, Some(max)) => max - max / 4,
+            _ => min,
+        }
+    }
+}
+
 impl Default for EndpointTerms {
     fn default() -> Self {
         Self { weight: 1, priority: 0, zone: None, connections_max: None, connections_min: None }

@@ -245,6 +245,19 @@ fn what_cannot_be_done_is_refused_with_what_and_where() {
     );
     let heavy = json!({ "address": "10.0.0.1:1", "weight": 65_536 });
     check("POST", endpoints, heavy, 422, Some("weight"), "from 0 to 65535, found 65536");
+    let narrow = json!({ "address": "10.0.0.1:1", "max_connections": 5, "min_connections": 6 });
+    check(
+        "POST",
+        endpoints,
+        narrow,
+        422,
+        Some("min_connections"),
+        "must be at most max_connections, 5, and is 6",
+    );
+    let alone = json!({ "address": "10.0.0.1:1", "min_connections": 6 });
+    check("POST", endpoints, alone, 422, Some("min_connections"), "means nothing without max_connections");
+    let zone = json!({ "address": "10.0.0.1:1", "zone": "a b" });
+    check("POST", endpoints, zone, 422, Some("zone"), "A-Z a-z 0-9");
     let other = json!({ "address": a.address.to_string(), "weight": 9 });
     check("POST", endpoints, other, 409, Some("address"), "on other terms");
     check(

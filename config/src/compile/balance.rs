@@ -78,17 +78,10 @@ pub(super) fn compile_terms(entry: &EndpointEntry) -> EndpointTerms {
     EndpointTerms {
         weight: entry.weight,
         connections_max: entry.max_connections,
-        connections_min: entry.min_connections.map(|min| lower_threshold(min, entry.max_connections)),
+        connections_min: entry
+            .min_connections
+            .map(|min| EndpointTerms::lower_threshold(min, entry.max_connections)),
         priority: entry.priority,
         zone: entry.zone.as_deref().map(Into::into),
-    }
-}
-
-/// 0 stands for three quarters of the most, as a lower threshold of 0 does in LVS (ip_vs_conn.c, `ip_vs_unbind_dest`: an
-/// endpoint is relieved once four times its connections are fewer than three times the upper threshold).
-fn lower_threshold(min: u32, max: Option<u32>) -> u32 {
-    match (min, max) {
-        (0, Some(max)) => max - max / 4,
-        _ => min,
     }
 }

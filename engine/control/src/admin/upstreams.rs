@@ -28,10 +28,7 @@ const NOTE: &str = "not written to the configuration file: a restart forgets it"
 const WEIGHT_MAX: u32 = 65_535;
 
 /// Connections as the configuration takes them.
-const CONNECTIONS_MAX: u32 = 10_000_000;
-
-/// Longest name of a zone.
-const ZONE_BYTES_MAX: usize = 64;
+const CONNECTIONS_MAX: u32 = 1_000_000;
 
 /// `GET /upstreams`.
 pub(super) async fn list(State(shared): AppState) -> Response {
@@ -226,16 +223,24 @@ pub(super) fn terms(object: &mut Object, before: EndpointTerms) -> Result<Endpoi
     let priority =
         object.number("priority", 0..=u32::from(u8::MAX))?.and_then(|priority| u8::try_from(priority).ok());
     let connections_max = object.number("max_connections", 1..=CONNECTIONS_MAX)?.or(before.connections_max);
-    let connections_min = object.number("min_connections", 1..=CONNECTIONS_MAX)?.or(before.connections_min);
+    let connections_min = object.number("min_connections", 0..=CONNECTIONS_MAX)?;
+    let connections_min = connections_min.map(|min| EndpointTerms::lower_threshold(min, connections_max));
+    let connections_min = connections_min.or(before.connections_min);
     let zone = object.text("zone")?;
-    if zone.as_ref().is_some_and(|zone| zone.is_empty() || zone.len() > ZONE_BYTES_MAX) {
-        return Err(wrong("zone", format!("a zone's name has 1 to {ZONE_BYTES_MAX} bytes")));
+    if let Some((cause, help)) = zone.as_deref().and_then(|zone| config::check_zone(zone).err()) {
+        let refusal = wrong("zone", cause);
+        return Err(match help {
+            Some(help) => refusal.help(help),
+            None => refusal,
+        });
     }
-    if let Some(least) = connections_min
-        && connections_max.is_none_or(|most| least > most)
-    {
-        let cause = "is the threshold below max_connections, and is neither without it nor above it";
-        return Err(wrong("min_connections", cause));
+    match (connections_max, connections_min) {
+        (None, Some(_)) => return Err(wrong("min_connections", "means nothing without max_connections")),
+        (Some(max), Some(min)) if min > max => {
+            let cause = format!("must be at most max_connections, {max}, and is {min}");
+            return Err(wrong("min_connections", cause));
+        }
+        _ => {}
     }
     Ok(EndpointTerms {
         weight: weight.unwrap_or(before.weight),
