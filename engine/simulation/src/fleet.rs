@@ -31,6 +31,8 @@ use self::member::{Condition, Member};
 use self::plan::{Asked, CLIENTS, Change, Character, ENGINE, Plan, address_of};
 use crate::world::start_engine;
 
+/// Longest time that the calm network and a busy member take to notice what was sent.
+const SEGMENT_TIME_MAX: Duration = Duration::from_millis(1);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Requests for each member once everything is well: each must be reached by then.
 const PROBES: usize = 16;
@@ -118,8 +120,7 @@ impl Stage {
         let snapshot =
             Arc::new(loaded.unwrap_or_else(|problems| panic!("{problems}\n{}", plan.config)).snapshot);
         let began = Some(simulation.world().now());
-        let open = vec![0; plan.members];
-        let book = Rc::new(RefCell::new(Book { open, prints, began, ..Book::default() }));
+        let book = Rc::new(RefCell::new(Book { members: plan.members, prints, began, ..Book::default() }));
         let told = Rc::clone(&book);
         let on_failure: Rc<dyn Fn(Instant, String)> =
             Rc::new(move |_, what| told.borrow_mut().breaks(format!("Restless: {what}")));
@@ -253,6 +254,7 @@ impl Stage {
         let last = self.ranges.last().cloned().unwrap_or_default();
         self.judge_probes(&requests[last]);
         self.judge_counters();
+        self.judge_limits(sailed);
     }
 
     fn judge_request(&self, id: usize, request: &Request, sailed: &mut Sailed) {
@@ -286,19 +288,40 @@ impl Stage {
             Character::OneAtATime => !request.asked.is_post,
             Character::Stormy => false,
         };
-        if is_unharmed && request.outcome != Outcome::Answered {
+        let may_be_turned_away = self.plan.limits.turn_away() && !request.is_probe;
+        let is_turned_away = request.outcome == Outcome::Own(503) && may_be_turned_away;
+        sailed.add("found.full", u64::from(is_turned_away));
+        if is_unharmed && request.outcome != Outcome::Answered && !is_turned_away {
             broken.push(format!("FailureNoticed: {method} {id} got {:?}", request.outcome));
         }
         let is_nobody = self.book.borrow().during(begun, ended).any(|list| list.candidates.is_empty());
-        if request.outcome == Outcome::Own(503) && !is_nobody && !self.has_limits() {
+        if request.outcome == Outcome::Own(503) && !is_nobody && !may_be_turned_away {
             broken.push(format!("Unreachable: {id} got 503 though somebody was there"));
         }
         sailed.add("found.nobody", u64::from(request.outcome == Outcome::Own(503) && is_nobody));
         broken.into_iter().for_each(|what| self.book.borrow_mut().breaks(what));
     }
 
-    fn has_limits(&self) -> bool {
-        false
+    /// No more than was promised, as members see it. Where one hangs it does not see what is closed.
+    fn judge_limits(&self, sailed: &mut Sailed) {
+        if self.plan.character != Character::Managed || !self.plan.is_calm {
+            return;
+        }
+        let mut book = self.book.borrow_mut();
+        if let Some(max) = self.plan.limits.connections_max {
+            let most = book.connections_max(SEGMENT_TIME_MAX);
+            sailed.add("limit.connections_met", u64::from(most == max));
+            if most > max {
+                book.breaks(format!("LimitIgnored: {most} connections to a member, {max} allowed"));
+            }
+        }
+        if let Some(max) = self.plan.limits.in_flight {
+            let most = book.in_progress_max;
+            sailed.add("limit.in_flight_met", u64::from(most == max));
+            if most > max {
+                book.breaks(format!("LimitIgnored: {most} requests at a time, {max} allowed"));
+            }
+        }
     }
 
     /// Once all is well, every candidate is reached.

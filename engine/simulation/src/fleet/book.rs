@@ -49,15 +49,28 @@ pub(super) struct Listed {
     pub(super) closed: Vec<usize>,
 }
 
+/// A connection as its member sees it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Connection {
+    member: usize,
+    opened: Instant,
+    closed: Option<Instant>,
+    is_probe: bool,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Book {
     pub(super) requests: Vec<Request>,
     pub(super) lists: Vec<Listed>,
     pub(super) clients_open: usize,
     pub(super) control_ended: bool,
-    /// By member: connections open now.
-    pub(super) open: Vec<u32>,
-    pub(super) connections: usize,
+    /// How many members there are.
+    pub(super) members: usize,
+    /// Connections of members, in the order of their accept.
+    pub(super) connections: Vec<Connection>,
+    /// Requests that members have and have not answered.
+    pub(super) in_progress: u32,
+    pub(super) in_progress_max: u32,
     pub(super) met: BTreeMap<&'static str, u64>,
     pub(super) broken: Option<String>,
     pub(super) prints: bool,
@@ -87,14 +100,37 @@ impl Book {
     }
 
     pub(super) fn opens(&mut self, member: usize, at: Instant) -> usize {
-        self.connections += 1;
-        self.open[member] += 1;
-        self.note(|| format!("{:>12.6}  member {member} accepts {}", self.seconds(at), self.connections));
-        self.connections
+        let number = self.connections.len();
+        self.connections.push(Connection { member, opened: at, closed: None, is_probe: false });
+        self.note(|| format!("{:>12.6}  member {member} accepts {number}", self.seconds(at)));
+        number
+    }
+
+    /// A connection is control's.
+    pub(super) fn is_probed(&mut self, number: usize) {
+        self.connections[number].is_probe = true;
+    }
+
+    /// Most connections that a member had at a time and that were not control's. One that is closed within `slack` of the
+    /// next one's accept may have been closed before.
+    pub(super) fn connections_max(&self, slack: Duration) -> u32 {
+        let mut most = 0;
+        for member in 0..self.members {
+            let ours = || {
+                self.connections
+                    .iter()
+                    .filter(|connection| connection.member == member && !connection.is_probe)
+            };
+            for (index, at) in ours().map(|connection| connection.opened).enumerate() {
+                let is_open = |other: &&Connection| other.closed.is_none_or(|closed| closed > at + slack);
+                most = most.max(ours().take(index + 1).filter(is_open).count() as u32);
+            }
+        }
+        most
     }
 
     pub(super) fn closes(&mut self, member: usize, number: usize, at: Instant) {
-        self.open[member] -= 1;
+        self.connections[number].closed = Some(at);
         self.note(|| format!("{:>12.6}  member {member} closes {number}", self.seconds(at)));
     }
 
@@ -113,6 +149,9 @@ impl Book {
         let request = &mut self.requests[id];
         let asked = request.asked;
         request.deliveries.push((member, at));
+        self.in_progress += 1;
+        self.in_progress_max = self.in_progress_max.max(self.in_progress);
+        let request = &self.requests[id];
         let (begun, times) = (request.begun, request.deliveries.len());
         if head.start.starts_with("POST ") != asked.is_post {
             self.breaks(format!("RequestAltered: {} of {id}", head.start));
@@ -135,6 +174,7 @@ impl Book {
 
     pub(super) fn answered(&mut self, id: usize, member: usize) {
         self.requests[id].answered_by.push(member);
+        self.in_progress = self.in_progress.saturating_sub(1);
     }
 
     /// The lists that held at some moment between these two.

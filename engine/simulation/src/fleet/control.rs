@@ -42,6 +42,8 @@ pub(super) struct Control {
     fellows: Arc<[Fellow]>,
     snapshot: Arc<Snapshot>,
     warden: RefCell<Warden>,
+    /// Of those that are added.
+    terms: EndpointTerms,
     /// By member: what somebody has asked for, if it is to be on the list.
     wishes: RefCell<Vec<Option<Wish>>>,
 }
@@ -68,6 +70,11 @@ impl Control {
             keeper: RefCell::new(keeper),
             fellows: Arc::clone(fellows),
             snapshot: Arc::clone(snapshot),
+            terms: EndpointTerms {
+                connections_max: plan.limits.connections_max,
+                connections_min: plan.limits.connections_min,
+                ..EndpointTerms::default()
+            },
             warden: RefCell::new(Warden::new(snapshot)),
             wishes: RefCell::new(
                 (0..plan.members).map(|member| (member < plan.written).then(Wish::default)).collect(),
@@ -83,7 +90,7 @@ impl Control {
         for fellow in self.fellows.iter() {
             let _ = fellow.sender.send(CoreMessage::Look { upstream: UPSTREAM });
         }
-        let members = self.book.borrow().open.len();
+        let members = self.book.borrow().members;
         self.note_list(members);
     }
 
@@ -116,7 +123,7 @@ impl Control {
                 (Change::IsAdded, _) => {
                     wish.get_or_insert_default();
                     let added =
-                        keeper.add(UPSTREAM, &name, address.into(), EndpointTerms::default(), Source::Added);
+                        keeper.add(UPSTREAM, &name, address.into(), self.terms.clone(), Source::Added);
                     added.map(drop)
                 }
                 (Change::IsRemoved, Some(id)) => {
@@ -159,7 +166,7 @@ impl Control {
             return;
         };
         let began = self.now();
-        let members = self.book.borrow().open.len();
+        let members = self.book.borrow().members;
         let name = order.member.name.to_string();
         let member =
             (0..members).find(|member| address_of(*member).to_string() == name).expect("one of ours");

@@ -94,7 +94,7 @@ impl Member {
         let number = self.book.borrow_mut().opens(self.number, self.core.now());
         let mut reader = Reader::new(&self.core, &stream, PATIENCE, Reading::Prompt);
         let mut writer = Writer::new(&self.core, &stream, PATIENCE);
-        while let Some(Ok(true)) = self.alive(self.answer(&mut reader, &mut writer)).await {}
+        while let Some(Ok(true)) = self.alive(self.answer(number, &mut reader, &mut writer)).await {}
         if self.condition.get() == Condition::Dead {
             // What the kernel does for a process that was killed with bytes unread.
             let _ = stream.reset_on_close();
@@ -104,11 +104,12 @@ impl Member {
     }
 
     /// Reads a request and answers it; false when its connection has ended.
-    async fn answer(&self, reader: &mut Reader, writer: &mut Writer) -> Result<bool, Ended> {
+    async fn answer(&self, number: usize, reader: &mut Reader, writer: &mut Writer) -> Result<bool, Ended> {
         self.until(|now| now != Condition::Hanging).await;
         let Some(head) = reader.head().await? else { return Ok(false) };
         self.until(|now| now != Condition::Hanging).await;
         if head.start.contains(PROBE_TARGET) {
+            self.book.borrow_mut().is_probed(number);
             writer.send_now(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await?;
             return Ok(true);
         }

@@ -70,6 +70,44 @@ pub(super) enum Change {
     Weighs(u16),
 }
 
+/// What is bounded, over all cores.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct FleetLimits {
+    /// Connections of each member.
+    pub(super) connections_max: Option<u32>,
+    pub(super) connections_min: Option<u32>,
+    /// Exchanges of the upstream.
+    pub(super) in_flight: Option<u32>,
+    /// Requests that may wait, and for how long; enough of both for everybody, or tight.
+    pub(super) queue: Option<(u32, Duration)>,
+}
+
+impl FleetLimits {
+    fn of(dice: &mut Dice) -> Self {
+        if dice.chance(50) {
+            return Self::default();
+        }
+        let connections_max = dice.pick(&[1, 1, 2, 3]);
+        let connections_min = (connections_max > 1 && dice.chance(30)).then_some(connections_max);
+        let is_tight = dice.chance(40);
+        Self {
+            connections_max: Some(connections_max),
+            connections_min,
+            in_flight: (is_tight && dice.chance(50)).then(|| dice.between(1, 3) as u32),
+            queue: Some(if is_tight {
+                (dice.between(0, 2) as u32, dice.millis(1, 200))
+            } else {
+                (100, Duration::from_secs(60))
+            }),
+        }
+    }
+
+    /// Whether a request may be turned away although somebody is there.
+    pub(super) fn turn_away(&self) -> bool {
+        self.in_flight.is_some() || self.queue.is_some_and(|(size, _)| size < 100)
+    }
+}
+
 /// A change, of which member, when.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Step {
@@ -105,6 +143,9 @@ pub(super) struct Plan {
     pub(super) members: usize,
     pub(super) written: usize,
     pub(super) tries: u8,
+    pub(super) limits: FleetLimits,
+    /// Nothing is delayed on the network.
+    pub(super) is_calm: bool,
     /// How long a connection to a member, and the first byte of its answer, are waited for.
     pub(super) patience: [Duration; 2],
     pub(super) steps: Vec<Step>,
@@ -147,6 +188,8 @@ impl Plan {
             members,
             written,
             tries,
+            limits: FleetLimits::of(&mut dice),
+            is_calm,
             steps: Vec::new(),
             clients: Vec::new(),
             config: String::new(),
@@ -264,7 +307,7 @@ fn stormy(plan: &Plan, dice: &mut Dice) -> Vec<Step> {
 /// The configuration as an operator would write it.
 fn config(plan: &Plan, is_calm: bool, dice: &mut Dice) -> String {
     let endpoints: Vec<String> =
-        (0..plan.written).map(|member| format!("\"{}\"", address_of(member))).collect();
+        (0..plan.written).map(|member| endpoint(address_of(member), &plan.limits)).collect();
     let [connect, first_byte] = plan.patience;
     let on = r#"["connect", "reset", "timeout"]"#;
     format!(
@@ -282,7 +325,29 @@ fn config(plan: &Plan, is_calm: bool, dice: &mut Dice) -> String {
         first_byte.as_millis(),
         plan.tries,
     ) + plan.balance.more
+        + &limits(&plan.limits)
         + &health(is_calm, dice)
+}
+
+fn endpoint(address: SocketAddr, limits: &FleetLimits) -> String {
+    let key =
+        |key: &str, value: Option<u32>| value.map_or(String::new(), |value| format!(", {key} = {value}"));
+    format!(
+        "{{ address = \"{address}\"{}{} }}",
+        key("max_connections", limits.connections_max),
+        key("min_connections", limits.connections_min)
+    )
+}
+
+fn limits(limits: &FleetLimits) -> String {
+    let mut text = String::new();
+    if let Some((size, timeout)) = limits.queue {
+        text += &format!("queue = {{ size = {size}, timeout = \"{}ms\" }}\n", timeout.as_millis());
+    }
+    if let Some(count) = limits.in_flight {
+        text += &format!("limits = {{ in_flight = {count} }}\n");
+    }
+    text
 }
 
 /// What control does about members that fail.
