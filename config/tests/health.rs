@@ -247,3 +247,14 @@ fn warns_of_a_port_that_no_endpoint_has() {
         "5:15: warning: upstream.app.health.port: means nothing: no endpoint has a port (leave it out)";
     assert_eq!(warnings, [expected]);
 }
+
+#[test]
+fn the_example_of_the_guide_is_fine() {
+    let guide = include_str!("../../docs/health.md");
+    let example =
+        guide.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
+    let text = format!("listener.web.bind = '127.0.0.1:80'\nchannel.all.upstream = 'fhir'\n{example}");
+    let loaded =
+        load_str("f", &text, Format::Toml, &|_| None).unwrap_or_else(|problems| panic!("{problems}"));
+    assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
+}

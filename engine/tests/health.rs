@@ -345,11 +345,39 @@ fn private_endpoints_are_asked_in_private_and_must_prove_who_they_are() {
 }
 
 #[test]
+fn connections_that_are_relayed_go_past_who_does_not_take_them() {
+    on_both_drivers(|driver| {
+        let dead = Origin::nowhere();
+        let lines =
+            Origin::start(|peer| while peer.wire.line().is_some_and(|line| peer.wire.send(line + "\r\n")) {});
+        let config = format!(
+            "[listener.web]\nbind = '127.0.0.1:0'\nprotocol = 'tcp'\nupstream = 'app'\n\
+             [upstream.app]\nendpoints = ['{dead}', '{}']\nejection = {{ failures = 1, time = '1h' }}",
+            lines.address
+        );
+        let engine = Engine::start(driver, config);
+        for _ in 0..4 {
+            let mut client = engine.connect();
+            client.send("hello\r\n");
+            assert_eq!(client.line().as_deref(), Some("hello"));
+        }
+        eventually("it is ejected", || {
+            endpoint(&engine, 0)["health"]["cause"] == "connection refused (1 failure)"
+        });
+        assert_eq!(endpoint(&engine, 0)["state"], "ejected");
+        assert_eq!(endpoint(&engine, 0)["connect_failures"], 1, "by one connection, and no other went there");
+    });
+}
+
+#[test]
 fn the_operator_sees_who_is_down_and_why() {
     let mut pair = Pair::start();
     let engine = pair.engine(Driver::Epoll, &format!("health = {{ protocol = 'tcp', {QUICK} }}"));
     pair.kill(1);
     wait_for_state(&engine, 1, "down");
+    let listed = common::connection::Connection::open(engine.admin())
+        .ask("GET /upstreams HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n");
+    assert!(listed.text().contains("connection refused (1 probe)"), "{listed:?}");
     let status = Engine::command().args(["status", "--admin", &engine.admin().to_string()]).output();
     let text = String::from_utf8(status.expect("it runs").stdout).expect("text");
     let line = |address: SocketAddr| {

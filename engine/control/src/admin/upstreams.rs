@@ -333,7 +333,8 @@ fn listeners(shared: &Shared) -> Vec<Value> {
 pub(super) fn endpoint_view(shared: &Shared, member: &Member) -> Value {
     let upstreams = (0..).map(UpstreamId).zip(&shared.snapshot.upstreams);
     let mut owners = upstreams.filter(|(_, upstream)| upstream.slots().any(|slot| slot == member.id));
-    let terms = owners.next().and_then(|(id, _)| shared.terms(id, member.id)).unwrap_or_default();
+    let owner = owners.next().map(|(id, _)| id);
+    let terms = owner.and_then(|id| shared.terms(id, member.id)).unwrap_or_default();
     let sum = |read: fn(&proxy::stats::EndpointCounters) -> u64| -> u64 {
         shared.endpoint(member.id).iter().map(|counters| read(counters)).sum()
     };
@@ -342,6 +343,7 @@ pub(super) fn endpoint_view(shared: &Shared, member: &Member) -> Value {
         "address": member.address.to_string(),
         "source": member.source.name(),
         "state": member.state.name(),
+        "health": owner.and_then(|id| shared.health.status(id, member.id)),
         "leaving": shared.leaving.contains(member.id),
         "lease_s": shared.leases.left(member.id).map(|left| left.as_secs()),
         "weight": terms.weight,

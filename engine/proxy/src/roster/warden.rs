@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use config::Timespan;
 use config::snapshot::{EndpointId, Snapshot, Upstream, UpstreamId};
 use proto::health::check::Turn;
 use proto::health::slow_start::SlowStartTerms;
@@ -310,7 +311,7 @@ impl Warden {
         let _ = hand.keeper.eject(id, report.endpoint, true);
         self.cool(id, index, hand);
         let row = in_a_row(report.failures, "failure");
-        let (verb, cause) = (format!("is ejected for {time:?}"), report.failure.to_string());
+        let (verb, cause) = (format!("is ejected for {}", as_written(time)), report.failure.to_string());
         let change = Change { is_bad: true, verb: &verb, cause: Some(&cause), row };
         self.changed(id, index, hand, &change);
     }
@@ -467,6 +468,11 @@ fn left(members: &Members, is_bad: bool) -> String {
     let up = wanted().filter(|member| member.state == State::Up).count();
     let word = if is_bad { "left" } else { "up" };
     format!("{up} of {} {word}", wanted().count())
+}
+
+/// A time as the configuration has it, whole milliseconds of it.
+fn as_written(time: Duration) -> Timespan {
+    Timespan::from_millis(u64::try_from(time.as_millis()).unwrap_or(u64::MAX / 1_000))
 }
 
 /// Such as " (3 failures in a row)".
