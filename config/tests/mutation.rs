@@ -184,9 +184,15 @@ fn the_https_example_survives_any_edit() {
 }
 
 #[test]
+fn the_rules_example_survives_any_edit() {
+    survives(include_str!("../examples/rules.toml"), Format::Toml);
+}
+
+#[test]
 fn json_survives_any_edit() {
     survives(&as_json(include_str!("../examples/channels.toml")), Format::Json);
     survives(&as_json(include_str!("../examples/tcp.toml")), Format::Json);
+    survives(&as_json(include_str!("../examples/rules.toml")), Format::Json);
 }
 
 #[test]

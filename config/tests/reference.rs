@@ -35,7 +35,8 @@ A configuration is TOML, or JSON with the same tables and keys when the file's n
 names every problem in one, with line, column and key; `engine config dump --config FILE` shows it with every default filled in;
 `engine config schema` prints a JSON schema for editors. To begin with: [quickstart.toml](../config/examples/quickstart.toml),
 [channels.toml](../config/examples/channels.toml), [tcp.toml](../config/examples/tcp.toml),
-[https.toml](../config/examples/https.toml), [balancing.toml](../config/examples/balancing.toml).
+[https.toml](../config/examples/https.toml), [balancing.toml](../config/examples/balancing.toml),
+[rules.toml](../config/examples/rules.toml).
 
 - A **duration** is a whole number with `us`, `ms`, `s`, `m` or `h`; a **size** one with `B`, `KB`, `KiB`, `MB`, `MiB`, `GB` or
   `GiB`; a **share** one with `%`.

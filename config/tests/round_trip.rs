@@ -8,9 +8,11 @@ const CHANNELS: &str = include_str!("../examples/channels.toml");
 const TCP: &str = include_str!("../examples/tcp.toml");
 const HTTPS: &str = include_str!("../examples/https.toml");
 const BALANCING: &str = include_str!("../examples/balancing.toml");
+const RULES: &str = include_str!("../examples/rules.toml");
 
 /// Every text that comes with the program.
-const TEXTS: [&str; 6] = [include_str!("../src/default.toml"), QUICKSTART, CHANNELS, TCP, HTTPS, BALANCING];
+const TEXTS: [&str; 7] =
+    [include_str!("../src/default.toml"), QUICKSTART, CHANNELS, TCP, HTTPS, BALANCING, RULES];
 
 fn no_environment(_: &str) -> Option<String> {
     None
