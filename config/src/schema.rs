@@ -140,7 +140,8 @@ pub struct Listener {
     /// Connections that may wait to be accepted, per core. 1 to 65535.
     #[schemars(default = "backlog_default", range(min = 1, max = 65_535), example = 4096)]
     pub backlog: u16,
-    /// Seconds after which a client that was answered 503 is asked to try again, in `Retry-After`. 1s to 1h.
+    /// Seconds after which a client that was answered 503, or 429 for its exchanges in progress, is asked to try again, in
+    /// `Retry-After`. 1s to 1h.
     #[schemars(default = "retry_after_default", example = &"10s")]
     pub retry_after: Timespan,
     /// Bounds of what a client may ask for.

@@ -113,6 +113,8 @@ fn the_default_is_a_listener_an_origin_behind_it_and_admin() {
         [false, true]
     );
     assert_eq!((origin.internal, default.internal), (true, false));
+    // Nor do they pay for rules: they have none.
+    assert!(origin.rules.is_none() && default.rules.is_none());
     assert!(matches!(&origin.action, Action::Respond(response) if response.status == 200));
     assert!(matches!(default.action, Action::Forward(upstream) if upstream.0 == 0));
 }

@@ -190,6 +190,12 @@ fn a_client_is_sent_where_the_channel_says() {
             }
             engine.assert_counter("/totals/responses/3xx", 2);
         };
+        let config =
+            "[listener.web]\nbind = '127.0.0.1:0'\n[channel.all]\nredirect.to = 'https://${host}${path}'\n";
+        let engine = Engine::start(driver, config);
+        // A client that names no host is sent to where it came.
+        let answer = engine.connect().ask("GET /x HTTP/1.0\r\n\r\n");
+        assert_eq!(answer.head.value("Location"), Some("https://127.0.0.1/x"));
         check(r#"{ to = "https://${host}${path}" }"#, "/x?y", 302, "https://a.example/x");
         check(
             r#"{ status = 308, to = "https://${host}${path}${query}" }"#,

@@ -70,8 +70,8 @@ pub(crate) fn edit_request(
         let mut lines = state.paths.lines.borrow_mut();
         if !edits.is_fixed() {
             let address = address_text(client);
-            let values = Asking { state, client, route, head, request: &work.request };
-            edits.render(&values.values(&address, text), &mut lines);
+            let asking = Asking::new(state, client, route, head, &work.request);
+            edits.render(&asking.values(&address, text), &mut lines);
         }
         edits.apply(&lines, text);
     }
@@ -91,7 +91,7 @@ pub(crate) fn note_for_answer(
     let Some(edits) = rules.answer_edits.as_ref().filter(|edits| !edits.is_fixed()) else { return };
     let address = address_text(client);
     let mut lines = Vec::new();
-    let asking = Asking { state, client, route, head, request };
+    let asking = Asking::new(state, client, route, head, request);
     edits.render(&asking.values(&address, sent), &mut lines);
     // Set once: a request is rewritten once.
     let _ = route.answer_lines.set(lines.into());
@@ -116,7 +116,7 @@ pub(crate) fn location(
 ) -> Vec<u8> {
     let address = address_text(client);
     let mut url = Vec::new();
-    let asking = Asking { state, client, route, head, request };
+    let asking = Asking::new(state, client, route, head, request);
     render_location(&redirect.to, &asking.values(&address, &[]), &mut url);
     [b"Location: ", &*url, b"\r\n"].concat()
 }
@@ -128,17 +128,37 @@ struct Asking<'a> {
     route: &'a Route<'a>,
     head: &'a [u8],
     request: &'a RequestHead,
+    /// The host of a client of HTTP/1.0 that named none: where it came to.
+    host_fallback: String,
 }
 
 impl<'a> Asking<'a> {
-    fn values(&self, address: &'a str, sent: &'a [u8]) -> Values<'a> {
+    fn new(
+        state: &'a CoreState,
+        client: &'a Client,
+        route: &'a Route<'a>,
+        head: &'a [u8],
+        request: &'a RequestHead,
+    ) -> Self {
+        let host_fallback = match request.authority(head) {
+            Some(_) => String::new(),
+            // A Unix socket has a path, which is no authority (RFC 3986 §3.2.2).
+            None => {
+                let local = client.stream.local_address();
+                local.map_or_else(|_| "localhost".to_owned(), |address| address.to_string())
+            }
+        };
+        Self { state, client, route, head, request, host_fallback }
+    }
+
+    fn values<'v>(&'v self, address: &'v str, sent: &'v [u8]) -> Values<'v> {
         let path = self.request.path(self.head);
         // Behind a path that is not there `/` stands for it.
         let query = self.request.path_and_query.of(self.head);
         let query = &query[query.iter().position(|&byte| byte == b'?').unwrap_or(query.len())..];
         Values {
             client_address: address.as_bytes(),
-            authority: self.request.authority(self.head).unwrap_or_default(),
+            authority: self.request.authority(self.head).unwrap_or(self.host_fallback.as_bytes()),
             path: if path.first() == Some(&b'/') { path } else { b"/" },
             query,
             scheme: if self.client.stream.is_private() { b"https" } else { b"http" },
