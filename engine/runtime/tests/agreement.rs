@@ -213,6 +213,27 @@ async fn a_connection_closed_both_ways_ends_quietly(stage: Stage) {
 }
 
 /// Moves everything from one stream to another by pipe, at most `limit` bytes at a time, and then the end.
+/// Says when it is dropped.
+struct Said(Rc<std::cell::RefCell<Vec<String>>>);
+
+impl Drop for Said {
+    fn drop(&mut self) {
+        self.0.borrow_mut().push("let go".to_owned());
+    }
+}
+
+async fn what_a_connection_holds_goes_with_it(stage: Stage) {
+    let (asking, accepted) = stage.pair().await;
+    asking.hold_until_closed(Said(Rc::clone(&stage.seen)));
+    let _ = asking.try_send(&[io::IoSlice::new(b"bye")]);
+    // Whoever owns it in between.
+    let asking = asking.park(1).resume(&stage.core).expect("nothing has come");
+    stage.pause().await;
+    stage.see("closed");
+    drop(asking);
+    stage.drain("accepted", &accepted).await;
+}
+
 async fn move_all(pipe: &mut Pipe, source: &Stream, sink: &Stream, limit: usize) -> io::Result<()> {
     while poll_fn(|context| pipe.poll_fill(source, limit, context)).await? > 0 {
         while pipe.held() > 0 {
@@ -405,6 +426,11 @@ fn parked_connections_wake_by_bytes_and_by_deadline() {
 #[test]
 fn a_stopped_listener_loses_no_connection() {
     check(a_listener_that_stops_keeps_what_it_has, &["Some(Chunk(4 bytes))", "ConnectionRefused"]);
+}
+
+#[test]
+fn what_is_held_is_let_go_when_the_connection_is_closed() {
+    check(what_a_connection_holds_goes_with_it, &["closed", "let go", "accepted: 3 bytes, end"]);
 }
 
 #[test]
