@@ -45,7 +45,8 @@ impl Occupancy {
 /// As in LVS, one that was full gets more when it has fewer than its lower threshold, where it has one.
 fn may_take(state: u32, max: u32, min: Option<u32>) -> bool {
     let count = state & !IS_OVERLOADED;
-    let is_resting = state & IS_OVERLOADED != 0 && min.is_some_and(|min| count >= min);
+    // One that has none left has rested, whatever its threshold.
+    let is_resting = state & IS_OVERLOADED != 0 && min.is_some_and(|min| count >= min.max(1));
     count < max && !is_resting
 }
 
@@ -155,6 +156,14 @@ mod tests {
         occupancy.give_back();
         assert!(occupancy.take(&member) && occupancy.take(&member), "2 are, and it is full again at 4 only");
         assert!(!occupancy.take(&member));
+    }
+
+    #[test]
+    fn no_threshold_keeps_an_endpoint_out_for_ever() {
+        let (occupancy, member) = (Occupancy::default(), member(Some(1), Some(0)));
+        assert!(occupancy.take(&member) && !occupancy.take(&member));
+        occupancy.give_back();
+        assert!(occupancy.take(&member));
     }
 
     #[test]
