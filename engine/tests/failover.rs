@@ -146,7 +146,8 @@ fn state(engine: &Engine, address: &str) -> String {
     endpoint["state"].as_str().unwrap_or_else(|| panic!("no state: {endpoint:#}")).to_owned()
 }
 
-fn one_of_three_is_killed() {
+#[test]
+fn one_of_three_is_killed_and_nobody_notices() {
     let effort = effort();
     on_both_drivers(|driver| {
         let mut stage = Stage::set(driver, effort, 3);
@@ -167,7 +168,8 @@ fn one_of_three_is_killed() {
 /// What a busy machine adds to a deadline.
 const SLACK: Duration = Duration::from_secs(1);
 
-fn all_are_restarted_in_turn() {
+#[test]
+fn a_rolling_restart_is_not_noticed() {
     let effort = effort();
     on_both_drivers(|driver| {
         let mut stage = Stage::set(driver, effort, 3);
@@ -183,7 +185,8 @@ fn all_are_restarted_in_turn() {
     });
 }
 
-fn one_hangs() {
+#[test]
+fn an_endpoint_that_hangs_is_not_noticed() {
     let effort = effort();
     on_both_drivers(|driver| {
         let stage = Stage::set(driver, effort, 3);
@@ -200,7 +203,8 @@ fn one_hangs() {
     });
 }
 
-fn one_is_cut_off() {
+#[test]
+fn an_endpoint_that_is_cut_off_is_not_noticed() {
     let effort = effort();
     let host = match Host::make() {
         Ok(host) => host,
@@ -223,7 +227,8 @@ fn one_is_cut_off() {
     });
 }
 
-fn endpoints_come_and_go() {
+#[test]
+fn endpoints_that_come_drain_and_go_are_not_noticed() {
     let effort = effort();
     on_both_drivers(|driver| {
         let stage = Stage::set(driver, effort, 3);
@@ -250,7 +255,8 @@ fn endpoints_come_and_go() {
     });
 }
 
-fn one_flaps() {
+#[test]
+fn an_endpoint_that_flaps_is_not_noticed() {
     let effort = effort();
     on_both_drivers(|driver| {
         let mut stage = Stage::set(driver, effort, 3);
@@ -262,34 +268,4 @@ fn one_flaps() {
         stage.goes_on();
         stage.judge();
     });
-}
-
-#[test]
-fn one_of_three_is_killed_and_nobody_notices() {
-    one_of_three_is_killed();
-}
-
-#[test]
-fn a_rolling_restart_is_not_noticed() {
-    all_are_restarted_in_turn();
-}
-
-#[test]
-fn an_endpoint_that_hangs_is_not_noticed() {
-    one_hangs();
-}
-
-#[test]
-fn an_endpoint_that_is_cut_off_is_not_noticed() {
-    one_is_cut_off();
-}
-
-#[test]
-fn endpoints_that_come_drain_and_go_are_not_noticed() {
-    endpoints_come_and_go();
-}
-
-#[test]
-fn an_endpoint_that_flaps_is_not_noticed() {
-    one_flaps();
 }
