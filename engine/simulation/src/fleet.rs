@@ -33,6 +33,8 @@ use crate::world::start_engine;
 
 /// Longest time that the calm network and a busy member take to notice what was sent.
 const SEGMENT_TIME_MAX: Duration = Duration::from_millis(1);
+/// How long the engine lets a client be idle; longer than any client pauses.
+const IDLE: Duration = Duration::from_secs(600);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Requests for each member once everything is well: each must be reached by then.
 const PROBES: usize = 16;
@@ -172,7 +174,8 @@ impl Stage {
         let book = Rc::clone(&self.book);
         self.simulation.run_until(move || book.borrow().clients_open == 0)?;
         self.book.borrow_mut().control_ended = true;
-        self.simulation.run_for(Duration::from_secs(70))?;
+        // A client whose link has stopped for ever is idle to the engine.
+        self.simulation.run_for(IDLE + Duration::from_secs(70))?;
 
         for fellow in self.fellows.iter() {
             if fellow.sender.send(CoreMessage::Drain { timeout: DRAIN_TIMEOUT }).is_err() {

@@ -312,7 +312,7 @@ fn config(plan: &Plan, is_calm: bool, dice: &mut Dice) -> String {
     let on = r#"["connect", "reset", "timeout"]"#;
     format!(
         "[process]\nbuffers_per_core = 64\nbuffer_size = \"4KiB\"\n\n[admin]\nenabled = false\n\n\
-         [listener.web]\nbind = \"{}\"\ntimeouts = {{ idle = \"12h\" }}\n\n[channel.all]\nupstream = \"fleet\"\n\n\
+         [listener.web]\nbind = \"{}\"\ntimeouts = {{ idle = \"10m\" }}\n\n[channel.all]\nupstream = \"fleet\"\n\n\
          [upstream.fleet]\nbalance = \"{}\"\nendpoints = [{}]\nendpoints_max = 8\nidle_connections = {}\n\
          idle_timeout = \"{}ms\"\ntimeouts = {{ connect = \"{}ms\", first_byte = \"{}ms\" }}\n\
          retry = {{ tries = {}, budget = \"100%\", on = {on} }}\n",
