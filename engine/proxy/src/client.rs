@@ -3,7 +3,7 @@
 //! Never holds a buffer for a connection that waits for its next request, nor a task for long: a busy connection
 //! keeps its task for a moment, because the next request is usually on its way; then it is parked.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use arrayvec::ArrayString;
 use config::snapshot::{Listener, ListenerId};
 use proto::http1::head::EMPTY_LINES_MAX;
 use runtime::{Chunk, Instant, ParkEvent, Stream};
@@ -24,6 +25,7 @@ use crate::identity::Identity;
 use crate::listener;
 use crate::outcome::{Fault, fault_of};
 use crate::preface::{self, Told};
+use crate::request::address_text;
 use crate::stats::{CoreStats, ListenerCounters};
 use crate::upgrade::{self, Switched};
 use crate::wire::{ParkedWire, Wire};
@@ -57,6 +59,8 @@ pub(crate) struct Client {
     pub(crate) open: Open,
     /// Who it is, and for which host, where clients are asked for certificates.
     pub(crate) identity: Option<Box<Identity>>,
+    /// The text of its address, once it was asked for.
+    address: OnceCell<ArrayString<46>>,
 }
 
 /// Counts an open connection of a listener, however it ends.
@@ -131,11 +135,27 @@ pub(crate) struct Clients {
 
 impl Client {
     pub(crate) fn new(stream: Wire, peer: SocketAddr, open: Open) -> Self {
-        Self { stream, peer, told: None, unread: None, requests: 0, pipelined: 0, open, identity: None }
+        Self {
+            stream,
+            peer,
+            told: None,
+            unread: None,
+            requests: 0,
+            pipelined: 0,
+            open,
+            identity: None,
+            address: OnceCell::new(),
+        }
     }
 
     pub(crate) fn listener(&self) -> ListenerId {
         self.open.listener
+    }
+
+    /// The client's address as text, without port; empty if it has none.
+    #[inline]
+    pub(crate) fn address(&self) -> &str {
+        self.address.get_or_init(|| address_text(self.peer))
     }
 
     pub(crate) fn settings<'a>(&self, state: &'a CoreState) -> &'a Listener {

@@ -235,7 +235,8 @@ fn greet(state: Rc<CoreState>, stream: TlsStream, peer: SocketAddr, told: Option
     let identity = asks_for_certificates(listener)
         .then(|| Box::new(Identity::of(&stream, listener.forwarding.client_certificate)));
     stream.set_recv_deadline(state.core.turn_time() + listener.timeouts.idle);
-    let client = Client { told, identity, ..Client::new(Wire::Private(stream), peer, open) };
+    let mut client = Client::new(Wire::Private(stream), peer, open);
+    (client.told, client.identity) = (told, identity);
     let core = state.core.clone();
     core.spawn(serve_if_asked(state, client));
 }

@@ -4,6 +4,7 @@
 
 use std::fmt::Write as _;
 use std::io;
+use std::net::SocketAddr;
 
 use arrayvec::ArrayString;
 use config::snapshot::{Channel, Forwarding, ListenerLimits, Upstream, UpstreamId};
@@ -95,10 +96,10 @@ pub(crate) fn rewrite(
 ) {
     let forwarding = &client.settings(state).forwarding;
     let id = forwarding.request_id.then(|| request_id(state));
-    let address = address_text(client);
+    let address = client.address();
     let host_fallback = &state.host_fallbacks[usize::from(upstream.0)];
     let plan = RequestPlan {
-        client: &address,
+        client: address,
         scheme: if client.stream.is_private() { "https" } else { "http" },
         is_trusted: is_trusted(forwarding, client),
         x_forwarded_for: forwarding.x_forwarded_for && !address.is_empty(),
@@ -125,13 +126,14 @@ fn is_trusted(forwarding: &Forwarding, client: &Client) -> bool {
     forwarding.trusted.iter().any(|network| network.contains(client.peer.ip())) && !is_nobodys(client.peer)
 }
 
-/// The client's address as text, without port; at most 45 characters (RFC 4291 §2.2). Empty if it has none.
-pub(crate) fn address_text(client: &Client) -> ArrayString<46> {
+/// An address as text, without port; at most 45 characters (RFC 4291 §2.2). Empty for nobody's.
+#[cold]
+pub(crate) fn address_text(peer: SocketAddr) -> ArrayString<46> {
     let mut text = ArrayString::new();
-    if is_nobodys(client.peer) {
+    if is_nobodys(peer) {
         return text;
     }
-    match client.peer.ip().to_canonical() {
+    match peer.ip().to_canonical() {
         std::net::IpAddr::V4(address) => {
             // The formatter of the standard library costs as much as parsing the whole head.
             let mut digits = itoa::Buffer::new();

@@ -93,6 +93,10 @@ pub(crate) struct Chooser {
     scheduler: Scheduler,
     slots_first: u16,
     is_by_chance: bool,
+    /// Nothing of a request has a say.
+    is_blind: bool,
+    /// Endpoints take turns, whatever the request.
+    is_plain: bool,
     /// Times to an answer by slot, where they decide.
     latencies: Box<[Latency]>,
     /// All cores.
@@ -128,6 +132,8 @@ impl Chooser {
             scheduler: Scheduler::new(method, upstream.slots_count, offset),
             slots_first: upstream.slots_first.0,
             is_by_chance: method == Method::RandomTwo,
+            is_blind: method == Method::RoundRobin && !upstream.depends_on_request,
+            is_plain: false,
             latencies: (0..latencies).map(|_| Latency::default()).collect(),
             fellows: Arc::clone(fellows),
         }
@@ -136,6 +142,19 @@ impl Chooser {
     /// Whether chance decides.
     pub(crate) fn is_by_chance(&self) -> bool {
         self.is_by_chance
+    }
+
+    /// Whether the endpoints take turns, all alike and whatever the request.
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        self.is_plain
+    }
+
+    /// The endpoint whose turn it is, where that is all that counts.
+    #[inline]
+    pub(crate) fn next(&mut self, members: &Members) -> Option<EndpointId> {
+        let index = self.scheduler.next(members.candidates.len() as u16)?;
+        Some(members.candidate(index).id)
     }
 
     /// The endpoint that gets an exchange.
@@ -259,6 +278,7 @@ impl Chooser {
             may_have: &|_| true,
         };
         self.scheduler.endpoints_changed(&view);
+        self.is_plain = self.is_blind && members.guide.is_even && members.guide.near_count == 0;
     }
 
     /// An endpoint has taken so long to answer, or to fail.

@@ -227,12 +227,30 @@ impl Upstreams {
         if self.bounded.get(id) {
             return self.reuse_bounded(id, wish);
         }
-        let Some(endpoint) = self.pick(id, wish, |_| true) else { return Found::Nobody };
-        self.reuse_of(id, endpoint).map_or(Found::New(endpoint), Found::Kept)
+        let Some(endpoint) = self.pick_first(id, wish) else { return Found::Nobody };
+        match self.reuse_of(id, endpoint) {
+            Some(connection) => Found::Kept(connection),
+            None => Found::New(endpoint),
+        }
     }
 
-    /// A kept connection to this endpoint.
+    /// The endpoint whose turn it is for a request that nobody has had: in most upstreams that is all there is to it.
     #[inline]
+    fn pick_first(&self, id: UpstreamId, wish: &Wish) -> Option<EndpointId> {
+        {
+            let turns = &mut self.turns.borrow_mut()[usize::from(id.0)];
+            if turns.members.revision != self.roster.revision(id) {
+                self.refresh(id, turns);
+            }
+            if turns.chooser.is_plain() {
+                return turns.chooser.next(&turns.members);
+            }
+        }
+        self.pick(id, wish, |_| true)
+    }
+
+    /// A kept connection to this endpoint. One that is called is moved from place to place.
+    #[inline(always)]
     fn reuse_of(&self, id: UpstreamId, endpoint: EndpointId) -> Option<Connection> {
         while let Some((stream, generation)) = self.take_idle(endpoint) {
             if stream.stays_idle() {
@@ -359,6 +377,7 @@ impl Upstreams {
         }
     }
 
+    #[inline(always)]
     fn take_idle(&self, endpoint: EndpointId) -> Option<(Wire, u32)> {
         let mut pool = self.pool.borrow_mut();
         while let Some(index) = pool.by_endpoint[usize::from(endpoint.0)].pop() {

@@ -75,6 +75,12 @@ impl Scheduler {
         }
     }
 
+    /// The endpoint of `count` whose turn it is, where all are alike and any may take it.
+    #[inline]
+    pub fn next(&mut self, count: u16) -> Option<u16> {
+        self.turns.next(count, |_| true)
+    }
+
     #[inline]
     fn pick_in_turn(&mut self, view: &impl View) -> Option<u16> {
         if view.is_even() {

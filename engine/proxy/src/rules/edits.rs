@@ -14,7 +14,6 @@ use proto::template::{Values, render_location};
 use crate::client::Client;
 use crate::core_main::CoreState;
 use crate::exchange::Route;
-use crate::request::address_text;
 use crate::workspace::Workspace;
 
 /// What one core needs to write paths anew.
@@ -69,9 +68,9 @@ pub(crate) fn edit_request(
     if let Some(edits) = &rules.request_edits {
         let mut lines = state.paths.lines.borrow_mut();
         if !edits.is_fixed() {
-            let address = address_text(client);
+            let address = client.address();
             let asking = Asking::new(state, client, route, head, &work.request);
-            edits.render(&asking.values(&address, text), &mut lines);
+            edits.render(&asking.values(address, text), &mut lines);
         }
         edits.apply(&lines, text);
     }
@@ -89,10 +88,10 @@ pub(crate) fn note_for_answer(
     sent: &[u8],
 ) {
     let Some(edits) = rules.answer_edits.as_ref().filter(|edits| !edits.is_fixed()) else { return };
-    let address = address_text(client);
+    let address = client.address();
     let mut lines = Vec::new();
     let asking = Asking::new(state, client, route, head, request);
-    edits.render(&asking.values(&address, sent), &mut lines);
+    edits.render(&asking.values(address, sent), &mut lines);
     // Set once: a request is rewritten once.
     let _ = route.answer_lines.set(lines.into());
 }
@@ -114,10 +113,10 @@ pub(crate) fn location(
     head: &[u8],
     request: &RequestHead,
 ) -> Vec<u8> {
-    let address = address_text(client);
+    let address = client.address();
     let mut url = Vec::new();
     let asking = Asking::new(state, client, route, head, request);
-    render_location(&redirect.to, &asking.values(&address, &[]), &mut url);
+    render_location(&redirect.to, &asking.values(address, &[]), &mut url);
     [b"Location: ", &*url, b"\r\n"].concat()
 }
 
