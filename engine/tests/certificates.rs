@@ -159,7 +159,9 @@ fn a_reload_takes_what_is_good_and_keeps_what_it_has_instead_of_what_is_not() {
         );
         assert!(told.starts_with(&expected), "{told}");
         assert_eq!(shown(&engine, &without_memory()), *second.der());
-        assert!(engine.log().contains("certificates not reloaded, listener.web keeps those it has"));
+        eventually("it is told", || {
+            engine.log().contains("certificates not reloaded, listener.web keeps those it has")
+        });
         assert_eq!(engine.stats()["certificates"]["problems"], json!([told]));
         // A file that is gone is no reason to stop, nor is what is none: a pipe is not waited for.
         fs::remove_file(files.path("web.pem")).expect("our file");

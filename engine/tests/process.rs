@@ -89,7 +89,7 @@ fn a_port_in_use_ends_the_start_at_once_and_is_named() {
     let status = engine.wait();
     assert!(since.elapsed() < Duration::from_secs(1), "took {:?}", since.elapsed());
     assert!(!status.success());
-    assert!(engine.log().contains(&address.to_string()), "{}", engine.log());
+    eventually("it is told", || engine.log().contains(&address.to_string()));
 }
 
 #[test]

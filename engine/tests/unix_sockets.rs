@@ -215,7 +215,7 @@ fn bytes_are_relayed_from_path_to_path_with_each_end() {
             place.path().display()
         );
         let engine = Engine::start(driver, config);
-        assert!(engine.log().contains("db.sock (tcp, 1 core)"), "{}", engine.log());
+        eventually("it is told", || engine.log().contains("db.sock (tcp, 1 core)"));
         let server = thread::spawn(move || {
             let (mut stream, _) = origin.accept().expect("accept");
             stream.set_read_timeout(Some(PATIENCE)).expect("a deadline");
