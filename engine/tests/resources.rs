@@ -93,8 +93,9 @@ fn a_full_descriptor_table_is_waited_out() {
 
 /// What one connection may take, buffers included.
 const RESIDENT_GROWTH_MAX: u64 = MIB;
-/// What the kernel's socket buffers on both sides of the engine may hold of a body, and more.
-const STANDSTILL_BYTES_MAX: u64 = 32 * MIB;
+/// What the kernel's socket buffers on both sides of the engine may hold of a body, and more: it lets a receive buffer grow to
+/// 32 MiB on machines with much memory (`tcp_rmem`), a send buffer to 4 MiB (`tcp_wmem`).
+const STANDSTILL_BYTES_MAX: u64 = 96 * MIB;
 /// Beyond everything that anybody could hold of it.
 const LENGTH: u64 = 160 * MIB;
 
