@@ -169,6 +169,9 @@ impl Sessions {
                 Some((way, entry)) => _ = exchange(way, entry, Entry::VACANT),
                 None => {
                     let (way, victim) = set.victim(tag, now);
+                    if victim.tag() == tag && victim.left(now) > 0 {
+                        continue; // written by another core since: the next round looks at it
+                    }
                     let displaces = victim.left(now) > 0 && victim.tag() != tag;
                     if exchange(way, victim, mine) && set.claim(way, mine) {
                         return if displaces { Settled::Displacing } else { Settled::New };

@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use aws_lc_rs::hmac;
 use config::snapshot::EndpointId;
 use config::snapshot::balance::{SecretBytes, SecureCookie, StickyRule};
+use proto::http1::cookie;
 use proto::http1::field::KnownField;
 use proto::http1::head::RequestHead;
 
@@ -120,8 +121,8 @@ pub(crate) fn values<'b>(
     let is_cookie = |name: &[u8]| name.eq_ignore_ascii_case(b"cookie");
     let lines = head.fields.iter().filter(|field| field.known == KnownField::Credentials);
     let lines = lines.filter(move |field| is_cookie(field.name.of(buf)));
-    let pairs = lines.flat_map(|field| field.value.of(buf).split(|&byte| byte == b';'));
-    pairs.filter_map(|pair| pair.trim_ascii().strip_prefix(name)?.strip_prefix(b"="))
+    let pairs = lines.flat_map(|field| cookie::pairs(field.value.of(buf)));
+    pairs.filter_map(|(_, pair)| cookie::value_of(pair, name))
 }
 
 fn key(secret: &SecretBytes) -> hmac::Key {

@@ -2,6 +2,7 @@
 //!
 //! Works on ranges of a receive buffer; never copies a body byte and never guesses what a peer meant.
 
+pub mod cookie;
 pub mod field;
 pub mod head;
 pub mod rejected;

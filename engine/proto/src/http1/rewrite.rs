@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 
+use super::cookie;
 use super::field::{Field, KnownField, Span};
 use super::framing::{Delivery, RequestFraming};
 use super::head::{Method, RequestHead, ResponseHead, Version};
@@ -336,34 +337,20 @@ fn spell_request_field(
     }
 }
 
-/// The pairs of a `Cookie` line (RFC 6265 §4.2.1), each with its place in the head.
-fn cookies<'b>(buf: &'b [u8], field: &Field) -> impl Iterator<Item = (Range<usize>, &'b [u8])> + use<'b> {
-    let mut start = field.value.start();
-    field.value.of(buf).split(|&byte| byte == b';').map(move |pair| {
-        let leading = pair.len() - pair.trim_ascii_start().len();
-        let place = start + leading;
-        start += pair.len() + 1;
-        let pair = pair.trim_ascii();
-        (place..place + pair.len(), pair)
-    })
-}
-
-fn is_cookie(pair: &[u8], name: &[u8]) -> bool {
-    pair.strip_prefix(name).is_some_and(|rest| rest.first() == Some(&b'='))
-}
-
 fn has_cookie(buf: &[u8], field: &Field, name: &[u8]) -> bool {
     field.name.of(buf).eq_ignore_ascii_case(b"cookie")
-        && cookies(buf, field).any(|(_, pair)| is_cookie(pair, name))
+        && cookie::pairs(field.value.of(buf)).any(|(_, pair)| cookie::value_of(pair, name).is_some())
 }
 
 /// The cookies of a line that are not ours; no line if there is none.
 fn other_cookies(buf: &[u8], field: &Field, plan: &RequestPlan<'_>, out: &mut Writer<'_>) {
-    let is_ours = |pair: &[u8]| plan.own_cookie.is_some_and(|own| is_cookie(pair, own));
+    let is_ours = |pair: &[u8]| plan.own_cookie.is_some_and(|own| cookie::value_of(pair, own).is_some());
+    let first = field.value.start();
     let mut before = "Cookie: ";
-    for (place, _) in cookies(buf, field).filter(|(place, pair)| !place.is_empty() && !is_ours(pair)) {
+    let pairs = cookie::pairs(field.value.of(buf));
+    for (place, pair) in pairs.filter(|(_, pair)| !pair.is_empty() && !is_ours(pair)) {
         out.text(before);
-        out.head(place);
+        out.head(first + place..first + place + pair.len());
         before = "; ";
     }
     if before != "Cookie: " {
