@@ -3,7 +3,7 @@
 //! Never on a request's way, but for what the rules of a channel bound: asked when a connection was accepted, told when it
 //! ends. Never a lock: a core adds, looks at what was there before, and takes its own back if that was too much.
 //!
-//! Of a listener one number says it exactly; addresses are in a [`Tally`].
+//! Of a listener one number says it exactly; addresses are in a `Tally`.
 
 use std::net::IpAddr;
 use std::sync::Arc;

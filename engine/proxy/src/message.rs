@@ -37,7 +37,7 @@ pub enum CoreMessage {
         /// Whose.
         upstream: UpstreamId,
     },
-    /// An endpoint may have another connection, or somebody waits until one may: see [`crate::upstream`].
+    /// An endpoint may have another connection, or somebody waits until one may: see `upstream/room.rs`.
     Room {
         /// Whose.
         upstream: UpstreamId,
