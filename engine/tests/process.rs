@@ -17,9 +17,8 @@ use common::connection::Connection;
 use common::engine::{Config, Driver, Engine};
 use common::origin::{OK, Origin};
 use common::pattern::{self, Check};
-use common::signal::Signal;
 use common::{eventually, on_both_drivers};
-use rustix::process::Signal as ProcessSignal;
+use rustix::process::Signal;
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
 const ANSWER: &str = "[listener.web]\nbind = \"127.0.0.1:0\"\n[channel.all]\nrespond = { body = \"here\" }\n";
@@ -101,24 +100,10 @@ fn a_second_engine_does_not_share_the_port_unasked() {
     first.connect().get("/").assert_is(200, "here");
 }
 
-/// An origin that says when it is asked and answers when it is told.
-fn held() -> (Origin, Signal, Signal) {
-    let (asked, answer) = (Signal::default(), Signal::default());
-    let (is_asked, may_answer) = (asked.clone(), answer.clone());
-    let origin = Origin::start(move |peer| {
-        while peer.request().is_some() {
-            is_asked.give();
-            may_answer.take();
-            peer.wire.send(OK);
-        }
-    });
-    (origin, asked, answer)
-}
-
 #[test]
 fn sigterm_lets_exchanges_finish_and_closes_the_rest() {
     on_both_drivers(|driver| {
-        let (origin, asked, answer) = held();
+        let (origin, asked, answer) = Origin::held();
         let config = Config { endpoints: &[origin.address], ..Config::default() };
         let mut engine = Engine::start_on_cores(driver, 2, config);
         let mut fresh = engine.connect();
@@ -132,7 +117,7 @@ fn sigterm_lets_exchanges_finish_and_closes_the_rest() {
             asked.take();
         }
         let web = engine.web();
-        engine.signal(ProcessSignal::TERM);
+        engine.signal(Signal::TERM);
         fresh.assert_closed();
         used.assert_closed();
         eventually("new connections are refused", || TcpStream::connect(web).is_err());
@@ -165,7 +150,7 @@ fn sigterm_lets_a_download_finish() {
         let mut client = engine.connect();
         client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
         let framing = client.head().expect("an answer").response_framing("GET");
-        engine.signal(ProcessSignal::TERM);
+        engine.signal(Signal::TERM);
         idle.assert_closed();
         let mut check = Check::default();
         assert!(client.body(framing, |bytes| check.take(bytes)).is_complete);
@@ -187,11 +172,11 @@ fn sigterm_answers_what_was_sent_before() {
             client.get("/").assert_is(200, "here");
         }
         // Stopped, it finds all of it at once: requests on idle connections, connections not accepted yet, the signal.
-        engine.signal(ProcessSignal::STOP);
+        engine.signal(Signal::STOP);
         clients.extend((0..NEW).map(|_| engine.connect()));
         assert!(clients.iter().all(|client| client.send(REQUEST)));
-        engine.signal(ProcessSignal::TERM);
-        engine.signal(ProcessSignal::CONT);
+        engine.signal(Signal::TERM);
+        engine.signal(Signal::CONT);
         for client in &mut clients {
             client.response().assert_is(200, "here");
             client.assert_closed();
@@ -251,7 +236,7 @@ fn sigterm_under_load_breaks_no_request() {
                 let clients: Vec<_> =
                     options.map(|option| scope.spawn(|| ask_until_refused(web, option, &answered))).collect();
                 eventually("the load runs", || answered.load(Ordering::Relaxed) > BEFORE);
-                engine.signal(ProcessSignal::TERM);
+                engine.signal(Signal::TERM);
                 let lost = clients.into_iter().flat_map(|client| client.join().expect("a client"));
                 assert_eq!(lost.collect::<Vec<_>>(), Vec::<String>::new());
             });
@@ -276,7 +261,7 @@ fn internal_listeners_serve_until_the_last_client_is_gone() {
         // Received, so that none of them is idle.
         engine.assert_counter("/listeners/0/bytes_received", 8 * 18);
         let web = engine.web();
-        engine.signal(ProcessSignal::TERM);
+        engine.signal(Signal::TERM);
         eventually("new connections are refused", || TcpStream::connect(web).is_err());
         for client in &mut clients {
             client.send("st: test\r\n\r\n");
@@ -295,7 +280,7 @@ fn sigterm_without_work_ends_at_once() {
         let mut engine = Engine::start_on_cores(driver, 2, ANSWER);
         let mut idle = engine.connect();
         idle.get("/").assert_is(200, "here");
-        engine.signal(ProcessSignal::TERM);
+        engine.signal(Signal::TERM);
         idle.assert_closed();
         assert!(engine.wait().success(), "{}", engine.log());
     });
@@ -304,7 +289,7 @@ fn sigterm_without_work_ends_at_once() {
 #[test]
 fn a_drain_does_not_last_longer_than_allowed() {
     on_both_drivers(|driver| {
-        let (origin, asked, answer) = held();
+        let (origin, asked, answer) = Origin::held();
         let process = r#"drain_timeout = "250ms""#;
         let mut engine =
             Engine::start(driver, Config { endpoints: &[origin.address], process, ..Config::default() });
@@ -312,7 +297,7 @@ fn a_drain_does_not_last_longer_than_allowed() {
         client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
         asked.take();
         let since = Instant::now();
-        engine.signal(ProcessSignal::TERM);
+        engine.signal(Signal::TERM);
         engine.wait();
         assert!(since.elapsed() > Duration::from_millis(245), "gave up after {:?}", since.elapsed());
         client.assert_closed();
@@ -323,16 +308,16 @@ fn a_drain_does_not_last_longer_than_allowed() {
 #[test]
 fn a_second_sigterm_ends_at_once() {
     on_both_drivers(|driver| {
-        let (origin, asked, answer) = held();
+        let (origin, asked, answer) = Origin::held();
         let mut engine = Engine::before(driver, origin.address);
         let mut fresh = engine.connect();
         let client = engine.connect();
         client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
         asked.take();
-        engine.signal(ProcessSignal::TERM);
+        engine.signal(Signal::TERM);
         // The drain has begun, and would last 30 s.
         fresh.assert_closed();
-        engine.signal(ProcessSignal::TERM);
+        engine.signal(Signal::TERM);
         engine.wait();
         answer.give();
     });

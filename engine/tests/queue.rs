@@ -7,7 +7,7 @@ mod common;
 use common::connection::Connection;
 use common::engine::{Config, Engine};
 use common::on_both_drivers;
-use common::origin::{OK, Origin};
+use common::origin::Origin;
 use common::signal::Signal;
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: test\r\n\r\n";
@@ -21,15 +21,7 @@ struct Held {
 
 impl Held {
     fn start() -> Self {
-        let (asked, answer) = (Signal::default(), Signal::default());
-        let (is_asked, may_answer) = (asked.clone(), answer.clone());
-        let origin = Origin::start(move |peer| {
-            while peer.request().is_some() {
-                is_asked.give();
-                may_answer.take();
-                peer.wire.send(OK);
-            }
-        });
+        let (origin, asked, answer) = Origin::held();
         Self { origin, asked, answer }
     }
 

@@ -84,15 +84,7 @@ fn connections_are_not_used_again_when_the_endpoint_says_so() {
 fn no_more_connections_are_kept_than_allowed() {
     on_both_drivers(|driver| {
         for (kept, opened) in [(0, 4), (1, 3), (2, 2)] {
-            let (asked, answer) = (Signal::default(), Signal::default());
-            let (is_asked, may_answer) = (asked.clone(), answer.clone());
-            let origin = Origin::start(move |peer| {
-                while peer.request().is_some() {
-                    is_asked.give();
-                    may_answer.take();
-                    peer.wire.send(OK);
-                }
-            });
+            let (origin, asked, answer) = Origin::held();
             let endpoints = &[origin.address];
             let upstream = &format!("idle_connections = {kept}");
             let engine = Engine::start(driver, Config { endpoints, upstream, ..Config::default() });

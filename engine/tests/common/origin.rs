@@ -9,6 +9,7 @@ use std::thread;
 use super::PATIENCE;
 use super::connection::Connection;
 use super::message::{Head, Message};
+use super::signal::Signal;
 
 /// A short complete answer.
 pub(crate) const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -40,6 +41,20 @@ pub(crate) struct Seen {
 }
 
 impl Origin {
+    /// One that says when it is asked and answers when it is told: the origin, and the two signals in this order.
+    pub(crate) fn held() -> (Self, Signal, Signal) {
+        let (asked, answer) = (Signal::default(), Signal::default());
+        let (is_asked, may_answer) = (asked.clone(), answer.clone());
+        let origin = Self::start(move |peer| {
+            while peer.request().is_some() {
+                is_asked.give();
+                may_answer.take();
+                peer.wire.send(OK);
+            }
+        });
+        (origin, asked, answer)
+    }
+
     /// Runs `script` for each connection, in a thread of its own. The connection closes when it returns.
     pub(crate) fn start(script: impl Fn(&mut Peer) + Send + Sync + 'static) -> Self {
         Self::start_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port"), script)
