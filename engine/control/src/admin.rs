@@ -105,22 +105,23 @@ async fn ready(State(shared): AppState) -> Result<&'static str, Refusal> {
 }
 
 async fn stats(State(shared): AppState) -> Response {
-    Json(Stats::of(&shared)).into_response()
+    Json(Stats::of(&shared, &shared.live())).into_response()
 }
 
 async fn latency(
     State(shared): AppState,
     Query(parameters): Query<Vec<(String, String)>>,
 ) -> Result<Response, Refusal> {
-    let query = LatencyQuery::parse(&parameters, &shared.snapshot)
+    let live = shared.live();
+    let query = LatencyQuery::parse(&parameters, &live.snapshot)
         .map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error.to_string()))?;
     let mut aggregator = shared.aggregator.lock().await;
     aggregator.collect().await;
-    let is_wanted = |row| query.covers(row, &shared.snapshot);
+    let is_wanted = |row| query.covers(row, &live.snapshot);
     let merged = aggregator.latency().merged(is_wanted, query.phase, query.window, Instant::now());
     drop(aggregator);
     match query.format {
-        Format::Json => Ok(Json(latency_query::summary(&query, &shared.snapshot, &merged)).into_response()),
+        Format::Json => Ok(Json(latency_query::summary(&query, &live.snapshot, &merged)).into_response()),
         Format::Hgrm => {
             let mut text = String::new();
             write_hgrm(&merged, NANOS_PER_MILLISECOND, &mut text).map_err(|_| cannot_write())?;
@@ -142,7 +143,7 @@ async fn post_only() -> Refusal {
 
 /// What SIGHUP does, with an answer: 200, or 422 when something in the files is of no use.
 async fn reload_certificates(State(shared): AppState) -> Result<Response, Refusal> {
-    let certificates = Arc::clone(&shared.certificates);
+    let certificates = Arc::clone(&shared.live().certificates);
     // By a thread of its own: a file may be slow to come.
     let outcome = tokio::task::spawn_blocking(move || certificates.reload()).await.map_err(|_| {
         Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the certificates could not be looked at")

@@ -140,7 +140,7 @@ pub(crate) async fn rounds(shared: Arc<Shared>) {
     loop {
         rounds.tick().await;
         shared.aggregator.lock().await.tick().await;
-        if let Some(news) = scarcity.tick(&shared) {
+        if let Some(news) = scarcity.tick(&shared.live()) {
             tracing::warn!("{news}");
         }
     }

@@ -25,6 +25,7 @@ use tls::tickets::{Scope, TicketKeys, Tickets};
 
 pub use self::files::Note;
 use self::files::{ListenerParts, Reading, UpstreamParts, date};
+use crate::Shared;
 
 /// What is spoken inside TLS (RFC 7301 §6).
 const HTTP: &[&[u8]] = &[b"http/1.1"];
@@ -293,15 +294,15 @@ impl Certificates {
         let listeners = self.listeners.iter().flatten().map(|live| &live.state);
         listeners.chain(self.upstreams.iter().flatten().map(|live| &live.state))
     }
+}
 
-    /// Looks after the keys of tickets for as long as the process lives.
-    pub(crate) async fn rounds(self: Arc<Self>) {
-        let mut interval = tokio::time::interval(TICKETS_ROUND);
-        loop {
-            interval.tick().await;
-            if let Err(error) = self.keys.rotate(SystemTime::now()) {
-                tracing::error!("the keys of TLS tickets stay as they are: {error}");
-            }
+/// Looks after the keys of tickets for as long as the process lives.
+pub(crate) async fn rounds(shared: Arc<Shared>) {
+    let mut interval = tokio::time::interval(TICKETS_ROUND);
+    loop {
+        interval.tick().await;
+        if let Err(error) = shared.live().certificates.keys.rotate(SystemTime::now()) {
+            tracing::error!("the keys of TLS tickets stay as they are: {error}");
         }
     }
 }

@@ -13,7 +13,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use config::snapshot::{EndpointId, Snapshot, UpstreamId};
-use proxy::message::CoreMessage;
 use proxy::private::PrivateUpstream;
 use proxy::roster::keeper::Keeper;
 use proxy::roster::warden::{Event, Order, Probed, Tally, Warden};
@@ -24,8 +23,8 @@ use tokio::task::JoinSet;
 
 use self::probe::{Ill, Private, probe};
 pub(crate) use self::status::HealthStatus;
-use crate::Shared;
 use crate::certificates::Certificates;
+use crate::live::Live;
 
 /// Probes on their way at a time; others wait for one of them to end.
 const PROBES_MAX: usize = 64;
@@ -97,21 +96,18 @@ impl Health {
     }
 }
 
-impl Shared {
+impl Live {
     /// Lets the warden do what it is asked; then the cores are told what has changed, and the operator why.
     fn tend<T>(&self, act: impl FnOnce(&mut Warden, &mut Keeper, Duration, &mut Vec<Event>) -> T) -> T {
         let ids = || (0..self.snapshot.upstreams.len() as u16).map(UpstreamId);
         let mut events = Vec::new();
-        let mut keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut keeper = self.keeper();
         let before: Vec<u64> = ids().map(|id| self.roster.revision(id)).collect();
         let mut warden = self.health.warden();
         let outcome = act(&mut warden, &mut keeper, self.health.now(), &mut events);
         drop((warden, keeper));
         for (upstream, _) in ids().zip(before).filter(|(id, before)| self.roster.revision(*id) != *before) {
-            for fellow in self.fellows.iter() {
-                // A core whose mailbox is full looks when it chooses an endpoint next.
-                let _ = fellow.sender.send(CoreMessage::Look { upstream });
-            }
+            self.tell_to_look(upstream);
         }
         for Event { is_bad, text, .. } in events {
             if is_bad {
@@ -149,29 +145,29 @@ impl Shared {
 }
 
 /// Looks after the endpoints' health for as long as the process lives.
-pub(crate) async fn rounds(shared: Arc<Shared>) {
-    let bell = Arc::clone(&shared.health.bell);
-    shared.roster.on_report(Box::new(move || bell.notify_one()));
+pub(crate) async fn rounds(live: Arc<Live>) {
+    let bell = Arc::clone(&live.health.bell);
+    live.roster.on_report(Box::new(move || bell.notify_one()));
     let mut probes = JoinSet::new();
     let mut orders_underway = HashMap::new();
     loop {
-        let (orders, next) = shared.tend_due(PROBES_MAX - probes.len());
+        let (orders, next) = live.tend_due(PROBES_MAX - probes.len());
         for order in orders {
-            let task = probes.spawn(make(Arc::clone(&shared), order.clone()));
+            let task = probes.spawn(make(Arc::clone(&live), order.clone()));
             orders_underway.insert(task.id(), order);
         }
-        let pause = next.map_or(PAUSE_MAX, |next| next.saturating_sub(shared.health.now()));
+        let pause = next.map_or(PAUSE_MAX, |next| next.saturating_sub(live.health.now()));
         // With no room for a probe that is due it is the end of another that is waited for.
         let pause = if probes.len() < PROBES_MAX { pause.min(PAUSE_MAX) } else { PAUSE_MAX };
         tokio::select! {
-            () = shared.health.bell.notified() => tokio::time::sleep(REPORTS_PAUSE).await,
+            () = live.health.bell.notified() => tokio::time::sleep(REPORTS_PAUSE).await,
             Some(done) = probes.join_next_with_id() => {
                 let (id, outcome, took) = match done {
                     Ok((id, (outcome, took))) => (id, outcome, took),
                     Err(error) => (error.id(), Err(Ill::Exhausted(error.to_string())), Duration::ZERO),
                 };
                 if let Some(order) = orders_underway.remove(&id) {
-                    shared.settle(order, outcome, took);
+                    live.settle(order, outcome, took);
                 }
             }
             () = tokio::time::sleep(pause) => {}
@@ -180,11 +176,11 @@ pub(crate) async fn rounds(shared: Arc<Shared>) {
 }
 
 /// One probe, from its beginning to its end.
-async fn make(shared: Arc<Shared>, order: Order) -> (Result<(), Ill>, Duration) {
+async fn make(live: Arc<Live>, order: Order) -> (Result<(), Ill>, Duration) {
     let began = Instant::now();
-    let upstream = &shared.snapshot.upstreams[usize::from(order.upstream.0)];
+    let upstream = &live.snapshot.upstreams[usize::from(order.upstream.0)];
     let Some(settings) = &upstream.health else { return (Ok(()), Duration::ZERO) };
-    let private = shared.health.private.get(usize::from(order.upstream.0)).and_then(Option::as_ref);
+    let private = live.health.private.get(usize::from(order.upstream.0)).and_then(Option::as_ref);
     let private = private.map(|private| Private {
         config: Arc::clone(&private.config),
         name: private.server_name.clone().or_else(|| order.member.server_name.clone()),

@@ -2,13 +2,15 @@
 //!
 //! Never on the request path: no request waits for anything in here, however comfortable it makes itself.
 //!
-//! Suggested reading order: [`ControlSetup`] and [`spawn`], `lifecycle` (signals, drain, the end), `socket_file`, `certificates`,
-//! `membership` and `names` (who the endpoints are), `aggregate` and
-//! `latency`, `scarcity`, `admin`, `catalogue` (every counter by name),
+//! Suggested reading order: [`ControlSetup`] and [`spawn`], `lifecycle` (signals, drain, the end), `socket_file`, `live` (what
+//! belongs to one generation of the configuration), `certificates`, `membership` and `names` (who the endpoints are),
+//! `aggregate` and `latency`, `scarcity`, `admin`, `catalogue` (every counter by name),
 //! `shards` (where they are), `stats` and `metrics` (two renderings).
 
 mod lifecycle;
 mod socket_file;
+
+mod live;
 
 mod certificates;
 
@@ -34,23 +36,20 @@ mod testing;
 use std::io;
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
-use config::snapshot::{Snapshot, UpstreamId};
+use arc_swap::ArcSwap;
+use config::snapshot::Snapshot;
 use proxy::address::Address;
 use proxy::core_main::Fellow;
-use proxy::message::CoreMessage;
-use proxy::roster::Roster;
 use proxy::roster::keeper::Keeper;
 
 use crate::aggregate::Aggregator;
 pub use crate::certificates::{Certificates, Note, Notes, Reloaded};
-use crate::health::Health;
 pub use crate::lifecycle::{CoreWatch, Exit};
-use crate::membership::{Leases, Leaving};
-use crate::names::Names;
+use crate::live::Live;
 pub use crate::socket_file::SocketFile;
 
 /// What is known of this process when it starts.
@@ -100,45 +99,38 @@ pub struct ControlSetup {
     pub socket_files: Vec<SocketFile>,
 }
 
-/// What the handlers, the rounds and the lifecycle share on the control thread.
+/// What belongs to the process: the handlers, the rounds and the lifecycle share it on the control thread.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) process: Arc<ProcessInfo>,
-    pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) fellows: Arc<[Fellow]>,
-    pub(crate) listener_addresses: Box<[Address]>,
-    pub(crate) roster: Arc<Roster>,
-    /// Control's alone; locked because handlers may move between threads, held for no wait.
-    pub(crate) keeper: Mutex<Keeper>,
-    pub(crate) leaving: Leaving,
-    pub(crate) leases: Leases,
-    pub(crate) names: Names,
-    pub(crate) certificates: Arc<Certificates>,
-    pub(crate) health: Health,
+    /// The generation of the configuration that the cores run.
+    live: ArcSwap<Live>,
     /// Held across a round, so that two queries do not ask the cores at once.
     pub(crate) aggregator: tokio::sync::Mutex<Aggregator>,
     draining: AtomicBool,
 }
 
 impl Shared {
+    fn new(process: Arc<ProcessInfo>, live: Live) -> Arc<Self> {
+        let aggregator = Aggregator::new(Arc::clone(&live.fellows), Arc::clone(&live.snapshot));
+        Arc::new(Self {
+            process,
+            fellows: Arc::clone(&live.fellows),
+            live: ArcSwap::from_pointee(live),
+            aggregator: tokio::sync::Mutex::new(aggregator),
+            draining: AtomicBool::new(false),
+        })
+    }
+
+    /// What the cores run. To be taken once by whoever answers a question, and again after each wait by whoever changes
+    /// something.
+    pub(crate) fn live(&self) -> Arc<Live> {
+        self.live.load_full()
+    }
+
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
-    }
-
-    /// Who writes the roster; whoever changes something goes by [`Self::change_roster`].
-    pub(crate) fn keeper(&self) -> MutexGuard<'_, Keeper> {
-        self.keeper.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Changes the endpoints of an upstream, and tells the cores to look.
-    pub(crate) fn change_roster<T>(&self, upstream: UpstreamId, change: impl FnOnce(&mut Keeper) -> T) -> T {
-        let changed = change(&mut self.keeper());
-        for fellow in self.fellows.iter() {
-            // A core whose mailbox is full looks when it chooses an endpoint next.
-            let _ = fellow.sender.send(CoreMessage::Look { upstream });
-        }
-        self.health.look();
-        changed
     }
 
     pub(crate) fn begin_drain(&self) {
@@ -193,24 +185,14 @@ pub fn spawn(setup: ControlSetup) -> io::Result<(Control, Vec<CoreWatch>)> {
     drop(entered);
 
     let (watches, ends) = lifecycle::watch(setup.fellows.len());
-    let shared = Arc::new(Shared {
-        aggregator: tokio::sync::Mutex::new(Aggregator::new(
-            Arc::clone(&setup.fellows),
-            Arc::clone(&setup.snapshot),
-        )),
-        names: Names::of(&setup.snapshot),
-        health: Health::new(&setup.snapshot, &setup.certificates),
-        process: setup.process,
-        snapshot: setup.snapshot,
-        fellows: setup.fellows,
-        listener_addresses: setup.listener_addresses,
-        roster: Arc::clone(setup.keeper.roster()),
-        keeper: Mutex::new(setup.keeper),
-        leaving: Leaving::default(),
-        leases: Leases::default(),
-        certificates: setup.certificates,
-        draining: AtomicBool::new(false),
-    });
+    let live = Live::first(
+        setup.snapshot,
+        setup.fellows,
+        setup.listener_addresses,
+        setup.keeper,
+        setup.certificates,
+    );
+    let shared = Shared::new(setup.process, live);
     let drain = Arc::new(tokio::sync::Notify::new());
     let asked = Arc::clone(&drain);
     let (asked_for, names_asked) = mpsc::channel();
@@ -220,11 +202,11 @@ pub fn spawn(setup: ControlSetup) -> io::Result<(Control, Vec<CoreWatch>)> {
                 tokio::spawn(connections::serve(listener, admin::router(Arc::clone(&shared))));
             }
             tokio::spawn(aggregate::rounds(Arc::clone(&shared)));
-            tokio::spawn(Arc::clone(&shared.certificates).rounds());
+            tokio::spawn(certificates::rounds(Arc::clone(&shared)));
             tokio::spawn(membership::rounds(Arc::clone(&shared)));
-            names::spawn(&shared, &asked_for);
+            names::spawn(&shared.live(), &asked_for);
             drop(asked_for);
-            tokio::spawn(health::rounds(Arc::clone(&shared)));
+            tokio::spawn(health::rounds(shared.live()));
             lifecycle::run(&shared, signals, ends, &asked, setup.socket_files).await
         });
         // Who still reads a file that does not come is not waited for.

@@ -130,12 +130,12 @@ impl Signals {
     }
 
     /// Waits for a signal that asks for the end, and answers the others.
-    async fn end(&mut self, certificates: &Arc<Certificates>) -> EndSignal {
+    async fn end(&mut self, shared: &Shared) -> EndSignal {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return EndSignal::Terminate,
                 _ = self.interrupt.recv() => return EndSignal::Interrupt,
-                _ = self.hang_up.recv() => hang_up(certificates),
+                _ = self.hang_up.recv() => hang_up(&shared.live().certificates),
             }
         }
     }
@@ -169,13 +169,13 @@ pub(crate) async fn run(
     socket_files: Vec<SocketFile>,
 ) -> Exit {
     tokio::select! {
-        signal = signals.end(&shared.certificates) => tracing::info!("{}: draining", signal.name()),
+        signal = signals.end(shared) => tracing::info!("{}: draining", signal.name()),
         () = drain_asked.notified() => tracing::info!("draining"),
         end = ends.recv() => return Exit::failure(unexpected(end)),
     }
     tokio::select! {
         exit = drain(shared, &mut ends, socket_files) => exit,
-        signal = signals.end(&shared.certificates) => {
+        signal = signals.end(shared) => {
             tracing::warn!("{} while draining: ending at once", signal.name());
             Exit { code: SIGNAL_BASE + signal.number(), error: None }
         }
@@ -196,7 +196,7 @@ async fn drain(shared: &Shared, ends: &mut mpsc::Receiver<CoreEnd>, socket_files
     shared.aggregator.lock().await.retire().await;
     // Before the cores: who comes from here on finds nobody, or who has taken this process's place.
     drop(socket_files);
-    let timeout = shared.snapshot.process.drain_timeout;
+    let timeout = shared.live().snapshot.process.drain_timeout;
     let all_ended = async {
         let mut untold: Vec<&Fellow> = shared.fellows.iter().collect();
         loop {

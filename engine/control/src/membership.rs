@@ -13,6 +13,7 @@ use proxy::roster::keeper::KeeperError;
 use proxy::roster::member::{Source, State};
 
 use crate::Shared;
+use crate::live::Live;
 
 /// Between two looks at those who are leaving, or whose time is over: soon enough for a person who waits, and a handful of loads each.
 const LEAVING_ROUND: Duration = Duration::from_millis(100);
@@ -104,7 +105,7 @@ pub(crate) enum Joined {
     Differs(EndpointId),
 }
 
-impl Shared {
+impl Live {
     /// The endpoint of this name or at this address.
     pub(crate) fn endpoint_named(&self, upstream: UpstreamId, text: &str) -> Option<EndpointId> {
         let members = self.roster.members(upstream);
@@ -203,19 +204,20 @@ impl Shared {
 pub(crate) async fn rounds(shared: Arc<Shared>) {
     loop {
         tokio::time::sleep(LEAVING_ROUND).await;
-        for (id, upstream) in shared.leases.expired(Instant::now()) {
-            if let Some(member) = shared.roster.members(upstream).find(id) {
-                let name = &shared.snapshot.upstreams[usize::from(upstream.0)].name;
+        let live = shared.live();
+        for (id, upstream) in live.leases.expired(Instant::now()) {
+            if let Some(member) = live.roster.members(upstream).find(id) {
+                let name = &live.snapshot.upstreams[usize::from(upstream.0)].name;
                 tracing::warn!(
                     "upstream {name}: {} has not renewed its registration and leaves",
                     member.name
                 );
             }
             // One that is gone already has nothing to leave.
-            let _ = shared.leave(upstream, id);
+            let _ = live.leave(upstream, id);
         }
-        if !shared.leaving.list().is_empty() {
-            shared.see_off();
+        if !live.leaving.list().is_empty() {
+            live.see_off();
         }
     }
 }

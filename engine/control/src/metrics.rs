@@ -20,6 +20,7 @@ use proxy::stats::Row;
 use crate::Shared;
 use crate::catalogue::{self, Entry, Kind, sum};
 use crate::latency::Latency;
+use crate::live::Live;
 use crate::shards::{responses, retries};
 
 /// What [`exposition`] is, for the `Content-Type` of its answer.
@@ -38,18 +39,18 @@ type Labels = Vec<(&'static str, String)>;
 
 /// The whole text.
 pub(crate) fn exposition(shared: &Arc<Shared>, latency: &Latency) -> Result<String, fmt::Error> {
+    let live = shared.live();
     let mut registry = Registry::with_prefix("corelane");
     registry.register_collector(Box::new(Scrape {
         shared: Arc::clone(shared),
+        live: Arc::clone(&live),
         exchanges: buckets(latency, |row| match row {
-            Row::Channel(id) => Some(("channel", shared.snapshot.channels[usize::from(id.0)].name.as_str())),
+            Row::Channel(id) => Some(("channel", live.snapshot.channels[usize::from(id.0)].name.as_str())),
             Row::Listener(_) => None,
         }),
         messages: buckets(latency, |row| match row {
             Row::Channel(_) => None,
-            Row::Listener(id) => {
-                Some(("listener", shared.snapshot.listeners[usize::from(id.0)].name.as_str()))
-            }
+            Row::Listener(id) => Some(("listener", live.snapshot.listeners[usize::from(id.0)].name.as_str())),
         }),
     }));
     let mut out = String::new();
@@ -61,6 +62,7 @@ pub(crate) fn exposition(shared: &Arc<Shared>, latency: &Latency) -> Result<Stri
 #[derive(Debug)]
 struct Scrape {
     shared: Arc<Shared>,
+    live: Arc<Live>,
     exchanges: Vec<(Labels, Buckets)>,
     messages: Vec<(Labels, Buckets)>,
 }
@@ -85,8 +87,8 @@ impl Scrape {
         let process = &self.shared.process;
         let build = [("version", process.version), ("driver", process.driver.as_str())];
         families.begin("build", "The program", None, MetricType::Info)?.encode_info(&build)?;
-        let fingerprint = self.shared.fingerprint();
-        let config = [("node", self.shared.snapshot.node.as_str()), ("fingerprint", fingerprint.as_str())];
+        let fingerprint = self.live.fingerprint();
+        let config = [("node", self.live.snapshot.node.as_str()), ("fingerprint", fingerprint.as_str())];
         families.begin("config", "The configuration", None, MetricType::Info)?.encode_info(&config)?;
         let started = process.started_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         let unit = Some(&Unit::Seconds);
@@ -103,20 +105,20 @@ impl Scrape {
     }
 
     fn encode_shards(&self, families: &mut Families<'_>) -> fmt::Result {
-        let shared = &*self.shared;
-        let snapshot = &shared.snapshot;
-        let cores: Vec<_> = shared
+        let live = &*self.live;
+        let snapshot = &live.snapshot;
+        let cores: Vec<_> = live
             .cores()
             .enumerate()
             .map(|(index, core)| (vec![("core", index.to_string())], vec![core]))
             .collect();
         families.entries("core", &catalogue::CORE, &cores)?;
         let listeners: Vec<_> = (snapshot.listeners.iter().enumerate())
-            .map(|(index, listener)| (vec![("listener", listener.name.clone())], shared.listener(index)))
+            .map(|(index, listener)| (vec![("listener", listener.name.clone())], live.listener(index)))
             .collect();
         families.entries("listener", &catalogue::LISTENER, &listeners)?;
         let channels: Vec<_> = (snapshot.channels.iter().enumerate())
-            .map(|(index, channel)| (vec![("channel", channel.name.clone())], shared.channel(index)))
+            .map(|(index, channel)| (vec![("channel", channel.name.clone())], live.channel(index)))
             .collect();
         families.entries("channel", &catalogue::CHANNEL, &channels)?;
         let help = "Final answers sent, by class of status";
@@ -132,11 +134,11 @@ impl Scrape {
             .map(UpstreamId)
             .zip(&snapshot.upstreams)
             .flat_map(|(id, upstream)| {
-                let members = shared.roster.members(id);
+                let members = live.roster.members(id);
                 let endpoint = |member: &Member| {
                     let labels =
                         vec![("upstream", upstream.name.clone()), ("endpoint", member.name.to_string())];
-                    (labels, shared.endpoint(member.id))
+                    (labels, live.endpoint(member.id))
                 };
                 members.all.iter().map(endpoint).collect::<Vec<_>>()
             })
@@ -145,10 +147,10 @@ impl Scrape {
     }
 
     fn encode_upstreams(&self, families: &mut Families<'_>) -> fmt::Result {
-        let shared = &*self.shared;
-        let ids = || (0..).map(UpstreamId).zip(&shared.snapshot.upstreams);
+        let live = &*self.live;
+        let ids = || (0..).map(UpstreamId).zip(&live.snapshot.upstreams);
         let labels = |upstream: &config::snapshot::Upstream| vec![("upstream", upstream.name.clone())];
-        let upstreams: Vec<_> = ids().map(|(id, upstream)| (labels(upstream), shared.upstream(id))).collect();
+        let upstreams: Vec<_> = ids().map(|(id, upstream)| (labels(upstream), live.upstream(id))).collect();
         families.entries("upstream", &catalogue::UPSTREAM, &upstreams)?;
         let by_cause = upstreams.iter().flat_map(|(labels, shards)| {
             let with = |(cause, count): (&str, u64)| {
@@ -160,7 +162,7 @@ impl Scrape {
         let help = "Requests sent over a connection used before, of all";
         let mut metric = families.begin("upstream_reuse_ratio", help, None, MetricType::Gauge)?;
         for (id, upstream) in ids() {
-            let ratio = shared.reuse_ratio(id).unwrap_or_default();
+            let ratio = live.reuse_ratio(id).unwrap_or_default();
             metric.encode_family(&labels(upstream))?.encode_gauge(&ratio)?;
         }
         Ok(())
@@ -168,10 +170,10 @@ impl Scrape {
 
     /// What came of asking for the names among endpoints.
     fn encode_names(&self, families: &mut Families<'_>) -> fmt::Result {
-        let shared = &*self.shared;
+        let live = &*self.live;
         let (mut answers, mut failures) = (Vec::new(), Vec::new());
-        for (id, upstream) in (0..).map(UpstreamId).zip(&shared.snapshot.upstreams) {
-            for name in shared.names.of_upstream(id) {
+        for (id, upstream) in (0..).map(UpstreamId).zip(&live.snapshot.upstreams) {
+            for name in live.names.of_upstream(id) {
                 let labels: Labels = vec![("upstream", upstream.name.clone()), ("name", name.name)];
                 answers.push((labels.clone(), name.answers));
                 failures.push((labels, name.failures));
@@ -190,17 +192,17 @@ impl Scrape {
     }
 
     fn encode_health(&self, families: &mut Families<'_>) -> fmt::Result {
-        let shared = &*self.shared;
+        let live = &*self.live;
         let (mut panics, mut ups, mut probes, mut changes) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for (id, upstream) in (0..).map(UpstreamId).zip(&shared.snapshot.upstreams) {
-            let members = shared.roster.members(id);
+        for (id, upstream) in (0..).map(UpstreamId).zip(&live.snapshot.upstreams) {
+            let members = live.roster.members(id);
             let labels: Labels = vec![("upstream", upstream.name.clone())];
             panics.push((labels.clone(), members.is_panic));
             for member in &members.all {
                 let labels = [labels.as_slice(), &[("endpoint", member.name.to_string())]].concat();
                 let with =
                     |key: &'static str, value: &str| [labels.as_slice(), &[(key, value.to_owned())]].concat();
-                let tally = shared.health.tally(member.id);
+                let tally = live.health.tally(member.id);
                 probes.push((with("outcome", "good"), tally.probes_good));
                 probes.push((with("outcome", "failed"), tally.probes_failed));
                 let now = [("down", tally.downs), ("up", tally.ups), ("ejected", tally.ejections)];
@@ -220,28 +222,28 @@ impl Scrape {
             |key: &'static str| move |(name, count): (&str, u64)| (vec![(key, name.to_owned())], count);
         let happened = |(_, count): &(&str, u64)| *count > 0;
         let help = "Exchanges that did not end as they should";
-        families.counters("faults", help, self.shared.faults().map(labelled("fault")))?;
+        families.counters("faults", help, self.live.faults().map(labelled("fault")))?;
         let help = "TLS handshakes with clients that failed, by cause";
-        let failed = self.shared.handshake_faults();
+        let failed = self.live.handshake_faults();
         families.counters("handshake_faults", help, failed.map(labelled("cause")))?;
         let help = "TLS handshakes with endpoints that failed, by cause";
-        let failed = self.shared.upstream_handshake_faults();
+        let failed = self.live.upstream_handshake_faults();
         families.counters("upstream_handshake_faults", help, failed.map(labelled("cause")))?;
         let help = "Requests refused, by the rule their head or body broke";
-        let rejected = self.shared.requests_rejected().filter(happened);
+        let rejected = self.live.requests_rejected().filter(happened);
         families.counters("requests_rejected", help, rejected.map(labelled("rule")))?;
         let help = "Responses refused, by the rule their head or body broke";
-        let rejected = self.shared.responses_rejected().filter(happened);
+        let rejected = self.live.responses_rejected().filter(happened);
         families.counters("responses_rejected", help, rejected.map(labelled("rule")))?;
         let help = "Connections refused, by the rule their PROXY header or TLS hello broke";
-        let rejected = self.shared.connections_rejected().filter(happened);
+        let rejected = self.live.connections_rejected().filter(happened);
         families.counters("connections_rejected", help, rejected.map(labelled("rule")))
     }
 }
 
 impl Scrape {
     fn encode_certificates(&self, families: &mut Families<'_>) -> fmt::Result {
-        let certificates = &self.shared.certificates;
+        let certificates = &self.live.certificates;
         if certificates.is_empty() {
             return Ok(());
         }

@@ -16,7 +16,7 @@ use proxy::roster::member::Source;
 
 use self::answer::{Record, Server, Standing};
 use self::asking::{Hosts, ask};
-use crate::Shared;
+use crate::live::Live;
 use crate::membership::{Joined, Newcomer};
 
 /// What is known of every name of the configuration.
@@ -102,16 +102,16 @@ impl Name {
 }
 
 /// Begins to ask for every name. `asked` is dropped by each once it was asked for the first time.
-pub(crate) fn spawn(shared: &Arc<Shared>, asked: &mpsc::Sender<()>) {
-    for index in 0..shared.names.0.len() {
-        tokio::spawn(follow(Arc::clone(shared), index, asked.clone()));
+pub(crate) fn spawn(live: &Arc<Live>, asked: &mpsc::Sender<()>) {
+    for index in 0..live.names.0.len() {
+        tokio::spawn(follow(Arc::clone(live), index, asked.clone()));
     }
 }
 
 /// Asks for a name again and again, for as long as the process lives.
-async fn follow(shared: Arc<Shared>, index: usize, asked: mpsc::Sender<()>) {
-    let name = &shared.names.0[index];
-    let settings = &shared.snapshot.upstreams[usize::from(name.upstream.0)];
+async fn follow(live: Arc<Live>, index: usize, asked: mpsc::Sender<()>) {
+    let name = &live.names.0[index];
+    let settings = &live.snapshot.upstreams[usize::from(name.upstream.0)];
     let mut hosts = Hosts::default();
     let mut asked = Some(asked);
     loop {
@@ -126,15 +126,15 @@ async fn follow(shared: Arc<Shared>, index: usize, asked: mpsc::Sender<()>) {
             tell(&settings.name, &name.written.name, &standing, &servers);
         }
         // Somebody may have been left out for want of room that there is now.
-        if servers != before || !shared.are_endpoints(name.upstream, &servers) {
-            apply(&shared, name, &settings.name, &before, &servers);
+        if servers != before || !live.are_endpoints(name.upstream, &servers) {
+            apply(&live, name, &settings.name, &before, &servers);
         }
         // Who waits for the first answer waits no longer.
         asked.take();
         let until = Instant::now() + next.pause.max(PAUSE_MIN);
-        while !shared.are_endpoints(name.upstream, &servers) && Instant::now() + ROOM_PAUSE < until {
+        while !live.are_endpoints(name.upstream, &servers) && Instant::now() + ROOM_PAUSE < until {
             tokio::time::sleep(ROOM_PAUSE).await;
-            apply(&shared, name, &settings.name, &servers, &servers);
+            apply(&live, name, &settings.name, &servers, &servers);
         }
         tokio::time::sleep_until(until.into()).await;
     }
@@ -164,7 +164,7 @@ fn tell(upstream: &str, name: &str, standing: &Standing, servers: &[Server]) {
 }
 
 /// Makes endpoints of the servers that an answer has brought, and sees off those that it no longer has.
-fn apply(shared: &Shared, name: &Name, upstream: &str, before: &[Server], servers: &[Server]) {
+fn apply(live: &Live, name: &Name, upstream: &str, before: &[Server], servers: &[Server]) {
     // First those who come, so that there is no moment without an endpoint.
     for server in servers {
         let terms = name.terms_of(server);
@@ -175,13 +175,13 @@ fn apply(shared: &Shared, name: &Name, upstream: &str, before: &[Server], server
             source: Source::Resolved,
         };
         let is_new = !before.contains(server);
-        match shared.join(name.upstream, newcomer) {
+        match live.join(name.upstream, newcomer) {
             Ok(Joined::Added(_)) => {
                 tracing::info!("upstream {upstream}: {} stands for {}", name.written.name, server.address);
             }
-            Ok(Joined::Differs(id)) if is_new && shared.is_resolved(name.upstream, id) => {
+            Ok(Joined::Differs(id)) if is_new && live.is_resolved(name.upstream, id) => {
                 let _ =
-                    shared.change_roster(name.upstream, |keeper| keeper.set_terms(name.upstream, id, terms));
+                    live.change_roster(name.upstream, |keeper| keeper.set_terms(name.upstream, id, terms));
             }
             // What somebody has set by hand, and what is written, stays as it is.
             Ok(Joined::Differs(_) | Joined::Stays(_)) => {}
@@ -199,10 +199,10 @@ fn apply(shared: &Shared, name: &Name, upstream: &str, before: &[Server], server
     for gone in before.iter().filter(|server| !stays.contains(&server.address)) {
         let address = Address::Tcp(gone.address);
         // Another name, or the file itself, may stand for it as well.
-        if shared.names.standing_for(name.upstream, &address).is_some() {
+        if live.names.standing_for(name.upstream, &address).is_some() {
             continue;
         }
-        let members = shared.roster.members(name.upstream);
+        let members = live.roster.members(name.upstream);
         let member = members.all.iter().find(|member| member.address == address);
         if let Some(member) = member.filter(|member| member.source == Source::Resolved) {
             tracing::info!(
@@ -211,7 +211,7 @@ fn apply(shared: &Shared, name: &Name, upstream: &str, before: &[Server], server
                 gone.address
             );
             // It was there a line ago, and nobody else writes.
-            let _ = shared.leave(name.upstream, member.id);
+            let _ = live.leave(name.upstream, member.id);
         }
     }
 }
@@ -230,7 +230,7 @@ impl Name {
     }
 }
 
-impl Shared {
+impl Live {
     fn are_endpoints(&self, upstream: UpstreamId, servers: &[Server]) -> bool {
         let members = self.roster.members(upstream);
         let is_there = |address| members.all.iter().any(|member| member.address == address);

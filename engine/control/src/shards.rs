@@ -12,10 +12,10 @@ use proxy::handshake_fault::HandshakeFault;
 use proxy::outcome::Fault;
 use proxy::stats::{ChannelCounters, CoreStats, EndpointCounters, ListenerCounters, UpstreamCounters};
 
-use crate::Shared;
 use crate::catalogue::{RESPONSE_CLASSES, RETRY_CAUSES};
+use crate::live::Live;
 
-impl Shared {
+impl Live {
     /// What each core counts, by index.
     pub(crate) fn cores(&self) -> impl Iterator<Item = &CoreStats> {
         self.fellows.iter().map(|fellow| &*fellow.stats)
@@ -166,10 +166,11 @@ mod tests {
     #[test]
     fn no_two_rules_of_a_side_bear_the_same_name() {
         let (shared, _cores) = testing::shared(1);
+        let live = shared.live();
         for rules in [
-            shared.requests_rejected().collect::<Vec<_>>(),
-            shared.responses_rejected().collect(),
-            shared.connections_rejected().collect(),
+            live.requests_rejected().collect::<Vec<_>>(),
+            live.responses_rejected().collect(),
+            live.connections_rejected().collect(),
         ] {
             let mut names: Vec<_> = rules.iter().map(|(name, _)| name).collect();
             names.sort_unstable();
@@ -181,11 +182,12 @@ mod tests {
     #[test]
     fn bodies_count_beside_heads() {
         let (shared, _cores) = testing::shared(2);
-        let [first, second] = [0, 1].map(|core| &shared.fellows[core].stats.request_bodies_rejected[0]);
+        let live = shared.live();
+        let [first, second] = [0, 1].map(|core| &live.fellows[core].stats.request_bodies_rejected[0]);
         first.add(1);
         second.add(2);
-        let counted = shared.requests_rejected().filter(|(_, count)| *count > 0);
+        let counted = live.requests_rejected().filter(|(_, count)| *count > 0);
         assert_eq!(counted.collect::<Vec<_>>(), [("chunk_size_invalid", 3)]);
-        assert_eq!(shared.responses_rejected().map(|(_, count)| count).sum::<u64>(), 0);
+        assert_eq!(live.responses_rejected().map(|(_, count)| count).sum::<u64>(), 0);
     }
 }

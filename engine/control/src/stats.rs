@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::catalogue::{self, ByCore, Sums, sum};
 use crate::certificates::Held;
 use crate::health::HealthStatus;
+use crate::live::Live;
 use crate::shards::{responses, retries};
 use crate::{CoreInfo, Shared};
 
@@ -139,37 +140,37 @@ struct EndpointStatus<'s> {
 
 impl<'s> Stats<'s> {
     /// Everything at this moment.
-    pub(crate) fn of(shared: &'s Shared) -> Self {
-        let snapshot = &shared.snapshot;
+    pub(crate) fn of(shared: &'s Shared, live: &'s Live) -> Self {
+        let snapshot = &live.snapshot;
         Self {
-            process: ProcessStats::of(shared),
-            totals: Totals::of(shared),
+            process: ProcessStats::of(shared, live),
+            totals: Totals::of(live),
             cores: (0..)
                 .zip(&shared.process.cores)
-                .map(|(index, core)| CoreStatus::of(shared, index, core))
+                .map(|(index, core)| CoreStatus::of(live, index, core))
                 .collect(),
-            listeners: (0..snapshot.listeners.len()).map(|index| ListenerStatus::of(shared, index)).collect(),
-            channels: (0..snapshot.channels.len()).map(|index| ChannelStatus::of(shared, index)).collect(),
+            listeners: (0..snapshot.listeners.len()).map(|index| ListenerStatus::of(live, index)).collect(),
+            channels: (0..snapshot.channels.len()).map(|index| ChannelStatus::of(live, index)).collect(),
             upstreams: snapshot
                 .upstreams
                 .iter()
                 .zip((0..).map(UpstreamId))
-                .map(|(upstream, id)| UpstreamStatus::of(shared, upstream, id))
+                .map(|(upstream, id)| UpstreamStatus::of(live, upstream, id))
                 .collect(),
-            faults: shared.faults().collect(),
-            handshake_faults: shared.handshake_faults().collect(),
-            upstream_handshake_faults: shared.upstream_handshake_faults().collect(),
-            requests_rejected: shared.requests_rejected().filter(|(_, count)| *count > 0).collect(),
-            responses_rejected: shared.responses_rejected().filter(|(_, count)| *count > 0).collect(),
-            connections_rejected: shared.connections_rejected().filter(|(_, count)| *count > 0).collect(),
-            certificates: CertificatesStatus::of(shared),
+            faults: live.faults().collect(),
+            handshake_faults: live.handshake_faults().collect(),
+            upstream_handshake_faults: live.upstream_handshake_faults().collect(),
+            requests_rejected: live.requests_rejected().filter(|(_, count)| *count > 0).collect(),
+            responses_rejected: live.responses_rejected().filter(|(_, count)| *count > 0).collect(),
+            connections_rejected: live.connections_rejected().filter(|(_, count)| *count > 0).collect(),
+            certificates: CertificatesStatus::of(live),
         }
     }
 }
 
 impl CertificatesStatus {
-    fn of(shared: &Shared) -> Option<Self> {
-        let certificates = &shared.certificates;
+    fn of(live: &Live) -> Option<Self> {
+        let certificates = &live.certificates;
         let (listeners, upstreams) =
             certificates.held().into_iter().partition(|held| held.owner_kind == "listener");
         (!certificates.is_empty()).then(|| Self {
@@ -182,13 +183,13 @@ impl CertificatesStatus {
 }
 
 impl<'s> ProcessStats<'s> {
-    fn of(shared: &'s Shared) -> Self {
+    fn of(shared: &'s Shared, live: &'s Live) -> Self {
         let process = &shared.process;
         Self {
             version: process.version,
             pid: std::process::id(),
-            node: &shared.snapshot.node,
-            config_fingerprint: shared.fingerprint(),
+            node: &live.snapshot.node,
+            config_fingerprint: live.fingerprint(),
             state: if shared.is_draining() { "draining" } else { "serving" },
             uptime_s: process.started.elapsed().as_secs_f64(),
             driver: &process.driver,
@@ -199,12 +200,12 @@ impl<'s> ProcessStats<'s> {
 }
 
 impl Totals {
-    fn of(shared: &Shared) -> Self {
-        let listeners = || shared.listeners(false);
-        let channels = || shared.channels(false);
+    fn of(live: &Live) -> Self {
+        let listeners = || live.listeners(false);
+        let channels = || live.channels(false);
         // A core counts a fault before its channel does: read in the opposite order, the channels are never ahead.
-        let faults_internal = sum(shared.channels(true), |channel| channel.faults.value());
-        let faults: u64 = shared.faults().map(|(_, count)| count).sum();
+        let faults_internal = sum(live.channels(true), |channel| channel.faults.value());
+        let faults: u64 = live.faults().map(|(_, count)| count).sum();
         Self {
             connections_open: sum(listeners(), |listener| listener.connections_open.value()),
             connections_accepted: sum(listeners(), |listener| listener.accepted.value()),
@@ -221,20 +222,20 @@ impl Totals {
 }
 
 impl<'s> CoreStatus<'s> {
-    fn of(shared: &'s Shared, index: usize, core: &'s CoreInfo) -> Self {
-        let stats = shared.cores().skip(index).take(1).collect();
+    fn of(live: &'s Live, index: usize, core: &'s CoreInfo) -> Self {
+        let stats = live.cores().skip(index).take(1).collect();
         let counted = Sums { entries: &catalogue::CORE, shards: stats };
         Self { index, cpu: core.cpu, thread_id: core.thread_id.get().copied(), counted }
     }
 }
 
 impl<'s> ListenerStatus<'s> {
-    fn of(shared: &'s Shared, index: usize) -> Self {
-        let shards = shared.listener(index);
-        let listener = &shared.snapshot.listeners[index];
+    fn of(live: &'s Live, index: usize) -> Self {
+        let shards = live.listener(index);
+        let listener = &live.snapshot.listeners[index];
         Self {
             name: &listener.name,
-            address: shared.listener_addresses[index].to_string(),
+            address: live.listener_addresses[index].to_string(),
             internal: listener.internal,
             counted: Sums { entries: &catalogue::LISTENER, shards: shards.clone() },
             per_core: ByCore { entries: &catalogue::LISTENER, shards },
@@ -243,9 +244,9 @@ impl<'s> ListenerStatus<'s> {
 }
 
 impl<'s> ChannelStatus<'s> {
-    fn of(shared: &'s Shared, index: usize) -> Self {
-        let shards = shared.channel(index);
-        let channel = &shared.snapshot.channels[index];
+    fn of(live: &'s Live, index: usize) -> Self {
+        let shards = live.channel(index);
+        let channel = &live.snapshot.channels[index];
         Self {
             name: &channel.name,
             internal: channel.internal,
@@ -257,31 +258,31 @@ impl<'s> ChannelStatus<'s> {
 }
 
 impl<'s> UpstreamStatus<'s> {
-    fn of(shared: &'s Shared, upstream: &'s Upstream, id: UpstreamId) -> Self {
-        let members = shared.roster.members(id);
-        let shards = shared.upstream(id);
+    fn of(live: &'s Live, upstream: &'s Upstream, id: UpstreamId) -> Self {
+        let members = live.roster.members(id);
+        let shards = live.upstream(id);
         Self {
             name: &upstream.name,
-            reuse_ratio: shared.reuse_ratio(id),
+            reuse_ratio: live.reuse_ratio(id),
             retries: retries(&shards).collect(),
             is_panic: members.is_panic,
             counted: Sums { entries: &catalogue::UPSTREAM, shards },
-            names: shared.names.of_upstream(id).map(|name| name.json()).collect(),
-            endpoints: members.all.iter().map(|member| EndpointStatus::of(shared, id, member)).collect(),
+            names: live.names.of_upstream(id).map(|name| name.json()).collect(),
+            endpoints: members.all.iter().map(|member| EndpointStatus::of(live, id, member)).collect(),
         }
     }
 }
 
 impl<'s> EndpointStatus<'s> {
-    fn of(shared: &'s Shared, upstream: UpstreamId, member: &Member) -> Self {
-        let shards = shared.endpoint(member.id);
+    fn of(live: &'s Live, upstream: UpstreamId, member: &Member) -> Self {
+        let shards = live.endpoint(member.id);
         Self {
             name: member.name.to_string(),
             address: member.address.to_string(),
             source: member.source.name(),
             state: member.state.name(),
             weight: f64::from(member.weight) / f64::from(WEIGHT_ONE),
-            health: shared.health.status(upstream, member.id),
+            health: live.health.status(upstream, member.id),
             counted: Sums { entries: &catalogue::ENDPOINT, shards: shards.clone() },
             per_core: ByCore { entries: &catalogue::ENDPOINT, shards },
         }
@@ -298,6 +299,7 @@ mod tests {
     #[test]
     fn sums_equal_what_the_cores_counted_one_by_one() {
         let (shared, _cores) = testing::shared(3);
+        let live = shared.live();
         for (count, fellow) in (1..).zip(shared.fellows.iter()) {
             fellow.stats.listeners[0].connections_open.set(count);
             fellow.stats.listeners[0].requests.add(10 * count);
@@ -308,7 +310,7 @@ mod tests {
             fellow.stats.responses_rejected[0].add(count);
         }
         shared.process.cores[2].thread_id.set(77).expect("first");
-        let stats = serde_json::to_value(Stats::of(&shared)).expect("json");
+        let stats = serde_json::to_value(Stats::of(&shared, &live)).expect("json");
         let check = |pointer: &str, expected: serde_json::Value| {
             assert_eq!(stats.pointer(pointer), Some(&expected), "{pointer}");
         };
@@ -338,6 +340,7 @@ mod tests {
     #[test]
     fn totals_leave_out_what_is_internal_and_its_row_does_not() {
         let (shared, _cores) = testing::shared(2);
+        let live = shared.live();
         for fellow in shared.fellows.iter() {
             let stats = &fellow.stats;
             // As many on `origin` (listener 1, channel 0) as on `web` and `default`, which it serves.
@@ -357,7 +360,7 @@ mod tests {
                 stats.faults[0].add(1);
             }
         }
-        let stats = serde_json::to_value(Stats::of(&shared)).expect("json");
+        let stats = serde_json::to_value(Stats::of(&shared, &live)).expect("json");
         let totals = json!({
             "connections_open": 8,
             "connections_accepted": 2,

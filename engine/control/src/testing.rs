@@ -3,8 +3,7 @@
 //! Never compiled into the program.
 
 use std::net::SocketAddr;
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use proxy::core_main::Fellow;
@@ -14,10 +13,7 @@ use proxy::stats::CoreStats;
 use runtime::mailbox::{Receiver, mailbox};
 use runtime::{CoreConfig, DriverKind};
 
-use crate::aggregate::Aggregator;
-use crate::health::Health;
-use crate::membership::{Leases, Leaving};
-use crate::names::Names;
+use crate::live::Live;
 use crate::{Certificates, CoreInfo, ProcessInfo, Shared};
 
 /// The inside of a core that is not running: its executor's set-up and its mailbox.
@@ -59,27 +55,14 @@ pub(crate) fn shared(cores: usize) -> (Arc<Shared>, Vec<IdleCore>) {
     let address: SocketAddr = ([127, 0, 0, 1], 8080).into();
     let keeper = Keeper::new(&snapshot, |_| address.into());
     let certificates = Arc::new(Certificates::load(&snapshot).expect("no certificates").0);
-    let shared = Shared {
-        process: Arc::new(ProcessInfo {
-            version: "1.2.3",
-            started: Instant::now(),
-            started_at: SystemTime::now(),
-            driver: "epoll".to_owned(),
-            uring_error: Some("refused by a \"sandbox\"".to_owned()),
-            cores: (0..cores).map(|cpu| CoreInfo { cpu, ..CoreInfo::default() }).collect(),
-        }),
-        listener_addresses: vec![address.into(); snapshot.listeners.len()].into(),
-        roster: Arc::clone(keeper.roster()),
-        keeper: Mutex::new(keeper),
-        leaving: Leaving::default(),
-        leases: Leases::default(),
-        names: Names::of(&snapshot),
-        aggregator: tokio::sync::Mutex::new(Aggregator::new(Arc::clone(&fellows), Arc::clone(&snapshot))),
-        health: Health::new(&snapshot, &certificates),
-        certificates,
-        draining: AtomicBool::new(false),
-        snapshot,
-        fellows,
-    };
-    (Arc::new(shared), idle)
+    let process = Arc::new(ProcessInfo {
+        version: "1.2.3",
+        started: Instant::now(),
+        started_at: SystemTime::now(),
+        driver: "epoll".to_owned(),
+        uring_error: Some("refused by a \"sandbox\"".to_owned()),
+        cores: (0..cores).map(|cpu| CoreInfo { cpu, ..CoreInfo::default() }).collect(),
+    });
+    let addresses = vec![address.into(); snapshot.listeners.len()].into();
+    (Shared::new(process, Live::first(snapshot, fellows, addresses, keeper, certificates)), idle)
 }

@@ -17,7 +17,7 @@ use serde_json::json;
 
 use super::upstreams::{self, address, endpoint_view, read, refusal, terms, upstream};
 use super::{AppState, Refusal};
-use crate::Shared;
+use crate::live::Live;
 use crate::membership::{Joined, Newcomer};
 
 /// `POST /upstreams/NAME/register`: 201 with a lease, 200 when it is renewed.
@@ -26,23 +26,28 @@ pub(super) async fn register(
     Path(name): Path<String>,
     request: Request,
 ) -> Result<Response, Refusal> {
-    let id = upstream(&shared, &name)?;
-    let registering = registering(&shared, id)?;
-    admit(registering, request.headers())?;
+    {
+        let live = shared.live();
+        admit(registering(&live, upstream(&live, &name)?)?, request.headers())?;
+    }
     let mut object = read(request).await?;
-    let address = address(&shared, id, &mut object)?;
+    // Only now: while the body came there may have been another generation.
+    let live = shared.live();
+    let id = upstream(&live, &name)?;
+    let registering = registering(&live, id)?;
+    let address = address(&live, id, &mut object)?;
     let ttl = ttl(registering, object.number("ttl", 1..=u32::MAX)?)?;
     let terms = terms(&mut object, EndpointTerms::default())?;
     object.finish()?;
-    let known = shared.keeper().find_at(id, &address);
-    if let Some(member) = known.and_then(|endpoint| shared.member(id, endpoint))
+    let known = live.keeper().find_at(id, &address);
+    if let Some(member) = known.and_then(|endpoint| live.member(id, endpoint))
         && member.source != Source::Registered
     {
         let cause = format!("is an endpoint already, and is {}", member.source.name());
         return Err(Refusal::new(StatusCode::CONFLICT, cause).at("address").help("it needs no lease"));
     }
-    let is_renewal = known.is_some_and(|endpoint| shared.leases.contains(endpoint));
-    if !is_renewal && shared.leases.count(id) >= usize::from(registering.servers_max) {
+    let is_renewal = known.is_some_and(|endpoint| live.leases.contains(endpoint));
+    if !is_renewal && live.leases.count(id) >= usize::from(registering.servers_max) {
         let cause = format!(
             "{} servers are registered, and `register.servers` allows no more",
             registering.servers_max
@@ -50,20 +55,20 @@ pub(super) async fn register(
         return Err(Refusal::new(StatusCode::CONFLICT, cause).help("one of them has to leave or to expire"));
     }
     let newcomer = Newcomer { address, host: None, terms: terms.clone(), source: Source::Registered };
-    let endpoint = match shared.join(id, newcomer).map_err(|error| refusal(&error))? {
+    let endpoint = match live.join(id, newcomer).map_err(|error| refusal(&error))? {
         Joined::Added(endpoint) | Joined::Stays(endpoint) => endpoint,
         Joined::Differs(endpoint) => {
-            let set = shared.change_roster(id, |keeper| keeper.set_terms(id, endpoint, terms));
+            let set = live.change_roster(id, |keeper| keeper.set_terms(id, endpoint, terms));
             set.map_err(|error| refusal(&error))?;
             endpoint
         }
     };
-    shared.leases.renew(id, endpoint, Instant::now() + ttl);
+    live.leases.renew(id, endpoint, Instant::now() + ttl);
     if !is_renewal {
-        upstreams::tell(&shared, id, endpoint, "has registered itself");
+        upstreams::tell(&live, id, endpoint, "has registered itself");
     }
     let status = if is_renewal { StatusCode::OK } else { StatusCode::CREATED };
-    let view = shared.member(id, endpoint).map(|member| endpoint_view(&shared, &member));
+    let view = live.member(id, endpoint).map(|member| endpoint_view(&live, &member));
     Ok((status, Json(json!({ "endpoint": view, "lease": { "ttl_s": ttl.as_secs() } }))).into_response())
 }
 
@@ -73,20 +78,21 @@ pub(super) async fn leave(
     Path((name, endpoint)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    let id = upstream(&shared, &name)?;
-    admit(registering(&shared, id)?, &headers)?;
-    let endpoint = upstreams::endpoint(&shared, id, &endpoint)?;
-    if !shared.leases.remove(endpoint) {
+    let live = shared.live();
+    let id = upstream(&live, &name)?;
+    admit(registering(&live, id)?, &headers)?;
+    let endpoint = upstreams::endpoint(&live, id, &endpoint)?;
+    if !live.leases.remove(endpoint) {
         return Err(Refusal::new(StatusCode::CONFLICT, "has not registered itself")
             .help("DELETE /upstreams/NAME/endpoints/ADDRESS removes others"));
     }
-    shared.leave(id, endpoint).map_err(|error| refusal(&error))?;
-    upstreams::tell(&shared, id, endpoint, "leaves");
-    Ok(upstreams::changed(&shared, id, endpoint, StatusCode::ACCEPTED))
+    live.leave(id, endpoint).map_err(|error| refusal(&error))?;
+    upstreams::tell(&live, id, endpoint, "leaves");
+    Ok(upstreams::changed(&live, id, endpoint, StatusCode::ACCEPTED))
 }
 
-fn registering(shared: &Shared, id: UpstreamId) -> Result<&Registering, Refusal> {
-    let upstream = &shared.snapshot.upstreams[usize::from(id.0)];
+fn registering(live: &Live, id: UpstreamId) -> Result<&Registering, Refusal> {
+    let upstream = &live.snapshot.upstreams[usize::from(id.0)];
     upstream.registering.as_ref().ok_or_else(|| {
         Refusal::new(StatusCode::FORBIDDEN, format!("upstream {:?} lets no server register", upstream.name))
             .help(format!("add [upstream.{}.register] to the configuration file", upstream.name))

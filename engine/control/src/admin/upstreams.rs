@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use super::body::{Object, missing, wrong};
 use super::{AppState, Refusal, cross_site};
-use crate::Shared;
+use crate::live::Live;
 use crate::membership::{Joined, Newcomer};
 
 /// What every change is answered with, besides the endpoint: nobody is to be surprised by a restart.
@@ -32,15 +32,17 @@ const CONNECTIONS_MAX: u32 = 1_000_000;
 
 /// `GET /upstreams`.
 pub(super) async fn list(State(shared): AppState) -> Response {
-    let ids = (0..).map(UpstreamId).take(shared.snapshot.upstreams.len());
-    let upstreams: Vec<_> = ids.map(|id| upstream_view(&shared, id)).collect();
-    Json(json!({ "upstreams": upstreams, "listeners": listeners(&shared) })).into_response()
+    let live = shared.live();
+    let ids = (0..).map(UpstreamId).take(live.snapshot.upstreams.len());
+    let upstreams: Vec<_> = ids.map(|id| upstream_view(&live, id)).collect();
+    Json(json!({ "upstreams": upstreams, "listeners": listeners(&live) })).into_response()
 }
 
 /// `GET /upstreams/NAME`.
 pub(super) async fn show(State(shared): AppState, Path(name): Path<String>) -> Result<Response, Refusal> {
-    let id = upstream(&shared, &name)?;
-    Ok(Json(upstream_view(&shared, id)).into_response())
+    let live = shared.live();
+    let id = upstream(&live, &name)?;
+    Ok(Json(upstream_view(&live, id)).into_response())
 }
 
 /// `POST /upstreams/NAME/endpoints`: 201, or 200 for one that is an endpoint on the same terms.
@@ -49,24 +51,27 @@ pub(super) async fn add(
     Path(name): Path<String>,
     request: Request,
 ) -> Result<Response, Refusal> {
-    let id = upstream(&shared, &name)?;
+    upstream(&shared.live(), &name)?;
     let mut object = read(request).await?;
-    let address = address(&shared, id, &mut object)?;
+    // Only now: while the body came there may have been another generation.
+    let live = shared.live();
+    let id = upstream(&live, &name)?;
+    let address = address(&live, id, &mut object)?;
     // For one that is there, what is left out is as it is.
     let known = {
-        let keeper = shared.keeper();
+        let keeper = live.keeper();
         keeper.find_at(id, &address).and_then(|endpoint| keeper.terms(id, endpoint).cloned())
     };
     let terms = terms(&mut object, known.unwrap_or_default())?;
     object.finish()?;
     let newcomer = Newcomer { address, host: None, terms, source: Source::Added };
-    let joined = shared.join(id, newcomer).map_err(|error| refusal(&error))?;
+    let joined = live.join(id, newcomer).map_err(|error| refusal(&error))?;
     match joined {
         Joined::Added(endpoint) => {
-            tell(&shared, id, endpoint, "added");
-            Ok(changed(&shared, id, endpoint, StatusCode::CREATED))
+            tell(&live, id, endpoint, "added");
+            Ok(changed(&live, id, endpoint, StatusCode::CREATED))
         }
-        Joined::Stays(endpoint) => Ok(changed(&shared, id, endpoint, StatusCode::OK)),
+        Joined::Stays(endpoint) => Ok(changed(&live, id, endpoint, StatusCode::OK)),
         Joined::Differs(_) => {
             Err(Refusal::new(StatusCode::CONFLICT, "is an endpoint already, on other terms")
                 .at("address")
@@ -81,10 +86,14 @@ pub(super) async fn change(
     Path((name, endpoint)): Path<(String, String)>,
     request: Request,
 ) -> Result<Response, Refusal> {
-    let id = upstream(&shared, &name)?;
-    let endpoint = self::endpoint(&shared, id, &endpoint)?;
+    let live = shared.live();
+    self::endpoint(&live, upstream(&live, &name)?, &endpoint)?;
     let mut object = read(request).await?;
-    let before = shared.terms(id, endpoint).ok_or_else(|| refusal(&KeeperError::Vacant))?;
+    // Again: while the body came there may have been another generation.
+    let live = shared.live();
+    let id = upstream(&live, &name)?;
+    let endpoint = self::endpoint(&live, id, &endpoint)?;
+    let before = live.terms(id, endpoint).ok_or_else(|| refusal(&KeeperError::Vacant))?;
     let terms = terms(&mut object, before.clone())?;
     let is_draining = match object.text("state")?.as_deref() {
         None => None,
@@ -96,15 +105,15 @@ pub(super) async fn change(
     };
     object.finish()?;
     if terms != before {
-        let set = shared.change_roster(id, |keeper| keeper.set_terms(id, endpoint, terms));
+        let set = live.change_roster(id, |keeper| keeper.set_terms(id, endpoint, terms));
         set.map_err(|error| refusal(&error))?;
-        tell(&shared, id, endpoint, "changed");
+        tell(&live, id, endpoint, "changed");
     }
     if let Some(is_draining) = is_draining {
-        shared.drain(id, endpoint, is_draining).map_err(|error| refusal(&error))?;
-        tell(&shared, id, endpoint, if is_draining { "draining" } else { "up" });
+        live.drain(id, endpoint, is_draining).map_err(|error| refusal(&error))?;
+        tell(&live, id, endpoint, if is_draining { "draining" } else { "up" });
     }
-    Ok(changed(&shared, id, endpoint, StatusCode::OK))
+    Ok(changed(&live, id, endpoint, StatusCode::OK))
 }
 
 /// `DELETE /upstreams/NAME/endpoints/ADDRESS`: 202 while it finishes what it has begun, or 200 with `?now=true`.
@@ -113,8 +122,9 @@ pub(super) async fn remove(
     Path((name, endpoint)): Path<(String, String)>,
     Query(parameters): Query<Vec<(String, String)>>,
 ) -> Result<Response, Refusal> {
-    let id = upstream(&shared, &name)?;
-    let endpoint = self::endpoint(&shared, id, &endpoint)?;
+    let live = shared.live();
+    let id = upstream(&live, &name)?;
+    let endpoint = self::endpoint(&live, id, &endpoint)?;
     let is_now = match &parameters[..] {
         [] => false,
         [(key, value)] if key == "now" && value == "true" => true,
@@ -125,43 +135,43 @@ pub(super) async fn remove(
             );
         }
     };
-    let member = shared.member(id, endpoint).ok_or_else(|| refusal(&KeeperError::Vacant))?;
-    if let Some(name) = shared.names.standing_for(id, &member.address) {
+    let member = live.member(id, endpoint).ok_or_else(|| refusal(&KeeperError::Vacant))?;
+    if let Some(name) = live.names.standing_for(id, &member.address) {
         let cause = format!("{name} stands for it, and would bring it back");
         let help = "change what the name server says, or PATCH {\"state\": \"drain\"}";
         return Err(Refusal::new(StatusCode::CONFLICT, cause).help(help));
     }
-    if member.source == Source::Registered && shared.leases.contains(endpoint) {
+    if member.source == Source::Registered && live.leases.contains(endpoint) {
         let help = "DELETE /upstreams/NAME/register/ADDRESS ends its lease; PATCH {\"state\": \"drain\"} outlasts its word";
         return Err(
             Refusal::new(StatusCode::CONFLICT, "it has registered itself, and would come back").help(help)
         );
     }
     if is_now {
-        let view = endpoint_view(&shared, &member);
-        tell(&shared, id, endpoint, "removed");
-        shared.remove(id, endpoint).map_err(|error| refusal(&error))?;
+        let view = endpoint_view(&live, &member);
+        tell(&live, id, endpoint, "removed");
+        live.remove(id, endpoint).map_err(|error| refusal(&error))?;
         return Ok(Json(json!({ "endpoint": view, "removed": true, "note": NOTE })).into_response());
     }
-    shared.leave(id, endpoint).map_err(|error| refusal(&error))?;
-    tell(&shared, id, endpoint, "leaving");
-    Ok(changed(&shared, id, endpoint, StatusCode::ACCEPTED))
+    live.leave(id, endpoint).map_err(|error| refusal(&error))?;
+    tell(&live, id, endpoint, "leaving");
+    Ok(changed(&live, id, endpoint, StatusCode::ACCEPTED))
 }
 
 /// The upstream of this name.
-pub(super) fn upstream(shared: &Shared, name: &str) -> Result<UpstreamId, Refusal> {
-    let mut upstreams = (0..).map(UpstreamId).zip(&shared.snapshot.upstreams);
+pub(super) fn upstream(live: &Live, name: &str) -> Result<UpstreamId, Refusal> {
+    let mut upstreams = (0..).map(UpstreamId).zip(&live.snapshot.upstreams);
     let found = upstreams.find(|(_, upstream)| upstream.name == name).map(|(id, _)| id);
     found.ok_or_else(|| {
-        let known: Vec<_> = shared.snapshot.upstreams.iter().map(|upstream| upstream.name.as_str()).collect();
+        let known: Vec<_> = live.snapshot.upstreams.iter().map(|upstream| upstream.name.as_str()).collect();
         Refusal::new(StatusCode::NOT_FOUND, format!("there is no upstream {name:?}"))
             .help(format!("known: {}", known.join(", ")))
     })
 }
 
-pub(super) fn endpoint(shared: &Shared, upstream: UpstreamId, text: &str) -> Result<EndpointId, Refusal> {
-    shared.endpoint_named(upstream, text).ok_or_else(|| {
-        let members = shared.roster.members(upstream);
+pub(super) fn endpoint(live: &Live, upstream: UpstreamId, text: &str) -> Result<EndpointId, Refusal> {
+    live.endpoint_named(upstream, text).ok_or_else(|| {
+        let members = live.roster.members(upstream);
         let known: Vec<_> = members.all.iter().map(|member| &*member.name).collect();
         Refusal::new(StatusCode::NOT_FOUND, format!("there is no endpoint {text:?}"))
             .help(format!("known: {}", known.join(", ")))
@@ -186,11 +196,7 @@ pub(super) async fn read(request: Request) -> Result<Object, Refusal> {
 }
 
 /// Where an endpoint is to be: somewhere that can be connected to as it is, and that can prove who it is where it must.
-pub(super) fn address(
-    shared: &Shared,
-    upstream: UpstreamId,
-    object: &mut Object,
-) -> Result<Address, Refusal> {
+pub(super) fn address(live: &Live, upstream: UpstreamId, object: &mut Object) -> Result<Address, Refusal> {
     let Some(text) = object.text("address")? else {
         return Err(missing("address", "{\"address\": \"10.0.0.3:8000\"}"));
     };
@@ -202,7 +208,7 @@ pub(super) fn address(
     match address {
         EndpointAddress::Tcp(address) => Ok(Address::Tcp(address)),
         EndpointAddress::Unix(path) => {
-            let tls = shared.snapshot.upstreams[usize::from(upstream.0)].tls.as_ref();
+            let tls = live.snapshot.upstreams[usize::from(upstream.0)].tls.as_ref();
             if tls.is_some_and(|tls| tls.server_name.is_none()) {
                 return Err(wrong(
                     "address",
@@ -261,27 +267,27 @@ pub(super) fn refusal(error: &KeeperError) -> Refusal {
 }
 
 /// One line in the log for each change.
-pub(super) fn tell(shared: &Shared, upstream: UpstreamId, endpoint: EndpointId, what: &str) {
-    let Some(member) = shared.member(upstream, endpoint) else { return };
-    let name = &shared.snapshot.upstreams[usize::from(upstream.0)].name;
+pub(super) fn tell(live: &Live, upstream: UpstreamId, endpoint: EndpointId, what: &str) {
+    let Some(member) = live.member(upstream, endpoint) else { return };
+    let name = &live.snapshot.upstreams[usize::from(upstream.0)].name;
     tracing::info!("upstream {name}: {} {what} by the admin listener", member.name);
 }
 
 pub(super) fn changed(
-    shared: &Shared,
+    live: &Live,
     upstream: UpstreamId,
     endpoint: EndpointId,
     status: StatusCode,
 ) -> Response {
-    let view = shared.member(upstream, endpoint).map(|member| endpoint_view(shared, &member));
+    let view = live.member(upstream, endpoint).map(|member| endpoint_view(live, &member));
     (status, Json(json!({ "endpoint": view, "note": NOTE }))).into_response()
 }
 
-fn upstream_view(shared: &Shared, id: UpstreamId) -> Value {
-    let upstream = &shared.snapshot.upstreams[usize::from(id.0)];
-    let members = shared.roster.members(id);
-    let endpoints: Vec<_> = members.all.iter().map(|member| endpoint_view(shared, member)).collect();
-    let names = shared.names.of_upstream(id);
+fn upstream_view(live: &Live, id: UpstreamId) -> Value {
+    let upstream = &live.snapshot.upstreams[usize::from(id.0)];
+    let members = live.roster.members(id);
+    let endpoints: Vec<_> = members.all.iter().map(|member| endpoint_view(live, member)).collect();
+    let names = live.names.of_upstream(id);
     let hash = upstream.balance.hash();
     let hash = hash.map(|rule| json!({ "on": rule.on.to_string(), "table": rule.table.name() }));
     let persistence = upstream.persistence.map(|rule| {
@@ -304,9 +310,9 @@ fn upstream_view(shared: &Shared, id: UpstreamId) -> Value {
 }
 
 /// Every listener, and the upstream that all of its traffic goes to, if there is one.
-fn listeners(shared: &Shared) -> Vec<Value> {
+fn listeners(live: &Live) -> Vec<Value> {
     let view = |(id, settings): (ListenerId, &config::snapshot::Listener)| {
-        let (goal, upstream) = match shared.snapshot.destination(id) {
+        let (goal, upstream) = match live.snapshot.destination(id) {
             Destination::All(upstream) => ("all", Some(upstream)),
             Destination::Some(upstream) => ("some", Some(upstream)),
             Destination::Several => ("several", None),
@@ -320,32 +326,32 @@ fn listeners(shared: &Shared) -> Vec<Value> {
         };
         json!({
             "name": settings.name,
-            "address": shared.listener_addresses[usize::from(id.0)].to_string(),
+            "address": live.listener_addresses[usize::from(id.0)].to_string(),
             "protocol": protocol,
             "internal": settings.internal,
             "goal": goal,
-            "upstream": upstream.map(|id| &shared.snapshot.upstreams[usize::from(id.0)].name),
+            "upstream": upstream.map(|id| &live.snapshot.upstreams[usize::from(id.0)].name),
         })
     };
-    (0..).map(ListenerId).zip(&shared.snapshot.listeners).map(view).collect()
+    (0..).map(ListenerId).zip(&live.snapshot.listeners).map(view).collect()
 }
 
-pub(super) fn endpoint_view(shared: &Shared, member: &Member) -> Value {
-    let upstreams = (0..).map(UpstreamId).zip(&shared.snapshot.upstreams);
+pub(super) fn endpoint_view(live: &Live, member: &Member) -> Value {
+    let upstreams = (0..).map(UpstreamId).zip(&live.snapshot.upstreams);
     let mut owners = upstreams.filter(|(_, upstream)| upstream.slots().any(|slot| slot == member.id));
     let owner = owners.next().map(|(id, _)| id);
-    let terms = owner.and_then(|id| shared.terms(id, member.id)).unwrap_or_default();
+    let terms = owner.and_then(|id| live.terms(id, member.id)).unwrap_or_default();
     let sum = |read: fn(&proxy::stats::EndpointCounters) -> u64| -> u64 {
-        shared.endpoint(member.id).iter().map(|counters| read(counters)).sum()
+        live.endpoint(member.id).iter().map(|counters| read(counters)).sum()
     };
     json!({
         "name": &*member.name,
         "address": member.address.to_string(),
         "source": member.source.name(),
         "state": member.state.name(),
-        "health": owner.and_then(|id| shared.health.status(id, member.id)),
-        "leaving": shared.leaving.contains(member.id),
-        "lease_s": shared.leases.left(member.id).map(|left| left.as_secs()),
+        "health": owner.and_then(|id| live.health.status(id, member.id)),
+        "leaving": live.leaving.contains(member.id),
+        "lease_s": live.leases.left(member.id).map(|left| left.as_secs()),
         "weight": terms.weight,
         "priority": terms.priority,
         "zone": terms.zone.as_deref(),
@@ -357,7 +363,7 @@ pub(super) fn endpoint_view(shared: &Shared, member: &Member) -> Value {
     })
 }
 
-impl Shared {
+impl Live {
     pub(super) fn member(&self, upstream: UpstreamId, id: EndpointId) -> Option<Member> {
         self.roster.members(upstream).find(id).cloned()
     }
