@@ -27,7 +27,18 @@ const APART: &str = "bench/contenders/";
 
 /// Names of our crates as dependencies.
 const OURS: &[&str] = &[
-    "auth", "bench", "config", "control", "engine", "loadgen", "proto", "proxy", "runtime", "simulation", "store", "tls",
+    "auth",
+    "bench",
+    "config",
+    "control",
+    "engine",
+    "loadgen",
+    "proto",
+    "proxy",
+    "runtime",
+    "simulation",
+    "store",
+    "tls",
 ];
 
 /// Longest file; one that needs more is split by decision, not by accident.
