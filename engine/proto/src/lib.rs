@@ -13,6 +13,7 @@ pub mod client_hello;
 pub mod handoff;
 pub mod health;
 pub mod histogram;
+pub mod lease;
 pub mod matching;
 pub mod messages;
 pub mod proxy_protocol;
