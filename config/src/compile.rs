@@ -9,6 +9,7 @@ mod health;
 mod resolve;
 mod retry;
 mod rules;
+mod security;
 mod service;
 mod upstream;
 
@@ -18,9 +19,11 @@ use std::time::Duration;
 
 use crate::document::key::Key;
 use crate::report::Report;
+use crate::schema::security::SecurityType;
 use crate::schema::table::Table;
 use crate::schema::text::Via;
 use crate::schema::{self, Config};
+use crate::snapshot::security::SecurityId;
 use crate::snapshot::{
     Action, Admin, Channel, ErrorPages, Forwarding, HeadLimits, Listener, ListenerId, ListenerLimits,
     ListenerTimeouts, ProcessSettings, ProxyProtocolIn, Snapshot, StaticResponse, TrailerLimits, Upgrades,
@@ -40,6 +43,7 @@ pub(crate) fn compile(config: &Config, report: &Report<'_>) -> Option<Snapshot> 
         config.listener.iter().map(|(name, listener)| compile_listener(name, listener, &names)).collect();
     let upstreams = upstream::compile(config, &names);
     let enabled = config.channel.iter().zip(channels).filter(|((_, channel), _)| channel.enabled);
+    let security = security::compile(config, &names);
     let upstreams = upstreams?;
     Some(Snapshot {
         node: config.node.id.clone(),
@@ -50,6 +54,7 @@ pub(crate) fn compile(config: &Config, report: &Report<'_>) -> Option<Snapshot> 
         channel_table: table?,
         slots_count: upstreams.last().map_or(0, |last| last.slots_first.0 + last.slots_count),
         upstreams,
+        security: security?,
         admin: config.admin.enabled.then_some(Admin { bind: config.admin.bind }),
     })
 }
@@ -59,6 +64,9 @@ struct Names<'c> {
     listeners: HashMap<&'c str, u16>,
     listeners_internal: HashSet<&'c str>,
     upstreams: HashMap<&'c str, u16>,
+    security: HashMap<&'c str, u16>,
+    /// By id.
+    security_types: Vec<SecurityType>,
     report: &'c Report<'c>,
 }
 
@@ -73,6 +81,8 @@ impl<'c> Names<'c> {
             listeners: ids(&config.listener),
             listeners_internal: internal.map(|(name, _)| name).collect(),
             upstreams: ids(&config.upstream),
+            security: ids(&config.security),
+            security_types: config.security.iter().map(|(_, module)| module.kind).collect(),
             report,
         }
     }
@@ -91,6 +101,10 @@ impl<'c> Names<'c> {
 
     fn upstream(&self, name: &str, key: &Key) -> Option<UpstreamId> {
         self.resolve("upstream", &self.upstreams, name, key).map(UpstreamId)
+    }
+
+    fn security(&self, name: &str, key: &Key) -> Option<SecurityId> {
+        self.resolve("security", &self.security, name, key).map(SecurityId)
     }
 
     /// Where a file is. The reader refused those that are nowhere.

@@ -16,6 +16,7 @@ mod register;
 mod resolve;
 mod retry;
 mod rules;
+mod security;
 mod tls;
 mod upstream;
 
@@ -52,6 +53,7 @@ pub(crate) fn read(document: &Document, report: &Report<'_>) -> Config {
         listener: fields.tables("listener", |fields| listener::read(fields, buffer_size)),
         channel: fields.tables("channel", channel::read),
         upstream: fields.tables("upstream", |fields| upstream::read(fields, buffer_size)),
+        security: fields.tables("security", security::read),
         admin: fields.table("admin", listener::read_admin).unwrap_or_default(),
     };
     fields.finish();

@@ -11,6 +11,7 @@ pub mod register;
 pub mod resolve;
 pub mod retry;
 pub mod rules;
+pub mod security;
 pub mod table;
 pub mod text;
 pub mod tls;
@@ -30,6 +31,7 @@ use self::register::Register;
 use self::resolve::Resolve;
 use self::retry::{Hedge, Queue, Retry};
 use self::rules::{Concurrency, Faults, Mirror, RateLimit};
+use self::security::{ChannelToken, Security};
 use self::table::Table;
 use self::text::{Bind, ServerNames, UnixMode, Via};
 use self::tls::{ListenerTls, UpstreamTls};
@@ -57,6 +59,9 @@ pub struct Config {
     /// Groups of endpoints that answer alike, `[upstream.NAME]`.
     #[schemars(default)]
     pub upstream: Table<Upstream>,
+    /// Who may come in, and who says so, `[security.NAME]`: modules that know users, issue tokens and check them.
+    #[schemars(default)]
+    pub security: Table<Security>,
     /// The listener of status, statistics and control.
     #[schemars(default)]
     pub admin: Admin,
@@ -312,6 +317,11 @@ pub struct Channel {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(default, length(min = 1), extend("examples" = [[{ "by": "address", "rate": "10/s", "burst": 20 }]]))]
     pub rate: Vec<RateLimit>,
+    /// Requests need a token that is believed (`Authorization: Bearer`, RFC 6750): 401 without one, 403 where it does not allow
+    /// enough.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(default, with = "ChannelToken")]
+    pub token: Option<ChannelToken>,
     /// A fixed answer. Exactly one of `upstream`, `respond` and `redirect`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(default, with = "Respond")]

@@ -9,6 +9,7 @@ pub mod health;
 pub mod register;
 pub mod resolve;
 pub mod rules;
+pub mod security;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -29,6 +30,7 @@ use self::balance::{Balance, PersistenceRule, StickyRule};
 use self::register::Registering;
 use self::resolve::{NamedEndpoint, Resolving};
 use self::rules::Rules;
+use self::security::SecurityModule;
 
 /// Index of a listener in [`Snapshot::listeners`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -65,6 +67,8 @@ pub struct Snapshot {
     pub upstreams: Box<[Upstream]>,
     /// How many [`EndpointId`]s there are: the slots of all upstreams.
     pub slots_count: u16,
+    /// Security modules by [`security::SecurityId`].
+    pub security: Box<[SecurityModule]>,
     /// The admin listener, unless it is turned off.
     pub admin: Option<Admin>,
 }

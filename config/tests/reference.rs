@@ -10,11 +10,16 @@ use config::{Format, load_str};
 use serde_json::{Value, json};
 
 /// The top-level tables in the order in which one would write them.
-const TABLES: [&str; 6] = ["node", "process", "listener", "channel", "upstream", "admin"];
+const TABLES: [&str; 7] = ["node", "process", "listener", "channel", "upstream", "security", "admin"];
 
 /// What NAME stands for in examples, or STATUS.
-const NAMES: [(&str, &str); 4] =
-    [("listener", "web"), ("channel", "patients"), ("upstream", "fhir"), ("error_page", "502")];
+const NAMES: [(&str, &str); 5] = [
+    ("listener", "web"),
+    ("channel", "patients"),
+    ("upstream", "fhir"),
+    ("security", "local"),
+    ("error_page", "502"),
+];
 
 /// Read into another key, so that it is not seen again.
 const FILE: &str = "file";
@@ -323,6 +328,12 @@ fn surroundings(key: &Key, is_given: bool) -> Vec<(&'static str, Value)> {
         ("/channel/patients/rewrite", "to") if is_given => {
             vec![("/channel/patients/rewrite/path", json!("^/patient/([0-9]+)$"))]
         }
+        ("/channel/patients/token", _) => {
+            vec![("/channel/patients/token/check", json!("clients")), ("/security/clients", token_check())]
+        }
+        // Of a check it is required.
+        ("/security/local", "jwks") if !is_given => security_surroundings("session_idle"),
+        ("/security/local", name) => security_surroundings(name),
         ("/upstream/fhir/tls", _) => vec![("/upstream/fhir/tls", json!({}))],
         ("/upstream/fhir/health", _) => vec![("/upstream/fhir/health", json!({}))],
         ("/upstream/fhir/ejection", _) => vec![("/upstream/fhir/ejection", json!({}))],
@@ -345,6 +356,31 @@ fn surroundings(key: &Key, is_given: bool) -> Vec<(&'static str, Value)> {
         }
         _ => Vec::new(),
     }
+}
+
+fn token_check() -> Value {
+    json!({ "type": "token_check", "jwks": "https://auth.example/jwks", "audience": "a" })
+}
+
+fn token_issuer() -> Value {
+    json!({ "type": "token_issuer", "issuer": "https://auth.example", "audience": "a" })
+}
+
+/// A module of a type for which the key means something.
+fn security_surroundings(key: &str) -> Vec<(&'static str, Value)> {
+    let module = match key {
+        "type" | "skew" | "algorithms" | "refresh" | "issuer" => token_check(),
+        // What it says by itself is left out, and taken from the issuer.
+        "jwks" | "audience" => json!({ "type": "token_check", "jwks": "module:issuer" }),
+        "token_lifetime" | "algorithm" | "rotation" => token_issuer(),
+        _ => json!({ "type": "local_inbound" }),
+    };
+    let others = match key {
+        "jwks" | "audience" => vec![("/security/issuer", token_issuer())],
+        "tokens" => vec![("/security/clients", token_check())],
+        _ => vec![],
+    };
+    [vec![("/security/local", module)], others].concat()
 }
 
 /// Where a key stands, made if it was not there.

@@ -272,7 +272,10 @@ fn the_schema_names_every_key_of_a_dump() {
         let object = schema.pointer(pointer).and_then(serde_json::Value::as_object);
         object.unwrap_or_else(|| panic!("{pointer} in {schema:#}")).keys().cloned().collect()
     };
-    assert_eq!(names("/properties"), ["admin", "channel", "listener", "node", "process", "upstream"]);
+    assert_eq!(
+        names("/properties"),
+        ["admin", "channel", "listener", "node", "process", "security", "upstream"]
+    );
     let listener = "allow backlog bind deny error_page forwarding framing internal limits protocol proxy_protocol \
                     retry_after sni timeouts tls unix_mode upstream";
     assert_eq!(names("/$defs/Listener/properties").join(" "), listener);

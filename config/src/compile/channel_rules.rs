@@ -11,7 +11,7 @@ use proto::http1::path::{PathRewrite, Replacement};
 use proto::rate::Pace;
 use proto::template::Template;
 
-use super::Names;
+use super::{Names, security};
 use crate::document::key::Key;
 use crate::schema;
 use crate::schema::edits;
@@ -31,6 +31,10 @@ pub(super) fn compile(
         Some(mirror) => Some(compile_mirror(name, mirror, names)?),
         None => None,
     };
+    let token = match &channel.token {
+        Some(token) => Some(Box::new(security::compile_token(name, token, names)?)),
+        None => None,
+    };
     let rules = Rules {
         access: compile_access(&channel.allow, &channel.deny),
         rates: channel.rate.iter().map(compile_rate).collect(),
@@ -38,14 +42,17 @@ pub(super) fn compile(
             channel_max: channel.concurrency.channel,
             address_max: channel.concurrency.address,
         },
+        token,
         path: compile_rewrite(&channel.rewrite),
         request_edits: compile_edits(&channel.request_headers),
         answer_edits: compile_edits(&channel.response_headers),
         faults: compile_faults(&channel.fault),
         mirror,
     };
-    let demands_nothing =
-        rules.access.is_none() && rules.rates.is_empty() && rules.concurrency.is_unbounded();
+    let demands_nothing = rules.access.is_none()
+        && rules.rates.is_empty()
+        && rules.concurrency.is_unbounded()
+        && rules.token.is_none();
     let changes_nothing =
         rules.path.is_none() && rules.request_edits.is_none() && rules.answer_edits.is_none();
     let is_as_usual = rules.faults.is_none() && rules.mirror.is_none();

@@ -14,6 +14,7 @@ pub(super) fn fingerprint(config: &Config) -> u64 {
     // Channels keep their order: between equal priorities it decides.
     canonical.listener.sort_by_name();
     canonical.upstream.sort_by_name();
+    canonical.security.sort_by_name();
     // Names are strings and no number is a float, so there is nothing that JSON could not hold.
     let json = serde_json::to_vec(&canonical).unwrap_or_default();
     fnv1a(&json)

@@ -10,6 +10,7 @@ use super::limits::read_channel;
 use super::page::{read_body, read_pages};
 use super::retry::read_hedge;
 use super::rules::{read_concurrency, read_faults, read_mirror, read_networks, read_rates};
+use super::security::read_token;
 use super::{TIMEOUT_MAX, TIMEOUT_MIN};
 use crate::schema::{Channel, ChannelTimeouts, Matching, Respond, upgrade_default};
 use crate::value::field;
@@ -46,6 +47,7 @@ pub(super) fn read(fields: &mut Fields<'_>) -> Option<Channel> {
         allow: read_networks(fields, "allow"),
         deny: read_networks(fields, "deny"),
         rate: read_rates(fields),
+        token: fields.table("token", read_token),
         respond: fields.table("respond", read_respond),
         redirect: fields.table("redirect", read_redirect),
         rewrite: fields.table("rewrite", read_rewrite).unwrap_or_default(),

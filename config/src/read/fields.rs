@@ -197,6 +197,11 @@ impl<'r> Fields<'r> {
         Some(path.to_owned())
     }
 
+    /// A file that is named in part of a string.
+    pub(super) fn check_path(&self, name: &str, path: &str) {
+        self.report.check_path(&self.key.child(name), path);
+    }
+
     /// The node itself, where more than one type is allowed.
     pub(super) fn node(&mut self, name: &'static str) -> Option<&'r Node> {
         self.ask(name)

@@ -10,6 +10,7 @@ use proto::http1::path::PathRewrite;
 use proto::rate::Pace;
 
 use super::UpstreamId;
+use super::security::TokenRule;
 
 /// All rules of one channel; at least one.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +21,8 @@ pub struct Rules {
     pub rates: Box<[RateLimit]>,
     /// How many exchanges may be in progress: 503, or 429 where it is one address that has too many.
     pub concurrency: Concurrency,
+    /// What the token says that a request has to bring: 401, or 403.
+    pub token: Option<Box<TokenRule>>,
     /// The path that the endpoint sees.
     pub path: Option<PathRewrite>,
     /// Changes to the fields of requests.
