@@ -10,13 +10,12 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context as _, anyhow};
 use config::snapshot::Snapshot;
 use control::{Control, ControlSetup, CoreInfo, CoreWatch, ProcessInfo};
-use proxy::admission::Admission;
 use proxy::core_main::{CoreSetup, Fellow, serve};
+use proxy::generation::Generation;
 use proxy::message::MAILBOX_CAPACITY;
 use proxy::private::Private;
 use proxy::roster::Roster;
 use proxy::roster::keeper::Keeper;
-use proxy::stats::CoreStats;
 use runtime::cores::CoreId;
 use runtime::mailbox::mailbox;
 use runtime::{CoreConfig, DriverKind};
@@ -57,13 +56,20 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         uring_error: driver.uring_error.as_ref().map(ToString::to_string),
         cores: placement.iter().map(|cpu| CoreInfo { cpu: cpu.id, thread_id: OnceLock::new() }).collect(),
     });
-    let private = Arc::new(certificates.private());
-    let cores = prepare(&snapshot, &placement, driver.kind, per_core, keeper.roster(), &private)?;
+    let cores = prepare(
+        &snapshot,
+        &placement,
+        driver.kind,
+        per_core,
+        keeper.roster(),
+        Arc::new(certificates.private()),
+    )?;
+    let generation = Arc::clone(&cores[0].generation);
     let fellows = Arc::clone(&cores[0].fellows);
     let (control, watches) = control::spawn(ControlSetup {
         process: Arc::clone(&process),
-        snapshot: Arc::clone(&snapshot),
-        fellows: Arc::clone(&fellows),
+        generation: Arc::clone(&generation),
+        fellows,
         listener_addresses: addresses.clone(),
         keeper,
         certificates,
@@ -75,7 +81,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     for (core, watch) in cores.into_iter().zip(watches) {
         spawn_core(core, watch, Arc::clone(&process)).context("cannot start a thread for a core")?;
     }
-    if wait_until_running(&fellows, &control)? {
+    if wait_until_running(&generation, &control)? {
         let source = Source::of(args);
         let cores = placement.len();
         let admin = admin_address;
@@ -105,7 +111,7 @@ fn prepare(
     driver: DriverKind,
     per_core: Vec<Vec<(config::snapshot::ListenerId, runtime::Handle)>>,
     roster: &Arc<Roster>,
-    private: &Arc<Private>,
+    private: Arc<Private>,
 ) -> anyhow::Result<Vec<CoreSetup>> {
     let mut configs = Vec::new();
     let mut mailboxes = Vec::new();
@@ -124,24 +130,20 @@ fn prepare(
             ..defaults
         };
         let (sender, receiver) = mailbox(&config.remote, MAILBOX_CAPACITY);
-        let stats = Arc::new(CoreStats::new(snapshot, Arc::clone(&config.counters)));
-        fellows.push(Fellow { sender, stats });
+        fellows.push(Fellow { sender });
         mailboxes.push(receiver);
         configs.push(config);
     }
     let fellows: Arc<[Fellow]> = fellows.into();
-    let admission = Admission::new(snapshot);
-    let parts = configs.into_iter().zip(mailboxes).zip(per_core).zip(fellows.iter());
-    let setups = parts.map(|(((config, mailbox), listeners), fellow)| CoreSetup {
+    let counters = configs.iter().map(|config| Arc::clone(&config.counters));
+    let generation = Generation::first(Arc::clone(snapshot), Arc::clone(roster), private, counters);
+    let parts = configs.into_iter().zip(mailboxes).zip(per_core);
+    let setups = parts.map(|((config, mailbox), listeners)| CoreSetup {
         config,
-        snapshot: Arc::clone(snapshot),
+        generation: Arc::clone(&generation),
         listeners,
-        roster: Arc::clone(roster),
-        stats: Arc::clone(&fellow.stats),
         mailbox,
         fellows: Arc::clone(&fellows),
-        admission: Arc::clone(&admission),
-        private: Arc::clone(private),
     });
     Ok(setups.collect())
 }
@@ -158,9 +160,9 @@ fn spawn_core(setup: CoreSetup, watch: CoreWatch, process: Arc<ProcessInfo>) -> 
 }
 
 /// Waits until every core's loop turns; false when the process is to end already.
-fn wait_until_running(fellows: &[Fellow], control: &Control) -> anyhow::Result<bool> {
+fn wait_until_running(generation: &Generation, control: &Control) -> anyhow::Result<bool> {
     let deadline = Instant::now() + CORES_START_TIMEOUT;
-    while !fellows.iter().all(|fellow| fellow.stats.runtime.turns.value() > 0) {
+    while !generation.stats.iter().all(|core| core.runtime.turns.value() > 0) {
         if control.is_finished() {
             return Ok(false);
         }

@@ -13,10 +13,9 @@ use std::time::Duration;
 use config::Format;
 use config::snapshot::{EndpointAddress, ListenerId};
 use proxy::address::Address;
-use proxy::admission::Admission;
+use proxy::generation::Generation;
 use proxy::message::{CoreMessage, MAILBOX_CAPACITY};
 use proxy::roster::keeper::Keeper;
-use proxy::stats::CoreStats;
 use proxy::{CoreSetup, Fellow, serve};
 use runtime::mailbox::{Sender, mailbox};
 use runtime::net::listener::bind_per_core;
@@ -109,20 +108,18 @@ impl Gateway {
         let snapshot = Arc::new(loaded.expect("a configuration").snapshot);
         let config = CoreConfig::new(0, driver).expect("descriptors");
         let (mail, mailbox) = mailbox(&config.remote, MAILBOX_CAPACITY);
-        let stats = Arc::new(CoreStats::new(&snapshot, Arc::clone(&config.counters)));
+        let roster = Arc::clone(Keeper::new(&snapshot, address_of).roster());
+        let counters = [Arc::clone(&config.counters)];
+        let generation = Generation::first(Arc::clone(&snapshot), roster, Arc::default(), counters);
         let listener = &snapshot.listeners[0];
         let sockets = bind_per_core(listener.bind.tcp().expect("TCP"), listener.backlog, 1).expect("a port");
         let address = sockets[0].local_addr().expect("bound");
         let setup = CoreSetup {
             config,
             listeners: sockets.into_iter().map(|socket| (ListenerId(0), socket.into())).collect(),
-            roster: Arc::clone(Keeper::new(&snapshot, address_of).roster()),
-            fellows: [Fellow { sender: mail.clone(), stats: Arc::clone(&stats) }].into(),
-            stats,
-            admission: Admission::new(&snapshot),
-            private: Arc::default(),
+            fellows: [Fellow { sender: mail.clone() }].into(),
+            generation,
             mailbox,
-            snapshot,
         };
         let core = thread::spawn(move || serve(setup));
         Self { address, core, mail }

@@ -14,7 +14,7 @@ use common::connection::Connection;
 use common::{PATIENCE, eventually, on_both_drivers};
 use config::Format;
 use config::snapshot::{ListenerId, Snapshot};
-use proxy::admission::Admission;
+use proxy::generation::Generation;
 use proxy::message::CoreMessage;
 use proxy::roster::keeper::Keeper;
 use proxy::stats::CoreStats;
@@ -37,6 +37,7 @@ struct Cores {
     address: SocketAddr,
     setups: Vec<CoreSetup>,
     fellows: Arc<[Fellow]>,
+    stats: Box<[Arc<CoreStats>]>,
 }
 
 impl Cores {
@@ -59,26 +60,23 @@ impl Cores {
             .map(|index| {
                 let config = CoreConfig::new(index, kind).expect("descriptors");
                 let (sender, mailbox) = mailbox(&config.remote, MAILBOX);
-                let stats = Arc::new(CoreStats::new(&snapshot, Arc::clone(&config.counters)));
-                ((config, mailbox), Fellow { sender, stats })
+                ((config, mailbox), Fellow { sender })
             })
             .unzip();
         let fellows: Arc<[Fellow]> = fellows.into();
-        let admission = Admission::new(&snapshot);
+        let roster = Arc::clone(Keeper::new(&snapshot, |_| unreachable!("none is configured")).roster());
+        let counters = insides.iter().map(|(config, _): &(CoreConfig, _)| Arc::clone(&config.counters));
+        let generation = Generation::first(Arc::clone(&snapshot), roster, Arc::default(), counters);
         let setup = |(config, mailbox): (CoreConfig, Receiver<CoreMessage>)| CoreSetup {
-            stats: Arc::clone(&fellows[config.index].stats),
             config,
+            generation: Arc::clone(&generation),
             listeners: Vec::new(),
-            roster: Arc::clone(Keeper::new(&snapshot, |_| unreachable!("none is configured")).roster()),
-            fellows: Arc::clone(&fellows),
-            admission: Arc::clone(&admission),
-            private: Arc::default(),
             mailbox,
-            snapshot: Arc::clone(&snapshot),
+            fellows: Arc::clone(&fellows),
         };
         let mut setups: Vec<_> = insides.into_iter().map(setup).collect();
         let address = listen(&snapshot, &mut setups[0]);
-        Self { address, setups, fellows }
+        Self { address, setups, fellows, stats: generation.stats.clone() }
     }
 }
 
@@ -94,12 +92,12 @@ fn listen(snapshot: &Snapshot, setup: &mut CoreSetup) -> SocketAddr {
 #[test]
 fn a_core_that_takes_nothing_loses_nothing() {
     on_both_drivers(|driver| {
-        let Cores { address, mut setups, fellows } = Cores::new(driver);
+        let Cores { address, mut setups, fellows, stats } = Cores::new(driver);
         let stuck = setups.pop().expect("two cores");
         let busy = setups.pop().expect("two cores");
         let busy = thread::spawn(move || serve(busy));
-        let [here, there] = &*fellows else { panic!("two cores") };
-        let accepted = || here.stats.listeners[0].accepted.value();
+        let [here, there] = &*stats else { panic!("two cores") };
+        let accepted = || here.listeners[0].accepted.value();
 
         let mut clients: Vec<_> = (0..CONNECTIONS).map(|_| Connection::open(address)).collect();
         eventually("all are accepted", || accepted() == CONNECTIONS as u64);
@@ -112,18 +110,18 @@ fn a_core_that_takes_nothing_loses_nothing() {
             client.response().assert_is(200, "ok");
         }
         waiting.iter_mut().for_each(Connection::assert_open);
-        assert_eq!(here.stats.handed_over.value(), MAILBOX as u64);
-        assert_eq!(here.stats.handover_refused.value(), (CONNECTIONS - KEPT - MAILBOX) as u64);
+        assert_eq!(here.handed_over.value(), MAILBOX as u64);
+        assert_eq!(here.handover_refused.value(), (CONNECTIONS - KEPT - MAILBOX) as u64);
         // Those on their way count among all.
         Connection::open(address).assert_closed();
-        assert_eq!(here.stats.listeners[0].over_connections.value(), 1);
+        assert_eq!(here.listeners[0].over_connections.value(), 1);
 
         // The core comes to itself.
         let revived = thread::spawn(move || serve(stuck));
         for client in &mut waiting {
             client.response().assert_is(200, "ok");
         }
-        assert_eq!(there.stats.taken_over.value(), MAILBOX as u64);
+        assert_eq!(there.taken_over.value(), MAILBOX as u64);
         drop((clients, waiting));
         eventually("there is room again", || {
             let mut client = Connection::open(address);

@@ -5,9 +5,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use config::snapshot::Snapshot;
 use crossbeam_queue::ArrayQueue;
 use proxy::core_main::Fellow;
+use proxy::generation::Generation;
 use proxy::message::CoreMessage;
 use proxy::stats::{CollectedQueue, HistogramSet};
 use tokio::time::MissedTickBehavior;
@@ -30,7 +30,7 @@ const REPLY_POLL: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 pub(crate) struct Aggregator {
     fellows: Arc<[Fellow]>,
-    snapshot: Arc<Snapshot>,
+    generation: Arc<Generation>,
     replies: CollectedQueue,
     /// By core: whether it holds a request it has not answered. One at a time, so `replies` has room for all.
     awaited: Box<[bool]>,
@@ -46,9 +46,9 @@ pub(crate) struct Aggregator {
 
 impl Aggregator {
     /// For these cores and what they were given.
-    pub(crate) fn new(fellows: Arc<[Fellow]>, snapshot: Arc<Snapshot>) -> Self {
+    pub(crate) fn new(fellows: Arc<[Fellow]>, generation: Arc<Generation>) -> Self {
         Self {
-            snapshot,
+            generation,
             replies: Arc::new(ArrayQueue::new(fellows.len().max(1))),
             awaited: vec![false; fellows.len()].into(),
             spare: Vec::new(),
@@ -98,8 +98,11 @@ impl Aggregator {
             if *awaited {
                 continue;
             }
-            let empty = self.spare.pop().unwrap_or_else(|| Box::new(HistogramSet::new(&self.snapshot)));
-            let message = CoreMessage::CollectHistograms { empty, reply: Arc::clone(&self.replies) };
+            let empty =
+                self.spare.pop().unwrap_or_else(|| Box::new(HistogramSet::new(&self.generation.snapshot)));
+            let generation = self.generation.number;
+            let message =
+                CoreMessage::CollectHistograms { generation, empty, reply: Arc::clone(&self.replies) };
             match fellow.sender.send(message) {
                 Ok(()) => *awaited = true,
                 Err(CoreMessage::CollectHistograms { empty, .. }) => self.spare.push(empty),
@@ -125,7 +128,7 @@ impl Aggregator {
 
     /// A core counts an exchange, and a message, after it has recorded it: equal sums mean that nothing new is there.
     fn requests_ended(&self) -> u64 {
-        let cores = || self.fellows.iter().map(|fellow| &*fellow.stats);
+        let cores = || self.generation.stats.iter();
         let exchanges = sum(cores().flat_map(|core| &core.channels), |channel| channel.requests.value());
         exchanges + sum(cores().flat_map(|core| &core.listeners), |listener| listener.messages_sent.value())
     }
@@ -167,10 +170,10 @@ mod tests {
         let count = Rc::clone(&asked);
         fellow.sender.send(CoreMessage::Drain { timeout: Duration::ZERO }).expect("room");
         core.run(move |message| {
-            if let CoreMessage::CollectHistograms { empty, reply } = message {
+            if let CoreMessage::CollectHistograms { empty, reply, .. } = message {
                 count.set(count.get() + 1);
                 reply
-                    .push(Collected { core: index, histograms: empty })
+                    .push(Collected { core: index, histograms: empty, others: Vec::new() })
                     .expect("room for one reply of each core");
             }
         });
@@ -200,7 +203,7 @@ mod tests {
         let mut aggregator = shared.aggregator.try_lock().expect("free");
         block_on(aggregator.tick());
         assert!(!aggregator.awaits_any(), "nothing has been served");
-        shared.fellows[1].stats.channels[0].requests.add(1);
+        shared.live().generation.stats[1].channels[0].requests.add(1);
         block_on(aggregator.tick());
         let asked =
             cores.into_iter().enumerate().map(|(index, core)| answer(core, index, &shared.fellows[index]));
@@ -212,7 +215,7 @@ mod tests {
         let (shared, mut cores) = testing::shared(1);
         let mut aggregator = shared.aggregator.try_lock().expect("free");
         block_on(aggregator.retire());
-        shared.fellows[0].stats.channels[0].requests.add(1);
+        shared.live().generation.stats[0].channels[0].requests.add(1);
         let began = Instant::now();
         block_on(aggregator.tick());
         block_on(aggregator.collect());

@@ -41,9 +41,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
-use config::snapshot::Snapshot;
 use proxy::address::Address;
 use proxy::core_main::Fellow;
+use proxy::generation::Generation;
 use proxy::roster::keeper::Keeper;
 
 use crate::aggregate::Aggregator;
@@ -83,8 +83,8 @@ pub struct CoreInfo {
 pub struct ControlSetup {
     /// What is known of the process.
     pub process: Arc<ProcessInfo>,
-    /// The configuration that the cores run.
-    pub snapshot: Arc<Snapshot>,
+    /// What the cores run.
+    pub generation: Arc<Generation>,
     /// The cores, by index.
     pub fellows: Arc<[Fellow]>,
     /// Where each listener was bound, by [`config::snapshot::ListenerId`].
@@ -113,7 +113,7 @@ pub(crate) struct Shared {
 
 impl Shared {
     fn new(process: Arc<ProcessInfo>, live: Live) -> Arc<Self> {
-        let aggregator = Aggregator::new(Arc::clone(&live.fellows), Arc::clone(&live.snapshot));
+        let aggregator = Aggregator::new(Arc::clone(&live.fellows), Arc::clone(&live.generation));
         Arc::new(Self {
             process,
             fellows: Arc::clone(&live.fellows),
@@ -186,7 +186,7 @@ pub fn spawn(setup: ControlSetup) -> io::Result<(Control, Vec<CoreWatch>)> {
 
     let (watches, ends) = lifecycle::watch(setup.fellows.len());
     let live = Live::first(
-        setup.snapshot,
+        setup.generation,
         setup.fellows,
         setup.listener_addresses,
         setup.keeper,

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use config::snapshot::{Snapshot, UpstreamId};
 use proxy::address::Address;
 use proxy::core_main::Fellow;
+use proxy::generation::Generation;
 use proxy::message::CoreMessage;
 use proxy::roster::Roster;
 use proxy::roster::keeper::Keeper;
@@ -19,6 +20,8 @@ use crate::names::Names;
 /// A generation of the configuration, as control sees it. Whoever looks at several things takes it once, so that they fit.
 #[derive(Debug)]
 pub(crate) struct Live {
+    /// The same as the cores have it.
+    pub(crate) generation: Arc<Generation>,
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) fellows: Arc<[Fellow]>,
     /// Where each listener was bound, by [`config::snapshot::ListenerId`].
@@ -36,16 +39,18 @@ pub(crate) struct Live {
 impl Live {
     /// The first generation of a process.
     pub(crate) fn first(
-        snapshot: Arc<Snapshot>,
+        generation: Arc<Generation>,
         fellows: Arc<[Fellow]>,
         listener_addresses: Box<[Address]>,
         keeper: Keeper,
         certificates: Arc<Certificates>,
     ) -> Self {
+        let snapshot = &generation.snapshot;
         Self {
-            names: Names::of(&snapshot),
-            health: Health::new(&snapshot, &certificates),
-            snapshot,
+            names: Names::of(snapshot),
+            health: Health::new(snapshot, &certificates),
+            snapshot: Arc::clone(snapshot),
+            generation,
             fellows,
             listener_addresses,
             roster: Arc::clone(keeper.roster()),
@@ -73,7 +78,7 @@ impl Live {
     pub(crate) fn tell_to_look(&self, upstream: UpstreamId) {
         for fellow in self.fellows.iter() {
             // A core whose mailbox is full looks when it chooses an endpoint next.
-            let _ = fellow.sender.send(CoreMessage::Look { upstream });
+            let _ = fellow.sender.send(CoreMessage::Look { generation: self.generation.number, upstream });
         }
     }
 }

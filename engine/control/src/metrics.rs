@@ -430,11 +430,11 @@ mod tests {
     #[test]
     fn the_text_parses_and_sums_over_the_cores() {
         let (shared, _cores) = testing::shared(2);
-        for (count, fellow) in (3..).zip(shared.fellows.iter()) {
-            fellow.stats.listeners[0].accepted.add(count);
-            fellow.stats.channels[1].responses[1].add(count);
-            fellow.stats.listeners[0].connections_open.set(count);
-            fellow.stats.requests_rejected[0].add(1);
+        for (count, stats) in (3..).zip(&shared.live().generation.stats) {
+            stats.listeners[0].accepted.add(count);
+            stats.channels[1].responses[1].add(count);
+            stats.listeners[0].connections_open.set(count);
+            stats.requests_rejected[0].add(1);
         }
         let mut latency = Latency::default();
         let mut recorded = latency_histogram();

@@ -89,7 +89,7 @@ mod tests {
         let live = shared.live();
         let mut scarcity = Scarcity::default();
         let mut flood = |times| {
-            let [first, second] = [0, 1].map(|index| &live.fellows[index].stats.listeners[0]);
+            let [first, second] = [0, 1].map(|index| &live.generation.stats[index].listeners[0]);
             first.accept_errors.add(times);
             second.over_connections.add(1);
             scarcity.tick(&live)
@@ -109,7 +109,7 @@ mod tests {
         let live = shared.live();
         let mut scarcity = Scarcity::default();
         assert!((0..100).all(|_| scarcity.tick(&live).is_none()));
-        live.fellows[0].stats.runtime.buffers_exhausted.add(1);
+        live.generation.stats[0].runtime.buffers_exhausted.add(1);
         assert_eq!(scarcity.tick(&live), Some(format!("1 {}", SCARCE[4].what)));
     }
 }

@@ -18,22 +18,22 @@ use crate::live::Live;
 impl Live {
     /// What each core counts, by index.
     pub(crate) fn cores(&self) -> impl Iterator<Item = &CoreStats> {
-        self.fellows.iter().map(|fellow| &*fellow.stats)
+        self.generation.stats.iter().map(|core| &**core)
     }
 
     /// The shards of a listener, by core.
     pub(crate) fn listener(&self, index: usize) -> Vec<&ListenerCounters> {
-        self.cores().map(|core| &core.listeners[index]).collect()
+        self.cores().map(|core| &*core.listeners[index]).collect()
     }
 
     /// The shards of a channel, by core.
     pub(crate) fn channel(&self, index: usize) -> Vec<&ChannelCounters> {
-        self.cores().map(|core| &core.channels[index]).collect()
+        self.cores().map(|core| &*core.channels[index]).collect()
     }
 
     /// The shards of an upstream as a whole, by core.
     pub(crate) fn upstream(&self, id: UpstreamId) -> Vec<&UpstreamCounters> {
-        self.cores().map(|core| &core.upstreams[usize::from(id.0)]).collect()
+        self.cores().map(|core| &*core.upstreams[usize::from(id.0)]).collect()
     }
 
     /// How many of the requests to an upstream's endpoints went over a connection used before; `None` before the first.
@@ -47,7 +47,7 @@ impl Live {
 
     /// The shards of an endpoint, by core.
     pub(crate) fn endpoint(&self, id: EndpointId) -> Vec<&EndpointCounters> {
-        self.cores().map(|core| &core.endpoints[usize::from(id.0)]).collect()
+        self.cores().map(|core| &*core.endpoints[usize::from(id.0)]).collect()
     }
 
     /// The shards of all listeners that are internal, or of all that are not.
@@ -55,7 +55,7 @@ impl Live {
         let settings = &self.snapshot.listeners;
         self.cores().flat_map(move |core| {
             let shards = settings.iter().zip(&core.listeners);
-            shards.filter(move |(listener, _)| listener.internal == internal).map(|(_, shard)| shard)
+            shards.filter(move |(listener, _)| listener.internal == internal).map(|(_, shard)| &**shard)
         })
     }
 
@@ -64,7 +64,7 @@ impl Live {
         let settings = &self.snapshot.channels;
         self.cores().flat_map(move |core| {
             let shards = settings.iter().zip(&core.channels);
-            shards.filter(move |(channel, _)| channel.internal == internal).map(|(_, shard)| shard)
+            shards.filter(move |(channel, _)| channel.internal == internal).map(|(_, shard)| &**shard)
         })
     }
 
@@ -183,7 +183,7 @@ mod tests {
     fn bodies_count_beside_heads() {
         let (shared, _cores) = testing::shared(2);
         let live = shared.live();
-        let [first, second] = [0, 1].map(|core| &live.fellows[core].stats.request_bodies_rejected[0]);
+        let [first, second] = [0, 1].map(|core| &live.generation.stats[core].request_bodies_rejected[0]);
         first.add(1);
         second.add(2);
         let counted = live.requests_rejected().filter(|(_, count)| *count > 0);

@@ -300,14 +300,14 @@ mod tests {
     fn sums_equal_what_the_cores_counted_one_by_one() {
         let (shared, _cores) = testing::shared(3);
         let live = shared.live();
-        for (count, fellow) in (1..).zip(shared.fellows.iter()) {
-            fellow.stats.listeners[0].connections_open.set(count);
-            fellow.stats.listeners[0].requests.add(10 * count);
-            fellow.stats.channels[1].requests.add(count);
-            fellow.stats.channels[1].responses[3].add(count);
-            fellow.stats.endpoints[0].reused.add(count);
-            fellow.stats.faults[8].add(count);
-            fellow.stats.responses_rejected[0].add(count);
+        for (count, core) in (1..).zip(&shared.live().generation.stats) {
+            core.listeners[0].connections_open.set(count);
+            core.listeners[0].requests.add(10 * count);
+            core.channels[1].requests.add(count);
+            core.channels[1].responses[3].add(count);
+            core.endpoints[0].reused.add(count);
+            core.faults[8].add(count);
+            core.responses_rejected[0].add(count);
         }
         shared.process.cores[2].thread_id.set(77).expect("first");
         let stats = serde_json::to_value(Stats::of(&shared, &live)).expect("json");
@@ -341,8 +341,7 @@ mod tests {
     fn totals_leave_out_what_is_internal_and_its_row_does_not() {
         let (shared, _cores) = testing::shared(2);
         let live = shared.live();
-        for fellow in shared.fellows.iter() {
-            let stats = &fellow.stats;
+        for stats in &shared.live().generation.stats {
             // As many on `origin` (listener 1, channel 0) as on `web` and `default`, which it serves.
             for listener in &stats.listeners {
                 listener.accepted.add(1);

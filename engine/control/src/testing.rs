@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use proxy::core_main::Fellow;
+use proxy::generation::Generation;
 use proxy::message::CoreMessage;
 use proxy::roster::keeper::Keeper;
-use proxy::stats::CoreStats;
 use runtime::mailbox::{Receiver, mailbox};
 use runtime::{CoreConfig, DriverKind};
 
@@ -43,12 +43,11 @@ pub(crate) fn shared(cores: usize) -> (Arc<Shared>, Vec<IdleCore>) {
     let text = config::default_config();
     let loaded = config::load_str("default.toml", text, config::Format::Toml, &|_| None);
     let snapshot = Arc::new(loaded.expect("the default is fine").snapshot);
-    let (fellows, idle): (Vec<_>, Vec<_>) = (0..cores)
+    let (fellows, idle): (Vec<_>, Vec<IdleCore>) = (0..cores)
         .map(|index| {
             let config = CoreConfig::new(index, DriverKind::Epoll).expect("eventfd");
             let (sender, mailbox) = mailbox(&config.remote, 8);
-            let stats = Arc::new(CoreStats::new(&snapshot, Arc::clone(&config.counters)));
-            (Fellow { sender, stats }, IdleCore { config, mailbox })
+            (Fellow { sender }, IdleCore { config, mailbox })
         })
         .unzip();
     let fellows: Arc<[Fellow]> = fellows.into();
@@ -64,5 +63,7 @@ pub(crate) fn shared(cores: usize) -> (Arc<Shared>, Vec<IdleCore>) {
         cores: (0..cores).map(|cpu| CoreInfo { cpu, ..CoreInfo::default() }).collect(),
     });
     let addresses = vec![address.into(); snapshot.listeners.len()].into();
-    (Shared::new(process, Live::first(snapshot, fellows, addresses, keeper, certificates)), idle)
+    let counters = idle.iter().map(|core| Arc::clone(&core.config.counters));
+    let generation = Generation::first(snapshot, Arc::clone(keeper.roster()), Arc::default(), counters);
+    (Shared::new(process, Live::first(generation, fellows, addresses, keeper, certificates)), idle)
 }

@@ -11,9 +11,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use control::{Certificates, Control, ControlSetup, CoreInfo, CoreWatch, Exit, ProcessInfo};
 use proxy::core_main::Fellow;
+use proxy::generation::Generation;
 use proxy::message::CoreMessage;
 use proxy::roster::keeper::Keeper;
-use proxy::stats::{Collected, CoreStats};
+use proxy::stats::Collected;
 use runtime::mailbox::{Receiver, mailbox};
 use runtime::{CoreConfig, DriverKind};
 
@@ -28,16 +29,17 @@ fn bench(cores: usize) -> Bench {
     let text = config::default_config();
     let loaded = config::load_str("default.toml", text, config::Format::Toml, &|_| None);
     let snapshot = Arc::new(loaded.expect("the default is fine").snapshot);
-    let (mut fellows, mut inner) = (Vec::new(), Vec::new());
+    let (mut fellows, mut inner, mut counters) = (Vec::new(), Vec::new(), Vec::new());
     for index in 0..cores {
         let config = CoreConfig::new(index, DriverKind::Epoll).expect("eventfd");
         let (sender, receiver) = mailbox(&config.remote, 8);
-        let stats = Arc::new(CoreStats::new(&snapshot, Arc::clone(&config.counters)));
-        fellows.push(Fellow { sender, stats });
+        fellows.push(Fellow { sender });
+        counters.push(Arc::clone(&config.counters));
         inner.push((config, receiver));
     }
     let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
     let admin = listener.local_addr().expect("address");
+    let keeper = Keeper::new(&snapshot, |_| admin.into());
     let (control, watches) = control::spawn(ControlSetup {
         process: Arc::new(ProcessInfo {
             version: "1.2.3",
@@ -48,9 +50,9 @@ fn bench(cores: usize) -> Bench {
             cores: (0..cores).map(|_| CoreInfo::default()).collect(),
         }),
         listener_addresses: vec![admin.into(); snapshot.listeners.len()].into(),
-        keeper: Keeper::new(&snapshot, |_| admin.into()),
         certificates: Arc::new(Certificates::load(&snapshot).expect("no certificates").0),
-        snapshot,
+        generation: Generation::first(snapshot, Arc::clone(keeper.roster()), Arc::default(), counters),
+        keeper,
         fellows: fellows.into(),
         admin: Some(listener),
         socket_files: Vec::new(),
@@ -69,8 +71,9 @@ fn run_core(
     let outcome = runtime::run(config, move |core| async move {
         loop {
             match mailbox.recv(&core).await {
-                CoreMessage::CollectHistograms { empty, reply } => {
-                    reply.push(Collected { core: index, histograms: empty }).expect("room for every core");
+                CoreMessage::CollectHistograms { empty, reply, .. } => {
+                    let collected = Collected { core: index, histograms: empty, others: Vec::new() };
+                    reply.push(collected).expect("room for every core");
                 }
                 CoreMessage::Drain { .. } => break,
                 CoreMessage::Look { .. } | CoreMessage::Room { .. } => {}

@@ -65,7 +65,7 @@ pub(crate) struct Client {
 
 /// Counts an open connection of a listener, however it ends.
 pub(crate) struct Open {
-    stats: Arc<CoreStats>,
+    counters: Arc<ListenerCounters>,
     listener: ListenerId,
     /// Held as long as the connection is open.
     permit: Option<Permit>,
@@ -73,9 +73,9 @@ pub(crate) struct Open {
 
 impl Open {
     pub(crate) fn new(stats: &Arc<CoreStats>, listener: ListenerId, permit: Option<Permit>) -> Self {
-        let open = Self { stats: Arc::clone(stats), listener, permit };
-        open.counters().connections_open.add(1);
-        open
+        let counters = Arc::clone(&stats.listeners[usize::from(listener.0)]);
+        counters.connections_open.add(1);
+        Self { counters, listener, permit }
     }
 
     pub(crate) fn listener(&self) -> ListenerId {
@@ -83,7 +83,7 @@ impl Open {
     }
 
     pub(crate) fn counters(&self) -> &ListenerCounters {
-        &self.stats.listeners[usize::from(self.listener.0)]
+        &self.counters
     }
 }
 

@@ -19,6 +19,7 @@ use crate::admission::Admission;
 use crate::client::Clients;
 use crate::date::DateText;
 use crate::exchange::Route;
+use crate::generation::Generation;
 use crate::handshake::Handshakes;
 use crate::listener;
 use crate::message::CoreMessage;
@@ -38,22 +39,14 @@ const UPSTREAM_TAG: u32 = 1 << 31;
 pub struct CoreSetup {
     /// Executor: CPU, driver, buffers.
     pub config: CoreConfig,
-    /// The configuration.
-    pub snapshot: Arc<Snapshot>,
+    /// What it begins with; the same for all cores.
+    pub generation: Arc<Generation>,
     /// This core's own listening sockets.
     pub listeners: Vec<(ListenerId, Handle)>,
-    /// Who the endpoints are; the same for all cores.
-    pub roster: Arc<Roster>,
-    /// Where this core counts; also `fellows[index].stats`.
-    pub stats: Arc<CoreStats>,
     /// What this core is told.
     pub mailbox: Receiver<CoreMessage>,
     /// All cores by index, this one included.
     pub fellows: Arc<[Fellow]>,
-    /// The connections of the process; the same for all cores.
-    pub admission: Arc<Admission>,
-    /// Certificates, and whom to trust; the same for all cores.
-    pub private: Arc<Private>,
 }
 
 /// What a core knows of another.
@@ -61,13 +54,12 @@ pub struct CoreSetup {
 pub struct Fellow {
     /// Its mailbox.
     pub sender: Sender<CoreMessage>,
-    /// What it counts.
-    pub stats: Arc<CoreStats>,
 }
 
 /// One core's own things, reached by all of its tasks.
 pub(crate) struct CoreState {
     pub(crate) core: Core,
+    pub(crate) generation: Arc<Generation>,
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) stats: Arc<CoreStats>,
     pub(crate) fellows: Arc<[Fellow]>,
@@ -142,14 +134,14 @@ pub fn serve(setup: CoreSetup) -> io::Result<()> {
 /// # Errors
 /// When the driver refuses a listener.
 pub async fn serve_on(core: Core, setup: CoreSetup) -> io::Result<()> {
-    let CoreSetup { config: _, snapshot, listeners, roster, stats, mailbox, fellows, admission, private } =
-        setup;
-    let upstreams = Upstreams::new(&core, &snapshot, &stats, &roster, &private, &fellows, UPSTREAM_TAG);
+    let CoreSetup { config: _, generation, listeners, mailbox, fellows } = setup;
+    let upstreams = Upstreams::new(&core, &generation, &fellows, UPSTREAM_TAG);
+    let snapshot = Arc::clone(&generation.snapshot);
     let state = Rc::new(CoreState {
         match_caches: RefCell::new(snapshot.channel_table.caches()),
         histograms: RefCell::new(Box::new(HistogramSet::new(&snapshot))),
         clients: Clients::default(),
-        host_fallbacks: host_fallbacks(&snapshot, &roster),
+        host_fallbacks: host_fallbacks(&snapshot, &generation.roster),
         upstreams,
         workspaces: Spaces::default(),
         answer_spaces: Spaces::default(),
@@ -163,12 +155,13 @@ pub async fn serve_on(core: Core, setup: CoreSetup) -> io::Result<()> {
         set_aside: SetAside::default(),
         lingering: Cell::new(0),
         handshakes: Handshakes::new(&snapshot),
-        private,
+        private: Arc::clone(&generation.private),
+        stats: Arc::clone(&generation.stats[core.index()]),
+        admission: Arc::clone(&generation.admission),
         core,
+        generation,
         snapshot,
-        stats,
         fellows,
-        admission,
     });
     // Nobody has set it before.
     let _ = state.myself.set(Rc::downgrade(&state));
@@ -200,19 +193,19 @@ fn host_fallbacks(snapshot: &Snapshot, roster: &Roster) -> Box<[String]> {
 async fn read_mail(state: Rc<CoreState>, mailbox: Receiver<CoreMessage>) {
     loop {
         match mailbox.recv(&state.core).await {
-            CoreMessage::Adopt { fd, peer, listener, permit } => {
+            CoreMessage::Adopt { fd, peer, generation: _, listener, permit } => {
                 listener::adopt(&state, fd, peer, listener, permit);
                 // Counted last: until then nobody takes the connection for gone.
                 state.stats.taken_over.add(1);
             }
-            CoreMessage::CollectHistograms { empty, reply } => {
+            CoreMessage::CollectHistograms { generation: _, empty, reply } => {
                 let mut histograms = state.histograms.replace(empty);
                 histograms.complete();
                 // A full queue means that control is gone or far behind: what was recorded is dropped with it.
-                let _ = reply.push(Collected { core: state.core.index(), histograms });
+                let _ = reply.push(Collected { core: state.core.index(), histograms, others: Vec::new() });
             }
-            CoreMessage::Look { upstream } => state.upstreams.look(upstream),
-            CoreMessage::Room { upstream } => state.upstreams.called(upstream),
+            CoreMessage::Look { generation: _, upstream } => state.upstreams.look(upstream),
+            CoreMessage::Room { generation: _, upstream } => state.upstreams.called(upstream),
             CoreMessage::Drain { timeout } => state.drain.begin(timeout),
         }
     }
@@ -238,7 +231,7 @@ async fn wait_until(core: &Core, deadline: Instant, is_so: impl Fn() -> bool) {
 /// Whether no core has a client left or will get one. Not this core alone: another's exchange may come in by an
 /// internal listener here, and a connection may be on its way in a mailbox.
 fn is_over(state: &CoreState) -> bool {
-    let cores = || state.fellows.iter().map(|fellow| &*fellow.stats);
+    let cores = || state.generation.stats.iter().map(|stats| &**stats);
     let sum = |count: fn(&CoreStats) -> u64| cores().map(count).fold(0, u64::wrapping_add);
     let listeners = || cores().flat_map(|core| state.snapshot.listeners.iter().zip(&core.listeners));
     cores().all(|core| core.accepts_no_more.load(Ordering::Acquire))

@@ -5,7 +5,7 @@
 //! Suggested reading order: `exchange` (one request, top to bottom), `request` and `response` (its two sides),
 //! `client` (the connection around it), `upstream` and `tries` (the pool, and who has had a request), [`roster`] (who the endpoints are), `wire`, `handshake` and [`private`], `relay`, `body` and
 //! `bulk`, `tcp`, `upgrade` and `tunnel`, `answer`, `error_answer` and `date`, [`outcome`], [`stats`], `listener` and
-//! [`admission`], `rules` (what channels demand) and `tally`, [`core_main`].
+//! [`admission`], `rules` (what channels demand) and `tally`, [`core_main`], [`generation`] (which configuration).
 
 mod answer;
 mod body;
@@ -39,6 +39,7 @@ mod workspace;
 pub mod address;
 pub mod admission;
 pub mod core_main;
+pub mod generation;
 pub mod handshake_fault;
 pub mod message;
 pub mod outcome;

@@ -187,12 +187,14 @@ fn hand_over(
     }
     let here = state.core.index();
     let nth = (state.core.random() % others as u64) as usize;
-    let fellow = &state.fellows[if nth < here { nth } else { nth + 1 }];
+    let nth = if nth < here { nth } else { nth + 1 };
+    let fellow = &state.fellows[nth];
     let load = |stats: &CoreStats| u32::try_from(stats.connections_open()).unwrap_or(u32::MAX);
-    if choose_core(load(&state.stats), load(&fellow.stats)) == Choice::Keep {
+    if choose_core(load(&state.stats), load(&state.generation.stats[nth])) == Choice::Keep {
         return Some((fd, permit));
     }
-    match fellow.sender.send(CoreMessage::Adopt { fd, peer, listener, permit }) {
+    let generation = state.generation.number;
+    match fellow.sender.send(CoreMessage::Adopt { fd, peer, generation, listener, permit }) {
         Ok(()) => {
             state.stats.handed_over.add(1);
             None

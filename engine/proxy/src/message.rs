@@ -20,6 +20,8 @@ pub enum CoreMessage {
         fd: Handle,
         /// The client's address.
         peer: SocketAddr,
+        /// Number of the generation whose listener it is.
+        generation: u64,
         /// The listener it came in through.
         listener: ListenerId,
         /// Its right to be there, where that is bounded.
@@ -27,18 +29,24 @@ pub enum CoreMessage {
     },
     /// Record into `empty` from now on and put the set used so far into `reply`.
     CollectHistograms {
-        /// An empty set, shaped after the snapshot.
+        /// Number of the generation whose set is meant; those of others come along.
+        generation: u64,
+        /// An empty set, shaped after that generation's snapshot.
         empty: Box<HistogramSet>,
         /// Takes the full one.
         reply: CollectedQueue,
     },
     /// The endpoints of an upstream have changed: connections to those that have gone need not be kept.
     Look {
+        /// Number of the generation whose upstream it is.
+        generation: u64,
         /// Whose.
         upstream: UpstreamId,
     },
     /// An endpoint may have another connection, or somebody waits until one may: see `upstream/room.rs`.
     Room {
+        /// Number of the generation whose upstream it is.
+        generation: u64,
         /// Whose.
         upstream: UpstreamId,
     },

@@ -17,10 +17,10 @@ use proto::http1::head::RequestHead;
 use runtime::Instant;
 
 use crate::address::is_nobodys;
-use crate::core_main::Fellow;
+use crate::generation::Generation;
 use crate::roster::member::{Member, Members, State};
 use crate::sessions::{Session, Sessions, Settled};
-use crate::stats::UpstreamCounters;
+use crate::stats::{CoreStats, UpstreamCounters};
 use crate::sticky::{self, Told};
 
 /// What of a request decides on its endpoint. Nothing in most upstreams.
@@ -99,8 +99,8 @@ pub(crate) struct Chooser {
     is_plain: bool,
     /// Times to an answer by slot, where they decide.
     latencies: Box<[Latency]>,
-    /// All cores.
-    fellows: Arc<[Fellow]>,
+    /// Where all cores count.
+    generation: Arc<Generation>,
 }
 
 /// What a choice is made of, besides the endpoints.
@@ -116,7 +116,7 @@ pub(crate) struct Circumstances<'a, F> {
 }
 
 impl Chooser {
-    pub(crate) fn new(upstream: &Upstream, core: usize, fellows: &Arc<[Fellow]>) -> Self {
+    pub(crate) fn new(upstream: &Upstream, core: usize, generation: &Arc<Generation>) -> Self {
         let method = match upstream.balance {
             // Those without a key take turns.
             Balance::RoundRobin | Balance::SourceHash(_) | Balance::Hash(_) => Method::RoundRobin,
@@ -135,7 +135,7 @@ impl Chooser {
             is_blind: method == Method::RoundRobin && !upstream.depends_on_request,
             is_plain: false,
             latencies: (0..latencies).map(|_| Latency::default()).collect(),
-            fellows: Arc::clone(fellows),
+            generation: Arc::clone(generation),
         }
     }
 
@@ -227,7 +227,7 @@ impl Chooser {
             members,
             count,
             slots_first: self.slots_first,
-            fellows: &self.fellows,
+            stats: &self.generation.stats,
             latencies: &self.latencies,
             now: what.now,
             may_have: &what.may_have,
@@ -272,7 +272,7 @@ impl Chooser {
             members,
             count: members.candidates.len() as u16,
             slots_first: self.slots_first,
-            fellows: &[],
+            stats: &[],
             latencies: &[],
             now: Instant::default(),
             may_have: &|_| true,
@@ -305,7 +305,7 @@ struct Candidates<'a, F> {
     members: &'a Members,
     count: u16,
     slots_first: u16,
-    fellows: &'a [Fellow],
+    stats: &'a [Arc<CoreStats>],
     latencies: &'a [Latency],
     now: Instant,
     may_have: &'a F,
@@ -332,7 +332,7 @@ impl<F: Fn(EndpointId) -> bool> View for Candidates<'_, F> {
 
     fn in_use(&self, index: u16) -> u32 {
         let slot = usize::from(self.members.candidate(index).id.0);
-        let active = self.fellows.iter().map(|fellow| fellow.stats.endpoints[slot].active.value());
+        let active = self.stats.iter().map(|core| core.endpoints[slot].active.value());
         u32::try_from(active.sum::<u64>()).unwrap_or(u32::MAX)
     }
 
@@ -356,7 +356,7 @@ mod tests {
     const UPSTREAM: UpstreamId = UpstreamId(0);
 
     struct World {
-        snapshot: Snapshot,
+        snapshot: Arc<Snapshot>,
         keeper: Keeper,
         chooser: Chooser,
         counters: UpstreamCounters,
@@ -370,12 +370,14 @@ mod tests {
                  [upstream.u]\nendpoints = ['10.0.0.1:1', '10.0.0.1:2', '10.0.0.1:3']\n{upstream}"
             );
             let loaded = config::load_str("a.toml", &text, config::Format::Toml, &|_| None);
-            let snapshot = loaded.unwrap_or_else(|problems| panic!("{problems}")).snapshot;
+            let snapshot = Arc::new(loaded.unwrap_or_else(|problems| panic!("{problems}")).snapshot);
             let keeper = Keeper::new(&snapshot, |written| match written {
                 EndpointAddress::Tcp(address) => (*address).into(),
                 other => panic!("{other:?}"),
             });
-            let chooser = Chooser::new(&snapshot.upstreams[0], 0, &Arc::from([]));
+            let roster = Arc::clone(keeper.roster());
+            let generation = Generation::first(Arc::clone(&snapshot), roster, Arc::default(), []);
+            let chooser = Chooser::new(&snapshot.upstreams[0], 0, &generation);
             Self { snapshot, keeper, chooser, counters: UpstreamCounters::default() }
         }
 

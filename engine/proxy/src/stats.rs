@@ -20,24 +20,42 @@ use proto::proxy_protocol::ProxyRejected;
 use proto::retry::Cause;
 use runtime::counter::{Counter, RuntimeCounters};
 
+use crate::generation::Generation;
 use crate::handshake_fault::HandshakeFault;
 use crate::outcome::Fault;
 use crate::upstream::NOBODY;
 
-/// Everything one core counts. Written by that core alone.
+/// Everything one core counts in one generation. Written by that core alone; what keeps its name from one generation to the
+/// next is counted in the same place.
 #[derive(Debug)]
-#[repr(align(128))]
 pub struct CoreStats {
     /// The executor's own counters.
     pub runtime: Arc<RuntimeCounters>,
+    /// What is no single module's.
+    pub core: Arc<CoreCounters>,
     /// By [`config::snapshot::ListenerId`].
-    pub listeners: Box<[ListenerCounters]>,
+    pub listeners: Box<[Arc<ListenerCounters>]>,
     /// By [`ChannelId`].
-    pub channels: Box<[ChannelCounters]>,
+    pub channels: Box<[Arc<ChannelCounters>]>,
     /// By [`config::snapshot::UpstreamId`].
-    pub upstreams: Box<[UpstreamCounters]>,
+    pub upstreams: Box<[Arc<UpstreamCounters>]>,
     /// By [`config::snapshot::EndpointId`].
-    pub endpoints: Box<[EndpointCounters]>,
+    pub endpoints: Box<[Arc<EndpointCounters>]>,
+}
+
+/// So that whoever counts need not know which of the numbers outlast a configuration.
+impl Deref for CoreStats {
+    type Target = CoreCounters;
+
+    fn deref(&self) -> &CoreCounters {
+        &self.core
+    }
+}
+
+/// What one core counts whatever the configuration.
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct CoreCounters {
     /// Faults of exchanges by [`Fault::index`].
     pub faults: [Counter; Fault::COUNT],
     /// Failed handshakes with clients by [`HandshakeFault::index`].
@@ -229,15 +247,35 @@ impl CoreStats {
     /// All at zero, shaped after `snapshot`.
     #[must_use]
     pub fn new(snapshot: &Snapshot, runtime: Arc<RuntimeCounters>) -> Self {
-        fn zeros<T: Default>(count: usize) -> Box<[T]> {
-            (0..count).map(|_| T::default()).collect()
+        fn zeros<T: Default>(count: usize) -> Box<[Arc<T>]> {
+            (0..count).map(|_| Arc::default()).collect()
         }
         Self {
             runtime,
+            core: Arc::default(),
             listeners: zeros(snapshot.listeners.len()),
             channels: zeros(snapshot.channels.len()),
             upstreams: zeros(snapshot.upstreams.len()),
             endpoints: zeros(usize::from(snapshot.slots_count)),
+        }
+    }
+
+    /// Client connections open on this core now; what accept hand-off compares.
+    #[must_use]
+    pub fn connections_open(&self) -> u64 {
+        self.listeners.iter().map(|listener| listener.connections_open.value()).sum()
+    }
+
+    /// Exchanges in progress on this core now.
+    #[must_use]
+    pub fn exchanges_open(&self) -> u64 {
+        self.listeners.iter().map(|listener| listener.exchanges_open.value()).sum()
+    }
+}
+
+impl Default for CoreCounters {
+    fn default() -> Self {
+        Self {
             faults: std::array::from_fn(|_| Counter::default()),
             handshake_faults: std::array::from_fn(|_| Counter::default()),
             upstream_handshake_faults: std::array::from_fn(|_| Counter::default()),
@@ -253,19 +291,9 @@ impl CoreStats {
             accepts_no_more: AtomicBool::new(false),
         }
     }
+}
 
-    /// Client connections open on this core now; what accept hand-off compares.
-    #[must_use]
-    pub fn connections_open(&self) -> u64 {
-        self.listeners.iter().map(|listener| listener.connections_open.value()).sum()
-    }
-
-    /// Exchanges in progress on this core now.
-    #[must_use]
-    pub fn exchanges_open(&self) -> u64 {
-        self.listeners.iter().map(|listener| listener.exchanges_open.value()).sum()
-    }
-
+impl CoreCounters {
     /// Counts a fault, and the rule of HTTP behind it if there is one.
     pub(crate) fn count_fault(&self, fault: Fault) {
         self.faults[fault.index()].add(1);
@@ -421,7 +449,18 @@ impl HistogramSet {
 pub struct Collected {
     /// Number of the core.
     pub core: usize,
-    /// What it recorded since the last time.
+    /// What it recorded since the last time in the generation that was asked for.
+    pub histograms: Box<HistogramSet>,
+    /// What it recorded in others, where it did: older ones that live or have ended, and one that came meanwhile.
+    pub others: Vec<Recorded>,
+}
+
+/// What a core recorded in a generation that nobody had asked for.
+#[derive(Debug)]
+pub struct Recorded {
+    /// Whose names the rows bear.
+    pub generation: Arc<Generation>,
+    /// The rows.
     pub histograms: Box<HistogramSet>,
 }
 

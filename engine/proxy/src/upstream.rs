@@ -20,6 +20,7 @@ use runtime::{Core, ParkEvent, Stream};
 
 use crate::client::Client;
 use crate::core_main::Fellow;
+use crate::generation::Generation;
 use crate::outcome::Fault;
 use crate::private::Private;
 use crate::response::Progress;
@@ -27,7 +28,7 @@ use crate::roster::Roster;
 use crate::roster::member::Members;
 use crate::roster::report::Failure;
 use crate::schedule::{self, Chooser, Circumstances, Wish};
-use crate::stats::CoreStats;
+use crate::stats::{CoreStats, EndpointCounters};
 use crate::sticky::Cookies;
 use crate::wire::{ParkedWire, Wire};
 
@@ -51,21 +52,19 @@ pub(crate) struct Connection {
 }
 
 /// Counts a connection in use, however it ends.
-struct Active {
-    stats: Arc<CoreStats>,
-    endpoint: EndpointId,
-}
+struct Active(Arc<EndpointCounters>);
 
 impl Active {
     fn new(stats: &Arc<CoreStats>, endpoint: EndpointId) -> Self {
-        stats.endpoints[usize::from(endpoint.0)].active.add(1);
-        Self { stats: Arc::clone(stats), endpoint }
+        let counters = Arc::clone(&stats.endpoints[usize::from(endpoint.0)]);
+        counters.active.add(1);
+        Self(counters)
     }
 }
 
 impl Drop for Active {
     fn drop(&mut self) {
-        self.stats.endpoints[usize::from(self.endpoint.0)].active.sub(1);
+        self.0.active.sub(1);
     }
 }
 
@@ -124,17 +123,16 @@ impl Upstreams {
     /// `tag_bit` marks the tags of parked connections that are an upstream's.
     pub(crate) fn new(
         core: &Core,
-        snapshot: &Arc<Snapshot>,
-        stats: &Arc<CoreStats>,
-        roster: &Arc<Roster>,
-        private: &Arc<Private>,
+        generation: &Arc<Generation>,
         fellows: &Arc<[Fellow]>,
         tag_bit: u32,
     ) -> Self {
+        let Generation { snapshot, roster, private, stats, .. } = &**generation;
         let by_endpoint = (0..snapshot.slots_count).map(|_| Vec::new()).collect();
         let ids = (0..).map(UpstreamId).zip(&snapshot.upstreams);
         let turns = ids.map(|(id, upstream)| {
-            let (members, mut chooser) = (roster.members(id), Chooser::new(upstream, core.index(), fellows));
+            let (members, mut chooser) =
+                (roster.members(id), Chooser::new(upstream, core.index(), generation));
             chooser.members_changed(&members);
             Turns { members, chooser }
         });
@@ -146,14 +144,14 @@ impl Upstreams {
         Self {
             core: core.clone(),
             snapshot: Arc::clone(snapshot),
-            stats: Arc::clone(stats),
+            stats: Arc::clone(&stats[core.index()]),
             roster: Arc::clone(roster),
             private: Arc::clone(private),
             tag_bit,
             turns: RefCell::new(turns.collect()),
             budgets: RefCell::new(budgets.collect()),
             bounded,
-            lines: Lines::new(core, roster, fellows, snapshot.upstreams.len()),
+            lines: Lines::new(core, generation, fellows),
             pool: RefCell::new(Pool { by_endpoint, ..Pool::default() }),
         }
     }

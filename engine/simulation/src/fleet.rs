@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proxy::Fellow;
+use proxy::generation::Generation;
 use proxy::message::CoreMessage;
 use proxy::stats::{EndpointCounters, ListenerCounters};
 use runtime::Instant;
@@ -29,7 +30,7 @@ use self::book::{Book, Outcome, Request};
 use self::control::Control;
 use self::member::{Condition, Member};
 use self::plan::{Asked, CLIENTS, Change, Character, ENGINE, Plan, address_of};
-use crate::world::start_engine;
+use crate::world::{Started, start_engine};
 
 /// Longest time that the calm network and a busy member take to notice what was sent.
 const SEGMENT_TIME_MAX: Duration = Duration::from_millis(1);
@@ -95,6 +96,7 @@ struct Stage {
     simulation: Simulation,
     book: Rc<RefCell<Book>>,
     fellows: Arc<[Fellow]>,
+    generation: Arc<Generation>,
     engine: HostId,
     hosts: Vec<HostId>,
     members: Vec<Rc<Member>>,
@@ -126,7 +128,8 @@ impl Stage {
         let told = Rc::clone(&book);
         let on_failure: Rc<dyn Fn(Instant, String)> =
             Rc::new(move |_, what| told.borrow_mut().breaks(format!("Restless: {what}")));
-        let (fellows, keeper) = start_engine(&mut simulation, engine, plan.cores, &snapshot, &on_failure);
+        let Started { fellows, generation, keeper } =
+            start_engine(&mut simulation, engine, plan.cores, &snapshot, &on_failure);
         let mut idle = |host| {
             let number =
                 simulation.start(host, |_| {}, |_| std::future::pending()).expect("a core for a peer");
@@ -137,9 +140,9 @@ impl Stage {
             .zip(&hosts)
             .map(|(number, host)| Member::new(number, *host, idle(*host).1, &book))
             .collect();
-        let control = Control::new(idle(engine).1, &book, keeper, &fellows, &snapshot, &plan);
+        let control = Control::new(idle(engine).1, &book, keeper, &fellows, &generation, &plan);
         let ranges = enter_requests(&plan, &mut book.borrow_mut());
-        Self { plan, simulation, book, fellows, engine, hosts, members, control, clients, ranges }
+        Self { plan, simulation, book, fellows, generation, engine, hosts, members, control, clients, ranges }
     }
 
     /// The storm, the calm after it, and the end.
@@ -343,11 +346,11 @@ impl Stage {
 
     fn judge_counters(&self) {
         let endpoints = |counter: fn(&EndpointCounters) -> &Counter| -> u64 {
-            let all = self.fellows.iter().flat_map(|fellow| &fellow.stats.endpoints);
+            let all = self.generation.stats.iter().flat_map(|stats| &stats.endpoints);
             all.map(|endpoint| counter(endpoint).value()).sum()
         };
         let listeners = |counter: fn(&ListenerCounters) -> &Counter| -> u64 {
-            self.fellows.iter().map(|fellow| counter(&fellow.stats.listeners[0]).value()).sum()
+            self.generation.stats.iter().map(|stats| counter(&stats.listeners[0]).value()).sum()
         };
         let gauges = [
             ("connections to endpoints in use", endpoints(|endpoint| &endpoint.active)),

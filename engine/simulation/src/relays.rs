@@ -14,6 +14,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use proxy::Fellow;
+use proxy::generation::Generation;
 use proxy::message::CoreMessage;
 use proxy::stats::ListenerCounters;
 use runtime::counter::Counter;
@@ -22,7 +23,7 @@ use runtime::{Core, Instant, Stream};
 
 use crate::dice::{Dice, mix};
 use crate::opening::Opening;
-use crate::world::start_engine;
+use crate::world::{Started, start_engine};
 
 const ENGINE: [u8; 4] = [10, 0, 0, 1];
 const SERVERS: [u8; 4] = [10, 0, 2, 1];
@@ -230,7 +231,8 @@ pub fn play_relays(seed: u64, prints: bool) -> Relayed {
     let book = Rc::new(RefCell::new(Book { seen, clients: clients_of, ..Book::default() }));
     let told = Rc::clone(&book);
     let on_failure: Rc<dyn Fn(Instant, String)> = Rc::new(move |_, what| told.borrow_mut().breaks(what));
-    let (fellows, _) = start_engine(&mut simulation, engine, scenario.cores, &snapshot, &on_failure);
+    let Started { fellows, generation, .. } =
+        start_engine(&mut simulation, engine, scenario.cores, &snapshot, &on_failure);
     let peers = [clients, servers].map(|host| {
         simulation.start(host, |_| {}, |_| std::future::pending()).expect("a core for the peers")
     });
@@ -258,7 +260,7 @@ pub fn play_relays(seed: u64, prints: bool) -> Relayed {
     if let Some(forgotten) = forgotten.filter(|_| simulation.world().fault_counts().stalls_for_ever == 0) {
         book.borrow_mut().breaks(forgotten);
     }
-    let mut relayed = judge(&scenario, &book, &fellows);
+    let mut relayed = judge(&scenario, &book, &generation);
     relayed.trace_hash = simulation.world().trace_hash();
     let remains = simulation.finish();
     if !remains.is_clean() && relayed.broken.is_none() {
@@ -508,10 +510,10 @@ fn forgotten(error: &std::io::Error, number: usize, side: usize, book: &RefCell<
 }
 
 /// The laws that can be told at the end.
-fn judge(scenario: &Scenario, book: &RefCell<Book>, fellows: &[Fellow]) -> Relayed {
+fn judge(scenario: &Scenario, book: &RefCell<Book>, generation: &Generation) -> Relayed {
     let mut book = book.borrow_mut();
     let sum = |counter: fn(&ListenerCounters) -> &Counter| -> u64 {
-        fellows.iter().map(|fellow| counter(&fellow.stats.listeners[0]).value()).sum()
+        generation.stats.iter().map(|stats| counter(&stats.listeners[0]).value()).sum()
     };
     let mut relayed = Relayed::default();
     let mut sent = [0, 0];
@@ -542,21 +544,22 @@ fn judge(scenario: &Scenario, book: &RefCell<Book>, fellows: &[Fellow]) -> Relay
     if scenario.is_clean && counted != sent {
         book.breaks(format!("{counted:?} bytes were counted, {sent:?} sent"));
     }
-    let faults: u64 = fellows.iter().flat_map(|fellow| &fellow.stats.faults).map(Counter::value).sum();
+    let faults: u64 = generation.stats.iter().flat_map(|stats| &stats.faults).map(Counter::value).sum();
     if scenario.is_clean && faults > 0 {
         book.breaks(format!("{faults} faults were counted and none happened"));
     }
     let open = sum(|listener| &listener.connections_open);
-    let active: u64 = fellows
+    let active: u64 = generation
+        .stats
         .iter()
-        .flat_map(|fellow| &fellow.stats.endpoints)
+        .flat_map(|stats| &stats.endpoints)
         .map(|endpoint| endpoint.active.value())
         .sum();
     if (open, active) != (0, 0) {
         book.breaks(format!("{open} connections of clients are open, {active} of endpoints"));
     }
     relayed.bytes = counted.iter().sum();
-    relayed.spliced_bytes = fellows.iter().map(|fellow| fellow.stats.runtime.spliced_bytes.value()).sum();
+    relayed.spliced_bytes = generation.stats.iter().map(|stats| stats.runtime.spliced_bytes.value()).sum();
     relayed.broken = book.broken.clone();
     relayed
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::snapshot::{EndpointAddress, ListenerId, Snapshot};
-use proxy::admission::Admission;
+use proxy::generation::Generation;
 use proxy::message::{CoreMessage, MAILBOX_CAPACITY};
 use proxy::outcome::Fault;
 use proxy::roster::keeper::Keeper;
@@ -74,6 +74,7 @@ struct Stage {
     ledger: Rc<RefCell<Ledger>>,
     simulation: Simulation,
     fellows: Arc<[Fellow]>,
+    generation: Arc<Generation>,
     /// Core of clients and origins.
     peers: usize,
     prints: bool,
@@ -105,11 +106,12 @@ impl Stage {
         let told = Rc::clone(&ledger);
         let on_failure: Rc<dyn Fn(Instant, String)> =
             Rc::new(move |at, what| told.borrow_mut().breaks(at, Law::Restless, what));
-        let (fellows, _) = start_engine(&mut simulation, engine, scenario.cores, &snapshot, &on_failure);
+        let Started { fellows, generation, .. } =
+            start_engine(&mut simulation, engine, scenario.cores, &snapshot, &on_failure);
         start_origins(&mut simulation, origins, &ledger);
         let peers =
             simulation.start(clients, roomy, |_| std::future::pending()).expect("a core for the clients");
-        Self { scenario: Rc::clone(scenario), ledger, simulation, fellows, peers, prints }
+        Self { scenario: Rc::clone(scenario), ledger, simulation, fellows, generation, peers, prints }
     }
 
     fn note(&self, phase: &'static str) {
@@ -184,20 +186,20 @@ impl Stage {
     }
 
     fn counted(&self) -> Counted {
-        let stats = || self.fellows.iter().map(|fellow| &*fellow.stats);
+        let stats = || self.generation.stats.iter().map(|stats| &**stats);
         let sum = |counters: &dyn Fn(&CoreStats) -> Vec<&Counter>| -> u64 {
             stats()
                 .flat_map(|stats| counters(stats).into_iter().map(Counter::value).collect::<Vec<_>>())
                 .sum()
         };
         let listeners = |counter: fn(&proxy::stats::ListenerCounters) -> &Counter| {
-            sum(&|stats| stats.listeners.iter().map(counter).collect())
+            sum(&|stats| stats.listeners.iter().map(|listener| counter(listener)).collect())
         };
         let channels = |counter: fn(&proxy::stats::ChannelCounters) -> &Counter| {
-            sum(&|stats| stats.channels.iter().map(counter).collect())
+            sum(&|stats| stats.channels.iter().map(|channel| counter(channel)).collect())
         };
         let endpoints = |counter: fn(&proxy::stats::EndpointCounters) -> &Counter| {
-            sum(&|stats| stats.endpoints.iter().map(counter).collect())
+            sum(&|stats| stats.endpoints.iter().map(|endpoint| counter(endpoint)).collect())
         };
         let mut faults: BTreeMap<&'static str, u64> = BTreeMap::new();
         for stats in stats() {
@@ -222,10 +224,7 @@ impl Stage {
                 ("exchanges_open", listeners(|listener| &listener.exchanges_open)),
                 ("endpoint connections active", endpoints(|endpoint| &endpoint.active)),
                 ("endpoint connections idle", endpoints(|endpoint| &endpoint.idle)),
-                (
-                    "task_panics",
-                    self.fellows.iter().map(|fellow| fellow.stats.runtime.task_panics.value()).sum(),
-                ),
+                ("task_panics", stats().map(|stats| stats.runtime.task_panics.value()).sum()),
             ],
         }
     }
@@ -270,29 +269,37 @@ fn roomy(config: &mut runtime::CoreConfig) {
     config.buffer_bytes = 16 * 1024;
 }
 
-/// Starts the engine's cores as its process does: one listening socket each, a mailbox each. Whoever has the keeper is control.
+/// An engine that runs. Whoever has the keeper is control.
+pub(crate) struct Started {
+    pub(crate) fellows: Arc<[Fellow]>,
+    pub(crate) generation: Arc<Generation>,
+    pub(crate) keeper: Keeper,
+}
+
+/// Starts the engine's cores as its process does: one listening socket each, a mailbox each.
 pub(crate) fn start_engine(
     simulation: &mut Simulation,
     host: HostId,
     cores: usize,
     snapshot: &Arc<Snapshot>,
     on_failure: &Rc<dyn Fn(Instant, String)>,
-) -> (Arc<[Fellow]>, Keeper) {
+) -> Started {
     let mut parts = Vec::new();
     for _ in 0..cores {
         let remote = Remote::new().expect("a descriptor for the core's wake-ups");
         let counters = Arc::new(RuntimeCounters::default());
         let (sender, receiver) = mailbox(&remote, MAILBOX_CAPACITY);
-        let stats = Arc::new(CoreStats::new(snapshot, Arc::clone(&counters)));
-        parts.push((remote, counters, receiver, Fellow { sender, stats }));
+        parts.push((remote, counters, receiver, Fellow { sender }));
     }
     let fellows: Arc<[Fellow]> = parts.iter().map(|(_, _, _, fellow)| fellow.clone()).collect();
     let keeper = Keeper::new(snapshot, |endpoint| match endpoint {
         EndpointAddress::Tcp(address) => (*address).into(),
         EndpointAddress::Unix(_) | EndpointAddress::Listener(_) => unreachable!("no scenario has one"),
     });
-    let admission = Admission::new(snapshot);
-    for (remote, counters, mailbox, fellow) in parts {
+    let counters = parts.iter().map(|(_, counters, _, _)| Arc::clone(counters));
+    let roster = Arc::clone(keeper.roster());
+    let generation = Generation::first(Arc::clone(snapshot), roster, Arc::default(), counters);
+    for (remote, counters, mailbox, _) in parts {
         let listen = |listener: &config::snapshot::Listener| {
             let bind = listener.bind.tcp().expect("every scenario has TCP listeners");
             simulation.world().listen(host, bind, listener.backlog).expect("a free port")
@@ -310,30 +317,17 @@ pub(crate) fn start_engine(
             core.counters = counters;
             *given.borrow_mut() = Some(core.clone());
         };
-        let (snapshot, fellows) = (Arc::clone(snapshot), Arc::clone(&fellows));
-        let roster = Arc::clone(keeper.roster());
-        let admission = Arc::clone(&admission);
+        let (generation, fellows) = (Arc::clone(&generation), Arc::clone(&fellows));
         let main = move |core: Core| async move {
             let config = config.borrow_mut().take().expect("configured before it starts");
-            let stats = fellow.stats;
-            let setup = CoreSetup {
-                config,
-                snapshot,
-                listeners,
-                roster,
-                stats,
-                mailbox,
-                fellows,
-                admission,
-                private: Arc::default(),
-            };
+            let setup = CoreSetup { config, generation, listeners, mailbox, fellows };
             if let Err(error) = proxy::serve_on(core.clone(), setup).await {
                 on_failure(core.now(), format!("the core did not start: {error}"));
             }
         };
         simulation.start(host, configure, main).expect("a core of the engine");
     }
-    (fellows, keeper)
+    Started { fellows, generation, keeper }
 }
 
 fn start_origins(simulation: &mut Simulation, host: HostId, ledger: &Rc<RefCell<Ledger>>) {

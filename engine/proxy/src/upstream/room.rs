@@ -20,6 +20,7 @@ use runtime::{Core, Instant};
 use super::{Connection, Found, Upstreams};
 use crate::client::Client;
 use crate::core_main::Fellow;
+use crate::generation::Generation;
 use crate::message::CoreMessage;
 use crate::outcome::Fault;
 use crate::roster::Roster;
@@ -63,6 +64,7 @@ pub(super) enum Given {
 /// One core's lines, by upstream.
 pub(super) struct Lines {
     core: Core,
+    generation: Arc<Generation>,
     roster: Arc<Roster>,
     fellows: Arc<[Fellow]>,
     lines: Box<[RefCell<VecDeque<Rc<Waiter>>>]>,
@@ -81,17 +83,13 @@ enum Turn {
 }
 
 impl Lines {
-    pub(super) fn new(
-        core: &Core,
-        roster: &Arc<Roster>,
-        fellows: &Arc<[Fellow]>,
-        upstreams: usize,
-    ) -> Rc<Self> {
+    pub(super) fn new(core: &Core, generation: &Arc<Generation>, fellows: &Arc<[Fellow]>) -> Rc<Self> {
         Rc::new(Self {
             core: core.clone(),
-            roster: Arc::clone(roster),
+            generation: Arc::clone(generation),
+            roster: Arc::clone(&generation.roster),
             fellows: Arc::clone(fellows),
-            lines: (0..upstreams).map(|_| RefCell::default()).collect(),
+            lines: generation.snapshot.upstreams.iter().map(|_| RefCell::default()).collect(),
         })
     }
 
@@ -100,7 +98,7 @@ impl Lines {
     }
 
     fn counters(&self, core: usize, id: UpstreamId) -> &UpstreamCounters {
-        &self.fellows[core].stats.upstreams[usize::from(id.0)]
+        &self.generation.stats[core].upstreams[usize::from(id.0)]
     }
 
     /// Says to the other cores since when the first in line here waits.
@@ -133,11 +131,17 @@ impl Lines {
             Turn::Nobody => {}
             Turn::Here => self.call_first(id),
             Turn::There(core) => {
-                if self.fellows[core].sender.send(CoreMessage::Room { upstream: id }).is_err() {
+                if !self.tell(core, id) {
                     self.call_first(id);
                 }
             }
         }
+    }
+
+    /// Tells another core that there may be room, or that somebody waits for it; false if its mailbox is full.
+    fn tell(&self, core: usize, upstream: UpstreamId) -> bool {
+        let generation = self.generation.number;
+        self.fellows[core].sender.send(CoreMessage::Room { generation, upstream }).is_ok()
     }
 
     /// Calls the first in line here.
@@ -331,13 +335,14 @@ impl Upstreams {
         let _ = self.roster.room(id).waiting().is_any();
         let here = self.core.index();
         let members = self.members(id);
-        let has_idle = |fellow: &Fellow| {
+        let has_idle = |core: &usize| {
+            let counters = &self.lines.generation.stats[*core].endpoints;
             let mut bounded = members.all.iter().filter(|member| member.connections_max.is_some());
-            bounded.any(|member| fellow.stats.endpoints[usize::from(member.id.0)].idle.value() > 0)
+            bounded.any(|member| counters[usize::from(member.id.0)].idle.value() > 0)
         };
         let others = (1..self.lines.fellows.len()).map(|step| (here + step) % self.lines.fellows.len());
-        for fellow in others.map(|core| &self.lines.fellows[core]).filter(|fellow| has_idle(fellow)) {
-            if fellow.sender.send(CoreMessage::Room { upstream: id }).is_ok() {
+        for core in others.filter(has_idle) {
+            if self.lines.tell(core, id) {
                 return;
             }
         }

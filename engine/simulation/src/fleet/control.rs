@@ -8,8 +8,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use config::snapshot::{EndpointTerms, Snapshot, UpstreamId};
+use config::snapshot::{EndpointTerms, UpstreamId};
 use proxy::Fellow;
+use proxy::generation::Generation;
 use proxy::message::CoreMessage;
 use proxy::roster::keeper::Keeper;
 use proxy::roster::member::Source;
@@ -40,7 +41,7 @@ pub(super) struct Control {
     book: Rc<RefCell<Book>>,
     keeper: RefCell<Keeper>,
     fellows: Arc<[Fellow]>,
-    snapshot: Arc<Snapshot>,
+    generation: Arc<Generation>,
     warden: RefCell<Warden>,
     /// Of those that are added.
     terms: EndpointTerms,
@@ -61,7 +62,7 @@ impl Control {
         book: &Rc<RefCell<Book>>,
         keeper: Keeper,
         fellows: &Arc<[Fellow]>,
-        snapshot: &Arc<Snapshot>,
+        generation: &Arc<Generation>,
         plan: &Plan,
     ) -> Rc<Self> {
         let control = Self {
@@ -69,13 +70,13 @@ impl Control {
             book: Rc::clone(book),
             keeper: RefCell::new(keeper),
             fellows: Arc::clone(fellows),
-            snapshot: Arc::clone(snapshot),
+            generation: Arc::clone(generation),
             terms: EndpointTerms {
                 connections_max: plan.limits.connections_max,
                 connections_min: plan.limits.connections_min,
                 ..EndpointTerms::default()
             },
-            warden: RefCell::new(Warden::new(snapshot)),
+            warden: RefCell::new(Warden::new(&generation.snapshot)),
             wishes: RefCell::new(
                 (0..plan.members).map(|member| (member < plan.written).then(Wish::default)).collect(),
             ),
@@ -88,7 +89,8 @@ impl Control {
     fn change(&self, change: impl FnOnce(&mut Keeper)) {
         change(&mut self.keeper.borrow_mut());
         for fellow in self.fellows.iter() {
-            let _ = fellow.sender.send(CoreMessage::Look { upstream: UPSTREAM });
+            let look = CoreMessage::Look { generation: self.generation.number, upstream: UPSTREAM };
+            let _ = fellow.sender.send(look);
         }
         let members = self.book.borrow().members;
         self.note_list(members);
@@ -162,7 +164,9 @@ impl Control {
     }
 
     async fn carry_out(&self, order: Order) {
-        let Some(timeout) = self.snapshot.upstreams[0].health.as_ref().map(|health| health.timeout) else {
+        let Some(timeout) =
+            self.generation.snapshot.upstreams[0].health.as_ref().map(|health| health.timeout)
+        else {
             return;
         };
         let began = self.now();
