@@ -5,7 +5,8 @@
 //! Suggested reading order: `exchange` (one request, top to bottom), `request` and `response` (its two sides),
 //! `client` (the connection around it), `upstream` and `tries` (the pool, and who has had a request), [`roster`] (who the endpoints are), `wire`, `handshake` and [`private`], `relay`, `body` and
 //! `bulk`, `tcp`, `upgrade` and `tunnel`, `answer`, `error_answer` and `date`, [`outcome`], [`stats`], `listener` and
-//! [`admission`], `rules` (what channels demand) and `tally`, [`core_main`], [`generation`] (which configuration).
+//! [`admission`], [`standing`] (whether this process acts), `rules` (what channels demand) and `tally`, [`core_main`], [`generation`]
+//! (which configuration).
 
 mod answer;
 mod body;
@@ -45,6 +46,7 @@ pub mod message;
 pub mod outcome;
 pub mod private;
 pub mod roster;
+pub mod standing;
 pub mod stats;
 
 pub use crate::core_main::{CoreSetup, Fellow, serve, serve_on};

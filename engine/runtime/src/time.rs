@@ -50,8 +50,18 @@ impl Sub<Duration> for Instant {
 
 /// Reads the kernel's monotonic clock.
 pub(crate) fn monotonic() -> Instant {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    // Both fields of the monotonic clock are never negative.
+    read(rustix::time::ClockId::Monotonic)
+}
+
+/// Reads the kernel's clock that counts since the machine began, the time that it slept included. Its moments are not those of a core's clock.
+#[must_use]
+pub fn boot_time() -> Instant {
+    read(rustix::time::ClockId::Boottime)
+}
+
+fn read(clock: rustix::time::ClockId) -> Instant {
+    let now = rustix::time::clock_gettime(clock);
+    // Neither field of a clock that counts from the machine's start is ever negative.
     Instant(now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned())
 }
 
