@@ -9,6 +9,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 
 use crate::document::key::Key;
+use crate::modules;
 use crate::report::Report;
 use crate::schema::{Channel, Config};
 use crate::value::address::LISTENER_PREFIX;
@@ -27,6 +28,7 @@ pub(crate) fn check(config: &Config, report: &Report<'_>) {
     service::check_relays(config, report);
     service::check_endpoints(config, report);
     health::check(config, report);
+    modules::check(config, report);
     if complete {
         check_served(config, report);
         check_reach(config, report);
@@ -79,10 +81,13 @@ fn is_loopback(address: SocketAddr) -> bool {
 
 fn check_admin(config: &Config, report: &Report<'_>) {
     let admin = &config.admin;
-    if admin.enabled && !is_loopback(admin.bind) {
-        let cause = "the admin listener asks no one for a password and can be reached from the network";
-        let suggestion = Some(format!("bind it to \"127.0.0.1:{}\"", admin.bind.port()));
-        report.warn(&Key::of(["admin", "bind"]), cause, suggestion);
+    if admin.enabled && admin.security.is_none() && !admin.allow_open && !is_loopback(admin.bind) {
+        let cause = "the admin listener asks no one who he is and could be reached from the network";
+        let port = admin.bind.port();
+        let suggestion = format!(
+            "bind it to \"127.0.0.1:{port}\", name a [security.NAME] in admin.security, or write allow_open = true"
+        );
+        report.error(&Key::of(["admin", "bind"]), cause, Some(suggestion));
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod balance;
 mod channel_rules;
+mod cluster;
 mod fingerprint;
 mod health;
 mod resolve;
@@ -13,16 +14,18 @@ mod security;
 mod service;
 mod upstream;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::Path;
 use std::time::Duration;
 
 use crate::document::key::Key;
+use crate::modules;
 use crate::report::Report;
 use crate::schema::security::SecurityType;
 use crate::schema::table::Table;
 use crate::schema::text::Via;
 use crate::schema::{self, Config};
+use crate::snapshot::cluster::ModuleState;
 use crate::snapshot::security::SecurityId;
 use crate::snapshot::{
     Action, Admin, Channel, ErrorPages, Forwarding, HeadLimits, Listener, ListenerId, ListenerLimits,
@@ -34,7 +37,16 @@ use crate::value::duration::Timespan;
 use crate::value::size::ByteSize;
 
 /// Builds the snapshot. `None` means that the report names at least one reference that could not be resolved.
-pub(crate) fn compile(config: &Config, report: &Report<'_>) -> Option<Snapshot> {
+pub(crate) fn compile(config: &Config, stopped: &BTreeSet<String>, report: &Report<'_>) -> Option<Snapshot> {
+    let fingerprint = fingerprint::fingerprint(config);
+    let modules = modules::modules(config, stopped);
+    let left;
+    let config = if modules.iter().all(|module| module.state == ModuleState::Started) {
+        config
+    } else {
+        left = modules::without_stopped(config, &modules);
+        &left
+    };
     let names = Names::of(config, report);
     let channels: Vec<_> =
         config.channel.iter().map(|(name, channel)| compile_channel(name, channel, &names)).collect();
@@ -44,10 +56,14 @@ pub(crate) fn compile(config: &Config, report: &Report<'_>) -> Option<Snapshot> 
     let upstreams = upstream::compile(config, &names);
     let enabled = config.channel.iter().zip(channels).filter(|((_, channel), _)| channel.enabled);
     let security = security::compile(config, &names);
+    let admin = compile_admin(&config.admin, &names);
     let upstreams = upstreams?;
     Some(Snapshot {
         node: config.node.id.clone(),
-        fingerprint: fingerprint::fingerprint(config),
+        fingerprint,
+        terms: cluster::compile_node(&config.node),
+        store: config.store.as_ref().map(|store| cluster::compile_store(store, report)),
+        modules,
         process: compile_process(&config.process),
         listeners: listeners.into_iter().collect::<Option<_>>()?,
         channels: enabled.map(|(_, channel)| channel).collect::<Option<_>>()?,
@@ -55,7 +71,7 @@ pub(crate) fn compile(config: &Config, report: &Report<'_>) -> Option<Snapshot> 
         slots_count: upstreams.last().map_or(0, |last| last.slots_first.0 + last.slots_count),
         upstreams,
         security: security?,
-        admin: config.admin.enabled.then_some(Admin { bind: config.admin.bind }),
+        admin: admin?,
     })
 }
 
@@ -124,6 +140,16 @@ impl<'c> Names<'c> {
         }
         id
     }
+}
+
+/// The outer `None` for a name that stands for nothing, the inner one where there is no admin listener.
+fn compile_admin(admin: &schema::Admin, names: &Names<'_>) -> Option<Option<Admin>> {
+    let key = Key::of(["admin", "security"]);
+    let security = match &admin.security {
+        Some(name) => Some(security::find(name, SecurityType::LocalInbound, &key, names)?),
+        None => None,
+    };
+    Some(admin.enabled.then_some(Admin { bind: admin.bind, security, is_open_to_all: admin.allow_open }))
 }
 
 fn compile_process(process: &schema::Process) -> ProcessSettings {

@@ -37,8 +37,18 @@ pub(crate) struct Document {
     pub(crate) root: Node,
     /// What the environment could not fill in.
     pub(crate) problems: Vec<Problem>,
-    /// Where files are that it names; `None` for a text that may name none.
-    pub(crate) directory: Option<PathBuf>,
+    /// Where files are that it names.
+    pub(crate) files: Files,
+}
+
+/// Where the files are that a document names.
+pub(crate) enum Files {
+    /// It is a text that stands for itself: none is opened while it is read.
+    Nowhere,
+    /// It comes from a store and has no place of its own: named by absolute paths.
+    Anywhere,
+    /// It is a file: relative paths begin at this directory.
+    Beside(PathBuf),
 }
 
 /// A value and the bytes it was read from.
@@ -85,12 +95,20 @@ impl Document {
             Err(problems) => return Err(Problems::new(problems, &source)),
         };
         let problems = interpolate::interpolate(&mut root, &source, environment);
-        Ok(Self { source, root, problems, directory: None })
+        Ok(Self { source, root, problems, files: Files::Nowhere })
+    }
+
+    /// Reads the tree alone, references to the environment as they are.
+    ///
+    /// # Errors
+    /// Every problem of form.
+    pub(crate) fn parse_only(source: &Source, format: Format) -> Result<Node, Problems> {
+        parse_tree(source, format).map_err(|problems| Problems::new(problems, source))
     }
 
     /// A tree that was put together rather than read.
     pub(crate) fn of(source: Source, root: Node) -> Self {
-        Self { source, root, problems: Vec::new(), directory: None }
+        Self { source, root, problems: Vec::new(), files: Files::Nowhere }
     }
 
     /// Where a key stands: its value, for a table its name; for a key left out, the table it belongs to.

@@ -18,7 +18,9 @@ mod report;
 mod suggest;
 
 mod load;
+mod modules;
 mod port_offset;
+mod shared;
 
 pub use document::Format;
 pub use load::{
@@ -26,5 +28,6 @@ pub use load::{
 };
 pub use port_offset::{PortOffsetError, apply_port_offset};
 pub use problem::{Problem, Problems, Severity};
+pub use shared::{load_shared, shared_document};
 pub use value::duration::Timespan;
 pub use value::size::ByteSize;

@@ -2,6 +2,7 @@
 //!
 //! Never returns half of it: one error anywhere and there is no snapshot.
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
@@ -9,7 +10,7 @@ use crate::check;
 use crate::compile;
 use crate::document::key::Key;
 use crate::document::source::{Naming, Source};
-use crate::document::{Document, Format, Node, TEXT_BYTES_MAX};
+use crate::document::{Document, Files, Format, Node, TEXT_BYTES_MAX};
 use crate::problem::{Problem, Problems};
 use crate::read;
 use crate::report::Report;
@@ -46,8 +47,8 @@ pub fn load_file(path: impl AsRef<Path>) -> Result<Loaded, Problems> {
     let format = if is_json { Format::Json } else { Format::Toml };
     let source = Source::new(name, text, Naming::Keys);
     let mut document = Document::parse(source, format, &|variable| std::env::var(variable).ok())?;
-    document.directory = path.parent().map(Path::to_owned);
-    load_document(&document)
+    document.files = Files::Beside(path.parent().map(Path::to_owned).unwrap_or_default());
+    load_document(&document, &BTreeSet::new())
 }
 
 /// Loads a text; `name` stands for it in messages, `environment` resolves `${NAME}`. It can name no further files.
@@ -60,7 +61,10 @@ pub fn load_str(
     format: Format,
     environment: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Loaded, Problems> {
-    load_document(&Document::parse(Source::new(name, text, Naming::Keys), format, environment)?)
+    load_document(
+        &Document::parse(Source::new(name, text, Naming::Keys), format, environment)?,
+        &BTreeSet::new(),
+    )
 }
 
 /// The configuration behind `--listen ADDR --to ADDR[,ADDR…]`: listeners `web`, `web-2` …, upstream `upstream`,
@@ -86,7 +90,8 @@ pub fn quick_proxy(listen: &[String], to: &[String]) -> Result<Loaded, Problems>
         ("upstream", table(vec![("upstream", upstream)])),
         ("channel", table(vec![("default", channel)])),
     ]);
-    load_document(&Document::of(Source::new("command line", line.text, Naming::Flags), root))
+    let document = Document::of(Source::new("command line", line.text, Naming::Flags), root);
+    load_document(&document, &BTreeSet::new())
 }
 
 /// Where an endpoint is that is named while the process runs: `IP:PORT`, `localhost:PORT` or `unix:/PATH`.
@@ -138,11 +143,12 @@ pub fn dump(config: &Config) -> String {
     text.replace("${", "$${")
 }
 
-fn load_document(document: &Document) -> Result<Loaded, Problems> {
+/// What is left of a document when the modules in `stopped` do not run; the mistakes are those of the whole.
+pub(crate) fn load_document(document: &Document, stopped: &BTreeSet<String>) -> Result<Loaded, Problems> {
     let report = Report::new(document);
     let schema = read::read(document, &report);
     check::check(&schema, &report);
-    match compile::compile(&schema, &report) {
+    match compile::compile(&schema, stopped, &report) {
         Some(snapshot) if !report.has_errors() => Ok(Loaded { schema, snapshot, warnings: report.finish() }),
         _ => Err(report.finish()),
     }

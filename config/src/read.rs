@@ -4,6 +4,7 @@
 
 mod balance;
 mod channel;
+mod cluster;
 mod edits;
 mod fields;
 mod health;
@@ -42,14 +43,18 @@ pub(crate) fn read(document: &Document, report: &Report<'_>) -> Config {
     let Some(mut fields) = Fields::open(report, Key::root(), &document.root) else {
         return Config::default();
     };
-    let node = fields.table("node", process::read_node).unwrap_or_default();
+    let node = fields.table("node", cluster::read_node).unwrap_or_default();
     let process = fields.table("process", process::read_process).unwrap_or_default();
     let buffer_size = process.buffer_size;
-    let suggestion = "add [listener.web] with bind = \"127.0.0.1:8080\"";
-    fields.require_some("listener", "no listener is defined", suggestion);
+    // A process may have nothing to do but to be asked about others.
+    if !fields.has("admin") {
+        let suggestion = "add [listener.web] with bind = \"127.0.0.1:8080\"";
+        fields.require_some("listener", "no listener is defined", suggestion);
+    }
     let config = Config {
         node,
         process,
+        store: fields.table("store", cluster::read_store),
         listener: fields.tables("listener", |fields| listener::read(fields, buffer_size)),
         channel: fields.tables("channel", channel::read),
         upstream: fields.tables("upstream", |fields| upstream::read(fields, buffer_size)),

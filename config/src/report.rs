@@ -8,8 +8,8 @@ use std::io::Read as _;
 use std::ops::Range;
 use std::path::PathBuf;
 
-use crate::document::Document;
 use crate::document::key::Key;
+use crate::document::{Document, Files};
 use crate::problem::{Problem, Problems};
 use crate::value::Refusal;
 
@@ -55,10 +55,13 @@ impl<'d> Report<'d> {
 
     /// The text of a file that the document names, of at most `bytes_max` bytes.
     pub(crate) fn read_file(&self, path: &str, bytes_max: usize) -> Result<String, String> {
-        let Some(directory) = &self.document.directory else {
-            return Err("a file can be named in a configuration file only".to_owned());
+        let place = match &self.document.files {
+            Files::Nowhere => return Err("a file can be named in a configuration file only".to_owned()),
+            Files::Anywhere | Files::Beside(_) => self.resolve(path).ok_or(
+                "a relative path can be given in a configuration file only: write one that begins with a slash",
+            )?,
         };
-        let file = std::fs::File::open(directory.join(path));
+        let file = std::fs::File::open(place);
         let file = file.map_err(|error| format!("cannot read {path:?}: {error}"))?;
         let mut bytes = Vec::new();
         // One byte more than allowed tells.
@@ -72,7 +75,7 @@ impl<'d> Report<'d> {
 
     /// Whether a file can be named like this here, and opened if the document is one itself. What is in it is not looked at.
     pub(crate) fn check_path(&self, key: &Key, path: &str) {
-        let is_file = self.document.directory.is_some();
+        let is_opened = !matches!(self.document.files, Files::Nowhere);
         match self.resolve(path) {
             _ if path.is_empty() => self.error(key, "the name of a file is missing", None),
             None => {
@@ -80,7 +83,7 @@ impl<'d> Report<'d> {
                 self.error(key, cause, Some("write one that begins with a slash".to_owned()));
             }
             // A text that is no file stands for itself, wherever it is read.
-            Some(path) if is_file => {
+            Some(path) if is_opened => {
                 if let Err(error) = std::fs::File::open(&path) {
                     self.error(key, format!("cannot read {path:?}: {error}"), None);
                 }
@@ -91,9 +94,9 @@ impl<'d> Report<'d> {
 
     /// Where a file is that the document names; relative paths begin at its own directory.
     pub(crate) fn resolve(&self, path: &str) -> Option<PathBuf> {
-        match &self.document.directory {
-            Some(directory) => Some(directory.join(path)),
-            None => Some(PathBuf::from(path)).filter(|path| path.is_absolute()),
+        match &self.document.files {
+            Files::Beside(directory) => Some(directory.join(path)),
+            Files::Anywhere | Files::Nowhere => Some(PathBuf::from(path)).filter(|path| path.is_absolute()),
         }
     }
 

@@ -3,6 +3,7 @@
 //! Nothing here is read by a core: the data plane sees a [`crate::snapshot::Snapshot`] and never this.
 
 pub mod balance;
+pub mod cluster;
 pub mod edits;
 pub mod health;
 pub mod limits;
@@ -23,6 +24,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use self::balance::{Balance, EndpointEntry, Hash, PersistenceTerms, Sticky};
+use self::cluster::{Node, Store};
 use self::edits::{HeadEdits, Redirect, Rewrite};
 use self::health::{Ejection, Health, SlowStart};
 use self::limits::{ChannelLimits, ListenerLimits, UpstreamLimits};
@@ -50,7 +52,13 @@ pub struct Config {
     /// What one process takes for itself; read once, when it starts.
     #[schemars(default)]
     pub process: Process,
-    /// Addresses that accept traffic, `[listener.NAME]`, at least one.
+    /// Where the processes of a cluster keep what they share; without it, a process is alone. Each process is told of it, and it
+    /// never goes into the store itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(default, with = "Store")]
+    pub store: Option<Store>,
+    /// Addresses that accept traffic, `[listener.NAME]`, at least one unless there is an `[admin]`.
+    #[schemars(default)]
     pub listener: Table<Listener>,
     /// What happens to which traffic, `[channel.NAME]`: the first match by priority takes the request. A channel has one of
     /// an `upstream`, a `respond` table and a `redirect` table.
@@ -65,15 +73,6 @@ pub struct Config {
     /// The listener of status, statistics and control.
     #[schemars(default)]
     pub admin: Admin,
-}
-
-/// Who this is.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
-#[schemars(deny_unknown_fields, default)]
-pub struct Node {
-    /// Node ID: 1 to 30 of `A-Z a-z 0-9 _ - .`.
-    #[schemars(regex(pattern = r"^[A-Za-z0-9_.-]{1,30}$|\$\{"), example = &"edge")]
-    pub id: String,
 }
 
 /// What one process takes for itself; read once, when it starts.
@@ -142,6 +141,11 @@ pub struct Listener {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(default, length(min = 1), extend("examples" = [["203.0.113.0/24"]]))]
     pub deny: Vec<Network>,
+    /// Modules that it needs besides those that follow from its keys, by name: `"listener.web"`, `"upstream.app"`,
+    /// `"security.local"`. It does not run while one of them is stopped.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(default, extend("examples" = [["upstream.fhir"]]))]
+    pub requires: Vec<String>,
     /// Connections that may wait to be accepted, per core. 1 to 65535.
     #[schemars(default = "backlog_default", range(min = 1, max = 65_535), example = 4096)]
     pub backlog: u16,
@@ -282,6 +286,11 @@ pub struct Channel {
     /// A channel that is not enabled is left out.
     #[schemars(default = "enabled_default", example = false)]
     pub enabled: bool,
+    /// Modules that it needs besides those that follow from its keys, by name: `"listener.web"`, `"upstream.app"`,
+    /// `"security.local"`. It does not run while one of them is stopped.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(default, extend("examples" = [["upstream.fhir"]]))]
+    pub requires: Vec<String>,
     /// 1 is tried first, channels without priority last; ties in the order written. 1 to 65535.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(default, with = "u16", range(min = 1, max = 65_535), example = 10)]
@@ -448,6 +457,11 @@ pub struct Upstream {
     /// used; `backup = true`, which is priority 1; `zone`, where those of `process.zone` come first.
     #[schemars(extend("examples" = [["10.0.0.1:8000", "10.0.0.2:8000"]]))]
     pub endpoints: Vec<EndpointEntry>,
+    /// Modules that it needs besides those that follow from its keys, by name: `"listener.web"`, `"upstream.app"`,
+    /// `"security.local"`. It does not run while one of them is stopped.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(default, extend("examples" = [["listener.web"]]))]
+    pub requires: Vec<String>,
     /// How many endpoints there may be at a time, those added or found out while the process runs included. Twice those
     /// written and at least 16 if left out. 1 to 4096.
     #[schemars(default = "endpoints_max_default", range(min = 1, max = 4096), example = 64)]
@@ -556,12 +570,14 @@ pub struct Admin {
     /// Address to listen on, once for the process.
     #[schemars(with = "String", example = &"127.0.0.1:9100")]
     pub bind: SocketAddr,
-}
-
-impl Default for Node {
-    fn default() -> Self {
-        Self { id: "gateway".to_owned() }
-    }
+    /// Name of the `[security.NAME]` that says who may come in. Without one nobody is asked, and it must be bound to loopback.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", example = &"local")]
+    pub security: Option<String>,
+    /// Whether it may be reached from the network although nobody is asked who he is.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schemars(example = true)]
+    pub allow_open: bool,
 }
 
 impl Default for Process {
@@ -625,7 +641,12 @@ impl Default for UpstreamTimeouts {
 
 impl Default for Admin {
     fn default() -> Self {
-        Self { enabled: true, bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 9000)) }
+        Self {
+            enabled: true,
+            bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 9000)),
+            security: None,
+            allow_open: false,
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! [`crate::load_file`] has built it. A snapshot is swapped whole.
 
 pub mod balance;
+pub mod cluster;
 pub mod destination;
 pub mod health;
 pub mod register;
@@ -27,10 +28,11 @@ use proto::template::Template;
 use self::health::{Ejection, Health};
 
 use self::balance::{Balance, PersistenceRule, StickyRule};
+use self::cluster::{Module, NodeTerms, StoreAccess};
 use self::register::Registering;
 use self::resolve::{NamedEndpoint, Resolving};
 use self::rules::Rules;
-use self::security::SecurityModule;
+use self::security::{SecurityId, SecurityModule};
 
 /// Index of a listener in [`Snapshot::listeners`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -53,6 +55,12 @@ pub struct EndpointId(pub u16);
 pub struct Snapshot {
     /// Node ID: 1 to 30 of `A-Z a-z 0-9 _ - .`.
     pub node: String,
+    /// What else is written of the node.
+    pub terms: NodeTerms,
+    /// How the store is reached that the processes of the cluster share; `None` for a process that is alone.
+    pub store: Option<StoreAccess>,
+    /// What it is made of, those that do not run included.
+    pub modules: Box<[Module]>,
     /// Hash of the canonical configuration; equal on every process that runs the same one.
     pub fingerprint: u64,
     /// Read once when the process starts.
@@ -720,6 +728,19 @@ pub enum EndpointAddress {
 pub struct Admin {
     /// Address to bind.
     pub bind: SocketAddr,
+    /// Who says who may come in; `None` lets everybody in who can reach it.
+    pub security: Option<SecurityId>,
+    /// Whether it may be reached from the network although nobody is asked.
+    pub is_open_to_all: bool,
+}
+
+impl Admin {
+    /// Whether nobody is asked who he is although it can be reached from the network, and nobody has said that it may be so.
+    #[must_use]
+    pub fn is_exposed(&self) -> bool {
+        let is_near = self.bind.ip().to_canonical().is_loopback();
+        self.security.is_none() && !self.is_open_to_all && !is_near
+    }
 }
 
 #[cfg(test)]

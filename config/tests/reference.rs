@@ -10,7 +10,8 @@ use config::{Format, load_str};
 use serde_json::{Value, json};
 
 /// The top-level tables in the order in which one would write them.
-const TABLES: [&str; 7] = ["node", "process", "listener", "channel", "upstream", "security", "admin"];
+const TABLES: [&str; 8] =
+    ["node", "process", "store", "listener", "channel", "upstream", "security", "admin"];
 
 /// What NAME stands for in examples, or STATUS.
 const NAMES: [(&str, &str); 5] = [
@@ -310,6 +311,14 @@ fn surroundings(key: &Key, is_given: bool) -> Vec<(&'static str, Value)> {
                 tls.push(("/listener/web/tls/client_auth/ca", json!("/ca.pem")));
             }
             tls
+        }
+        ("/admin", "security") if is_given => vec![("/security/local", json!({ "type": "local_inbound" }))],
+        ("/node", "lease") => vec![("/node/poll", json!("50ms"))],
+        ("/node", "poll") if is_given => vec![("/node/lease", json!("5m"))],
+        ("/store" | "/store/connectionpool", _) => {
+            let pool = json!({ "maxtotal": 100, "maxidle": if is_given { 0 } else { 2 } });
+            let store = json!({ "url": "sqlite:/cluster.db", "connectionpool": pool });
+            vec![("/store", if is_given { store } else { json!({ "url": "sqlite:/cluster.db" }) })]
         }
         ("/upstream/fhir/tls", "certificate") if is_given => vec![("/upstream/fhir/tls/key", json!("/key"))],
         ("/upstream/fhir/tls", "key") if is_given => vec![("/upstream/fhir/tls/certificate", json!("/pem"))],

@@ -103,6 +103,17 @@ bind = "127.0.0.1:81""#,
 }
 
 #[test]
+fn an_admin_listener_that_asks_no_one_stays_on_this_host() {
+    wrong_below_web(
+        r#"channel.c.respond = {}
+admin.bind = "0.0.0.0:9000""#,
+        &[
+            r#"3:14: admin.bind: the admin listener asks no one who he is and could be reached from the network (bind it to "127.0.0.1:9000", name a [security.NAME] in admin.security, or write allow_open = true)"#,
+        ],
+    );
+}
+
+#[test]
 fn names_unknown_keys() {
     wrong_below_web(
         r#"listner.web.bind = "127.0.0.1:81""#,
@@ -113,8 +124,10 @@ fn names_unknown_keys() {
         &[r#"2:14: listener.web.binds: unknown key (did you mean "bind"?)"#],
     );
     wrong_below_web(
-        r#"store.url = "x""#,
-        &["2:1: store: unknown key (known: node, process, listener, channel, upstream, admin)"],
+        r#"cluster.url = "x""#,
+        &[
+            "2:1: cluster: unknown key (known: node, process, store, listener, channel, upstream, security, admin)",
+        ],
     );
     wrong_below_web(
         r#"upstream.u.endpoints = [{ address = "10.0.0.1:80", wieght = 2 }]"#,
@@ -575,7 +588,7 @@ channel.c = { respond = {}, priority = "${P:-7}", bogus = 1 }"#,
         &[
             r#"1:26: listener.web.bind: the environment variable NO_SUCH_BIND is not set (set it, or give a default: "${NO_SUCH_BIND:-…}")"#,
             "1:54: listener.web.backlog: must be 1 to 65535, found 0",
-            "2:51: channel.c.bogus: unknown key (known: upgrade, connect, enabled, priority, upstream, match, allow, deny, rate, respond, redirect, rewrite, request_headers, response_headers, fault, mirror, concurrency, limits, timeouts, hedge, error_page)",
+            "2:51: channel.c.bogus: unknown key (known: upgrade, connect, enabled, requires, priority, upstream, match, allow, deny, rate, token, respond, redirect, rewrite, request_headers, response_headers, fault, mirror, concurrency, limits, timeouts, hedge, error_page)",
         ],
     );
     wrong_json(
@@ -629,13 +642,6 @@ upstream.u.endpoints = ["10.0.0.1:80"]"#,
 upstream.u.endpoints = ["10.0.0.1:80", { address = "10.0.0.1:80" }]"#,
         &[
             "3:40: warning: upstream.u.endpoints[1]: 10.0.0.1:80 is listed more than once and gets that many shares",
-        ],
-    );
-    warned(
-        r#"channel.c.respond = {}
-admin.bind = "0.0.0.0:9000""#,
-        &[
-            r#"3:14: warning: admin.bind: the admin listener asks no one for a password and can be reached from the network (bind it to "127.0.0.1:9000")"#,
         ],
     );
     warned(

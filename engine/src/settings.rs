@@ -71,12 +71,23 @@ impl<'a> Source<'a> {
 
 /// The snapshot to run: as configured, then moved as the flags say.
 pub(crate) fn load(args: &RunArgs) -> anyhow::Result<Arc<Snapshot>> {
-    let mut snapshot = Source::of(args).load()?.snapshot;
+    let Loaded { schema, mut snapshot, .. } = Source::of(args).load()?;
     if let Some(bind) = args.admin {
-        snapshot.admin = Some(Admin { bind });
+        let written = snapshot.admin.take();
+        let admin = written.unwrap_or(Admin { bind, security: None, is_open_to_all: false });
+        let admin = Admin { bind, ..admin };
+        if admin.is_exposed() {
+            bail!(
+                "--admin {bind}: the admin listener asks no one who he is and could be reached from the network; bind it to 127.0.0.1, or see [admin] security and allow_open in docs/configuration.md"
+            );
+        }
+        snapshot.admin = Some(admin);
     }
-    config::apply_port_offset(&mut snapshot, args.port_offset)
-        .map_err(|error| anyhow!("--port-offset: {error}"))?;
+    let (offset, owner) = match (args.port_offset, schema.node.server_port_offset) {
+        (0, written) => (written, "node.server_port_offset"),
+        (given, _) => (given, "--port-offset"),
+    };
+    config::apply_port_offset(&mut snapshot, offset).map_err(|error| anyhow!("{owner}: {error}"))?;
     Ok(Arc::new(snapshot))
 }
 

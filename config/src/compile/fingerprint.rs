@@ -15,6 +15,9 @@ pub(super) fn fingerprint(config: &Config) -> u64 {
     canonical.listener.sort_by_name();
     canonical.upstream.sort_by_name();
     canonical.security.sort_by_name();
+    // One process's own.
+    canonical.store = None;
+    canonical.node.server_port_offset = 0;
     // Names are strings and no number is a float, so there is nothing that JSON could not hold.
     let json = serde_json::to_vec(&canonical).unwrap_or_default();
     fnv1a(&json)

@@ -4,6 +4,7 @@
 
 use proto::matching::HostPattern;
 
+use super::cluster::read_requires;
 use super::edits::{read_head, read_redirect, read_rewrite};
 use super::fields::{Fields, Item};
 use super::limits::read_channel;
@@ -39,6 +40,7 @@ pub(super) fn read(fields: &mut Fields<'_>) -> Option<Channel> {
     }
     Some(Channel {
         enabled: fields.boolean("enabled", true),
+        requires: read_requires(fields),
         priority: fields.is_given("priority").then(|| fields.integer("priority", 1..=u16::MAX, 1)),
         upstream: fields.text("upstream").map(str::to_owned),
         upgrade,

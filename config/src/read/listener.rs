@@ -2,6 +2,7 @@
 //!
 //! Never binds it: whether the port is free is found out at start.
 
+use super::cluster::read_requires;
 use super::fields::Fields;
 use super::limits::{listener_default, read_listener};
 use super::page::read_pages;
@@ -16,7 +17,7 @@ use crate::schema::{
 };
 use crate::value::duration::Timespan;
 use crate::value::size::ByteSize;
-use crate::value::{address, field, network, server_name, unix};
+use crate::value::{address, field, name, network, server_name, unix};
 
 /// RFC 9110 §10.2.3 counts in seconds.
 const RETRY_AFTER_MIN: Timespan = Timespan::from_secs(1);
@@ -32,6 +33,7 @@ pub(super) fn read(fields: &mut Fields<'_>, buffer_size: ByteSize) -> Option<Lis
     let sni = read_sni(fields);
     let internal = fields.boolean("internal", false);
     let (allow, deny) = (read_networks(fields, "allow"), read_networks(fields, "deny"));
+    let requires = read_requires(fields);
     let backlog = fields.integer("backlog", 1..=u16::MAX, backlog_default());
     let retry_after =
         fields.duration("retry_after", RETRY_AFTER_MIN..=RETRY_AFTER_MAX, retry_after_default());
@@ -58,6 +60,7 @@ pub(super) fn read(fields: &mut Fields<'_>, buffer_size: ByteSize) -> Option<Lis
         internal,
         allow,
         deny,
+        requires,
         backlog,
         retry_after,
         limits,
@@ -74,6 +77,8 @@ pub(super) fn read_admin(fields: &mut Fields<'_>) -> Admin {
     Admin {
         enabled: fields.boolean("enabled", default.enabled),
         bind: fields.parsed("bind", address::parse_tcp).unwrap_or(default.bind),
+        security: fields.parsed("security", |text| name::check(text).map(|()| text.to_owned())),
+        allow_open: fields.boolean("allow_open", default.allow_open),
     }
 }
 

@@ -1,9 +1,9 @@
-//! What may a node be called, and what may one process take for itself?
+//! What may one process take for itself?
 //!
 //! Never looks at the machine: the same file is right or wrong everywhere.
 
 use super::fields::Fields;
-use crate::schema::{Node, Process};
+use crate::schema::Process;
 use crate::value::duration::Timespan;
 use crate::value::name;
 use crate::value::size::ByteSize;
@@ -21,11 +21,6 @@ const BUFFER_SIZE_MAX: ByteSize = ByteSize::from_kib(1024);
 const SPIN_MAX: Timespan = Timespan::from_millis(10);
 
 const DRAIN_TIMEOUT_MAX: Timespan = Timespan::from_secs(3600);
-
-pub(super) fn read_node(fields: &mut Fields<'_>) -> Node {
-    let id = fields.parsed("id", |text| name::check(text).map(|()| text.to_owned()));
-    id.map_or_else(Node::default, |id| Node { id })
-}
 
 pub(super) fn read_process(fields: &mut Fields<'_>) -> Process {
     let default = Process::default();

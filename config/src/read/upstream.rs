@@ -3,6 +3,7 @@
 //! Never connects to one: whether it answers is found out by talking to it.
 
 use super::balance::{read_balance, read_endpoint, read_persistence, read_sticky};
+use super::cluster::read_requires;
 use super::fields::Fields;
 use super::health::{read_ejection, read_health, read_panic_threshold, read_slow_start};
 use super::limits::{read_upstream, upstream_default};
@@ -28,6 +29,7 @@ pub(super) fn read(fields: &mut Fields<'_>, buffer_size: ByteSize) -> Option<Ups
         balance,
         endpoints_max: fields.integer("endpoints_max", 1..=4096, endpoints_max_beside(endpoints.len())),
         endpoints,
+        requires: read_requires(fields),
         idle_connections: fields.integer("idle_connections", 0..=u16::MAX, idle_connections_default()),
         idle_timeout: fields.duration("idle_timeout", TIMEOUT_MIN..=TIMEOUT_MAX, idle_timeout_default()),
         timeouts: fields.table("timeouts", read_timeouts).unwrap_or_default(),

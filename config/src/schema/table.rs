@@ -31,6 +31,14 @@ impl<T> Table<T> {
         self.0.is_empty()
     }
 
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (&str, &mut T)> {
+        self.0.iter_mut().map(|(name, value)| (name.as_str(), value))
+    }
+
+    pub(crate) fn retain(&mut self, is_kept: impl Fn(&str) -> bool) {
+        self.0.retain(|(name, _)| is_kept(name));
+    }
+
     pub(crate) fn sort_by_name(&mut self) {
         self.0.sort_by(|(a, _), (b, _)| a.cmp(b));
     }

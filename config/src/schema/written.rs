@@ -28,6 +28,8 @@ struct Written<'l> {
     allow: &'l [Network],
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     deny: &'l [Network],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    requires: &'l [String],
     backlog: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after: Option<Timespan>,
@@ -89,6 +91,7 @@ impl Serialize for Listener {
             internal: self.internal,
             allow: &self.allow,
             deny: &self.deny,
+            requires: &self.requires,
             backlog: self.backlog,
             retry_after: is_http.then_some(self.retry_after),
             limits,
