@@ -9,10 +9,23 @@ const TCP: &str = include_str!("../examples/tcp.toml");
 const HTTPS: &str = include_str!("../examples/https.toml");
 const BALANCING: &str = include_str!("../examples/balancing.toml");
 const RULES: &str = include_str!("../examples/rules.toml");
+const ADMIN_NODE: &str = include_str!("../examples/admin_node.toml");
+const AUTH_NODE: &str = include_str!("../examples/auth_node.toml");
+const GATEWAY_NODE: &str = include_str!("../examples/gateway_node.toml");
 
 /// Every text that comes with the program.
-const TEXTS: [&str; 7] =
-    [include_str!("../src/default.toml"), QUICKSTART, CHANNELS, TCP, HTTPS, BALANCING, RULES];
+const TEXTS: [&str; 10] = [
+    include_str!("../src/default.toml"),
+    QUICKSTART,
+    CHANNELS,
+    TCP,
+    HTTPS,
+    BALANCING,
+    RULES,
+    ADMIN_NODE,
+    AUTH_NODE,
+    GATEWAY_NODE,
+];
 
 fn no_environment(_: &str) -> Option<String> {
     None
