@@ -132,7 +132,7 @@ pub(crate) static LISTENER: [Entry<ListenerCounters>; 19] = [
 ];
 
 /// What a core counts of a channel, besides answers by class of status: see [`RESPONSE_CLASSES`].
-pub(crate) static CHANNEL: [Entry<ChannelCounters>; 17] = [
+pub(crate) static CHANNEL: [Entry<ChannelCounters>; 19] = [
     counter("requests", "Exchanges that ended, however", |channel| channel.requests.value()),
     counter("faults", "Exchanges that ended in a fault of any side", |channel| channel.faults.value()),
     counter("retries", "Times that a request went out again after a try had failed", |channel| {
@@ -145,6 +145,14 @@ pub(crate) static CHANNEL: [Entry<ChannelCounters>; 17] = [
         channel.body_bytes_sent.value()
     }),
     counter("denied", "Requests refused: their address may not come in", |channel| channel.denied.value()),
+    counter("unauthorized", "Requests refused: they brought no token that is believed", |channel| {
+        channel.unauthorized.value()
+    }),
+    counter(
+        "over_scope",
+        "Requests refused: their token does not allow what the channel demands",
+        |channel| channel.over_scope.value(),
+    ),
     counter("over_rate", "Requests refused: the channel had as many as its rate allows", |channel| {
         channel.over_rate.value()
     }),

@@ -14,6 +14,7 @@ use crossbeam_utils::CachePadded;
 
 use crate::rules::Allowances;
 use crate::tally::{Places, Tally};
+use crate::tokens::Tokens;
 
 /// Which bound a connection would exceed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +32,8 @@ pub struct Admission {
     addresses: Tally,
     /// What the rules of channels bound.
     pub(crate) allowances: Allowances,
+    /// Which tokens are believed, where channels demand any.
+    pub tokens: Tokens,
 }
 
 /// A listener's bounds, and how many connections it has.
@@ -70,7 +73,8 @@ impl Admission {
         };
         let listeners: Box<[_]> = snapshot.listeners.iter().map(bounded).collect();
         let addresses = Tally::new(listeners.iter().any(Bounded::counts_addresses));
-        Arc::new(Self { listeners, addresses, allowances: Allowances::new(snapshot) })
+        let (allowances, tokens) = (Allowances::new(snapshot), Tokens::new(snapshot));
+        Arc::new(Self { listeners, addresses, allowances, tokens })
     }
 
     /// Lets one more connection of `listener` from `address` in, unless that would be too many; `None` where nothing is

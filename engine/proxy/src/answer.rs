@@ -18,6 +18,7 @@ use crate::outcome::Fault;
 use crate::response::count_answer;
 use crate::rules;
 use crate::stats::Phase;
+use crate::tokens;
 use crate::workspace::{AnswerSpace, Lent, Workspace};
 
 /// Largest rest of a body that is read and dropped to keep the connection. Beyond, a new connection is cheaper for
@@ -77,6 +78,9 @@ pub(crate) async fn refuse(
     let listener = client.settings(state);
     let mut space = state.answer_spaces.take();
     error_answer::compose(status, &work.request_text, listener, channel, &plan, &mut space.text);
+    if let Some(line) = tokens::challenge(fault, channel) {
+        error_answer::add_line(&line, &mut space.text);
+    }
     if send(state, client, space).await.is_err() {
         return Next::Close;
     }

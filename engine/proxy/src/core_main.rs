@@ -28,6 +28,7 @@ use crate::relay::SetAside;
 use crate::roster::Roster;
 use crate::rules::edits::Paths;
 use crate::stats::{Collected, CoreStats, HistogramSet, Phase};
+use crate::tokens::TokenCache;
 use crate::upstream::Upstreams;
 use crate::workspace::{AnswerSpace, Spaces, Workspace};
 
@@ -78,6 +79,8 @@ pub(crate) struct CoreState {
     pub(crate) copies: Cell<u32>,
     /// What paths are written anew with.
     pub(crate) paths: Paths,
+    /// What is known of tokens that requests have brought.
+    pub(crate) token_cache: TokenCache,
     /// What answers without a `Date` are given.
     pub(crate) date: DateText,
     pub(crate) histograms: RefCell<Box<HistogramSet>>,
@@ -149,6 +152,7 @@ pub async fn serve_on(core: Core, setup: CoreSetup) -> io::Result<()> {
         delayed: Cell::new(0),
         copies: Cell::new(0),
         paths: Paths::new(&snapshot),
+        token_cache: TokenCache::default(),
         date: DateText::default(),
         drain: Drain::default(),
         accepting: Cell::new(0),

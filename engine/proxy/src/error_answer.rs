@@ -51,6 +51,13 @@ pub(crate) fn compose(
     }
 }
 
+/// Adds a field line to an answer, behind its status line.
+pub(crate) fn add_line(line: &str, out: &mut Vec<u8>) {
+    if let Some(end) = out.windows(2).position(|pair| pair == b"\r\n") {
+        out.splice(end + 2..end + 2, line.bytes());
+    }
+}
+
 fn write_text(form: Form, status: u16, text: &mut Vec<u8>) {
     let reason = reason_phrase(status);
     let written = match form {

@@ -48,5 +48,6 @@ pub mod private;
 pub mod roster;
 pub mod standing;
 pub mod stats;
+pub mod tokens;
 
 pub use crate::core_main::{CoreSetup, Fellow, serve, serve_on};

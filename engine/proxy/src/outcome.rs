@@ -50,6 +50,12 @@ pub enum Fault {
     NoChannel,
     /// The channel does not let the client's address in: 403.
     AddressDenied,
+    /// The channel demands a token, and the request brings none, or several: 401.
+    TokenMissing,
+    /// The request's token is not one to believe: 401.
+    TokenRejected,
+    /// The request's token does not allow what the channel demands: 403.
+    ScopeMissing,
     /// More requests than a rate of the channel allows: 429.
     OverRate {
         /// When the next would be let in, in seconds; at least one.
@@ -125,7 +131,7 @@ impl Fault {
     pub const COUNT: usize = Self::NAMES.len();
 
     /// Names of all kinds by [`Self::index`], as exported.
-    pub const NAMES: [&'static str; 44] = [
+    pub const NAMES: [&'static str; 47] = [
         "request_rejected",
         "request_body_rejected",
         "head_timeout",
@@ -170,6 +176,9 @@ impl Fault {
         "queue_timeout",
         "over_in_flight",
         "over_pending",
+        "token_missing",
+        "token_rejected",
+        "scope_missing",
     ];
 
     /// Index of this kind among [`Self::NAMES`].
@@ -220,6 +229,9 @@ impl Fault {
             Self::QueueTimeout => 41,
             Self::OverInFlight => 42,
             Self::OverPending => 43,
+            Self::TokenMissing => 44,
+            Self::TokenRejected => 45,
+            Self::ScopeMissing => 46,
         }
     }
 
@@ -259,6 +271,9 @@ impl Fault {
             | Self::TunnelRefused => Side::Downstream,
             Self::NoChannel
             | Self::AddressDenied
+            | Self::TokenMissing
+            | Self::TokenRejected
+            | Self::ScopeMissing
             | Self::OverRate { .. }
             | Self::Injected { .. }
             | Self::OverConcurrency
@@ -309,7 +324,8 @@ impl Fault {
             | Self::ServerNameUnknown => None,
             Self::TunnelRefused => Some(501),
             Self::Injected { status } => Some(status),
-            Self::AddressDenied => Some(403),
+            Self::TokenMissing | Self::TokenRejected => Some(401),
+            Self::AddressDenied | Self::ScopeMissing => Some(403),
             Self::NoChannel => Some(404),
             Self::OverRate { .. } | Self::OverConcurrencyPerAddress => Some(429),
             Self::Misdirected => Some(421),

@@ -8,9 +8,11 @@ pub(crate) mod faults;
 pub(crate) mod mirror;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use auth::token::check::Verified;
 use config::snapshot::rules::{RateKey, RateLimit, Rules};
 use config::snapshot::{Action, ChannelId, Snapshot};
 use crossbeam_utils::CachePadded;
@@ -27,6 +29,7 @@ use crate::exchange::Route;
 use crate::outcome::Fault;
 use crate::stats::ChannelCounters;
 use crate::tally::{Places, Tally};
+use crate::tokens;
 
 /// What all cores share of the rules of all channels.
 #[derive(Debug)]
@@ -91,6 +94,15 @@ pub(crate) struct Held {
     channel: ChannelId,
     counts_channel: bool,
     places: Option<Places>,
+    /// What its token says, where the channel demands one.
+    pub(crate) verified: Option<Rc<Verified>>,
+}
+
+impl Held {
+    fn nothing(admission: &Arc<Admission>, channel: ChannelId) -> Self {
+        let admission = Arc::clone(admission);
+        Self { admission, channel, counts_channel: false, places: None, verified: None }
+    }
 }
 
 impl Drop for Held {
@@ -129,6 +141,12 @@ pub(crate) fn enforce(
         held = Some(Box::new(hold(&state.admission, client, route, rules)?));
     }
     rates.all(|state, pace, hash, now| state.take(pace, hash, now))?;
+    // Behind the rates, which bound how often somebody can have a signature verified.
+    if let Some(rule) = &rules.token {
+        let verified = tokens::demand(state, route, &state.admission.tokens, rule, head, request)?;
+        let nothing = || Box::new(Held::nothing(&state.admission, route.id));
+        held.get_or_insert_with(nothing).verified = Some(verified);
+    }
     if !matches!(route.channel.action, Action::Forward(_)) {
         edits::note_for_answer(state, client, route, rules, head, request, &[]);
     }
@@ -147,6 +165,7 @@ fn hold(
         channel: route.id,
         counts_channel: rules.concurrency.channel_max.is_some(),
         places: None,
+        verified: None,
     };
     if let Some(max) = rules.concurrency.channel_max {
         let before = admission.allowances.of(route.id).open.fetch_add(1, Ordering::Relaxed);

@@ -146,6 +146,10 @@ pub struct ChannelCounters {
     pub body_bytes_sent: Counter,
     /// Requests refused because their client's address may not come in.
     pub denied: Counter,
+    /// Requests refused because they brought no token that is believed.
+    pub unauthorized: Counter,
+    /// Requests refused because their token does not allow what the channel demands.
+    pub over_scope: Counter,
     /// Requests refused because the channel has had as many as its rate allows.
     pub over_rate: Counter,
     /// The same of their client's address.

@@ -14,6 +14,7 @@ use proto::template::{Values, render_location};
 use crate::client::Client;
 use crate::core_main::CoreState;
 use crate::exchange::Route;
+use crate::tokens;
 use crate::workspace::Workspace;
 
 /// What one core needs to write paths anew.
@@ -75,6 +76,10 @@ pub(crate) fn edit_request(
         edits.apply(&lines, text);
     }
     state.paths.rewrite(route.id, rules, text);
+    if rules.token.is_some() {
+        let verified = route.held.as_ref().and_then(|held| held.verified.as_ref());
+        tokens::announce(verified.and_then(|verified| verified.subject.as_deref()), text);
+    }
 }
 
 /// Notes what an answer is changed to that depends on its request. `sent` is the head that goes to the endpoint, if one does.
