@@ -2,10 +2,15 @@
 //!
 //! Never holds a value: an entry reads the cores' own counters in place.
 
+use std::borrow::Cow;
+
 use prometheus_client::registry::Unit;
 use proto::retry::Cause;
 use proxy::stats::{ChannelCounters, CoreStats, EndpointCounters, ListenerCounters, UpstreamCounters};
 use serde::ser::{Serialize, SerializeMap, Serializer};
+use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Type};
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 /// How a number moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -253,10 +258,53 @@ pub(crate) static ENDPOINT: [Entry<EndpointCounters>; 9] = [
     gauge("active", "Connections carrying an exchange now", |endpoint| endpoint.active.value()),
 ];
 
+/// What has a part of the catalogue.
+pub(crate) trait Catalogued: Sized + 'static {
+    /// What its numbers are called in documents.
+    const NAME: &'static str;
+    /// Its part of the catalogue.
+    const ENTRIES: &'static [Entry<Self>];
+}
+
+impl Catalogued for CoreStats {
+    const NAME: &'static str = "Core";
+    const ENTRIES: &'static [Entry<Self>] = &CORE;
+}
+
+impl Catalogued for ListenerCounters {
+    const NAME: &'static str = "Listener";
+    const ENTRIES: &'static [Entry<Self>] = &LISTENER;
+}
+
+impl Catalogued for ChannelCounters {
+    const NAME: &'static str = "Channel";
+    const ENTRIES: &'static [Entry<Self>] = &CHANNEL;
+}
+
+impl Catalogued for UpstreamCounters {
+    const NAME: &'static str = "Upstream";
+    const ENTRIES: &'static [Entry<Self>] = &UPSTREAM;
+}
+
+impl Catalogued for EndpointCounters {
+    const NAME: &'static str = "Endpoint";
+    const ENTRIES: &'static [Entry<Self>] = &ENDPOINT;
+}
+
 /// Sum of one number over shards.
 pub(crate) fn sum<'s, S: 's>(shards: impl Iterator<Item = &'s S>, read: fn(&S) -> u64) -> u64 {
     shards.map(read).fold(0, u64::wrapping_add)
 }
+
+/// The numbers of each kind of object, with the name that documents give them.
+pub(crate) type CoreSums<'s> = Sums<'s, CoreStats>;
+pub(crate) type ListenerSums<'s> = Sums<'s, ListenerCounters>;
+pub(crate) type ListenerByCore<'s> = ByCore<'s, ListenerCounters>;
+pub(crate) type ChannelSums<'s> = Sums<'s, ChannelCounters>;
+pub(crate) type ChannelByCore<'s> = ByCore<'s, ChannelCounters>;
+pub(crate) type UpstreamSums<'s> = Sums<'s, UpstreamCounters>;
+pub(crate) type EndpointSums<'s> = Sums<'s, EndpointCounters>;
+pub(crate) type EndpointByCore<'s> = ByCore<'s, EndpointCounters>;
 
 /// All numbers of an object, summed over its shards: a JSON map in the order of the catalogue.
 pub(crate) struct Sums<'s, S: 'static> {
@@ -272,6 +320,43 @@ impl<S> Serialize for Sums<'_, S> {
         }
         map.end()
     }
+}
+
+impl<S: Catalogued> PartialSchema for Sums<'_, S> {
+    fn schema() -> RefOr<Schema> {
+        object_of(S::ENTRIES, |entry| whole_number().description(Some(entry.help)).into())
+    }
+}
+
+impl<S: Catalogued> ToSchema for Sums<'_, S> {
+    fn name() -> Cow<'static, str> {
+        format!("{}Counters", S::NAME).into()
+    }
+}
+
+impl<S: Catalogued> PartialSchema for ByCore<'_, S> {
+    fn schema() -> RefOr<Schema> {
+        object_of(S::ENTRIES, |_| ArrayBuilder::new().items(whole_number()).into())
+    }
+}
+
+impl<S: Catalogued> ToSchema for ByCore<'_, S> {
+    fn name() -> Cow<'static, str> {
+        format!("{}CountersByCore", S::NAME).into()
+    }
+}
+
+/// A number that nothing is below.
+fn whole_number() -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0))
+}
+
+/// An object with a key for each entry.
+fn object_of<S>(entries: &[Entry<S>], value: impl Fn(&Entry<S>) -> RefOr<Schema>) -> RefOr<Schema> {
+    let object = entries.iter().fold(ObjectBuilder::new(), |object, entry| {
+        object.property(entry.name, value(entry)).required(entry.name)
+    });
+    object.into()
 }
 
 /// All numbers of an object, each as an array by core.

@@ -22,6 +22,7 @@ use tls::identity::Identity;
 use tls::names::{NameTable, ServerNames};
 use tls::server::{ServerSettings, VersionMin, server_config};
 use tls::tickets::{Scope, TicketKeys, Tickets};
+use utoipa::ToSchema;
 
 pub use self::files::Note;
 use self::files::{ListenerParts, Reading, UpstreamParts, date};
@@ -47,7 +48,7 @@ pub struct Certificates {
 }
 
 /// What became of a look at the files.
-#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Reloaded {
     /// Listeners and upstreams that have something new.
     pub reloaded: Vec<String>,
@@ -58,7 +59,7 @@ pub struct Reloaded {
 }
 
 /// One certificate in use.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct Held {
     /// `listener` or `upstream`.
     #[serde(skip)]

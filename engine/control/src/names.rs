@@ -13,6 +13,8 @@ use config::snapshot::resolve::NamedEndpoint;
 use config::snapshot::{EndpointTerms, UpstreamId};
 use proxy::address::Address;
 use proxy::roster::member::Source;
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use self::answer::{Record, Server, Standing};
 use self::asking::{Hosts, ask};
@@ -30,8 +32,8 @@ struct Name {
     record: Mutex<Record>,
 }
 
-/// A name as statistics show it.
-#[derive(Clone, Debug)]
+/// A name as statistics and the admin listener show it.
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct NameView {
     pub(crate) name: String,
     pub(crate) state: &'static str,
@@ -39,20 +41,6 @@ pub(crate) struct NameView {
     pub(crate) answers: u64,
     pub(crate) failures: u64,
     pub(crate) addresses: Vec<String>,
-}
-
-impl NameView {
-    /// As the admin listener shows it.
-    pub(crate) fn json(&self) -> serde_json::Value {
-        serde_json::json!({
-            "name": self.name,
-            "state": self.state,
-            "cause": self.cause,
-            "answers": self.answers,
-            "failures": self.failures,
-            "addresses": self.addresses,
-        })
-    }
 }
 
 impl Names {

@@ -6,18 +6,22 @@ use std::collections::BTreeMap;
 
 use config::snapshot::{Upstream, UpstreamId};
 use proxy::roster::member::{Member, WEIGHT_ONE};
-use proxy::stats::{ChannelCounters, CoreStats, EndpointCounters, ListenerCounters, UpstreamCounters};
 use serde::Serialize;
+use utoipa::ToSchema;
 
-use crate::catalogue::{self, ByCore, Sums, sum};
+use crate::catalogue::{
+    self, ByCore, ChannelByCore, ChannelSums, CoreSums, EndpointByCore, EndpointSums, ListenerByCore,
+    ListenerSums, Sums, UpstreamSums, sum,
+};
 use crate::certificates::Held;
 use crate::health::HealthStatus;
 use crate::live::Live;
+use crate::names::NameView;
 use crate::shards::{responses, retries};
 use crate::{CoreInfo, Shared};
 
 /// The answer to `/stats`.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(crate) struct Stats<'s> {
     process: ProcessStats<'s>,
     totals: Totals,
@@ -40,7 +44,7 @@ pub(crate) struct Stats<'s> {
 }
 
 /// Certificates in use, and how they came to be.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct CertificatesStatus {
     listeners: Vec<Held>,
     upstreams: Vec<Held>,
@@ -49,7 +53,7 @@ struct CertificatesStatus {
     problems: Vec<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct ProcessStats<'s> {
     version: &'static str,
     pid: u32,
@@ -65,7 +69,7 @@ struct ProcessStats<'s> {
 
 /// The figures asked for first: what others asked of this process, each request once. What came in by an internal
 /// listener is the second half of a request that is counted already.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Totals {
     connections_open: u64,
     connections_accepted: u64,
@@ -79,36 +83,36 @@ struct Totals {
     bytes_sent: u64,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct CoreStatus<'s> {
     index: usize,
     cpu: usize,
     thread_id: Option<i32>,
     #[serde(flatten)]
-    counted: Sums<'s, CoreStats>,
+    counted: CoreSums<'s>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct ListenerStatus<'s> {
     name: &'s str,
     address: String,
     internal: bool,
     #[serde(flatten)]
-    counted: Sums<'s, ListenerCounters>,
-    per_core: ByCore<'s, ListenerCounters>,
+    counted: ListenerSums<'s>,
+    per_core: ListenerByCore<'s>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct ChannelStatus<'s> {
     name: &'s str,
     internal: bool,
     #[serde(flatten)]
-    counted: Sums<'s, ChannelCounters>,
+    counted: ChannelSums<'s>,
     responses: BTreeMap<&'static str, u64>,
-    per_core: ByCore<'s, ChannelCounters>,
+    per_core: ChannelByCore<'s>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct UpstreamStatus<'s> {
     name: &'s str,
     /// Requests over a connection used before, of all.
@@ -117,13 +121,13 @@ struct UpstreamStatus<'s> {
     /// Whether so few are up that all get traffic.
     is_panic: bool,
     #[serde(flatten)]
-    counted: Sums<'s, UpstreamCounters>,
+    counted: UpstreamSums<'s>,
     /// Names among its endpoints.
-    names: Vec<serde_json::Value>,
+    names: Vec<NameView>,
     endpoints: Vec<EndpointStatus<'s>>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct EndpointStatus<'s> {
     name: String,
     address: String,
@@ -134,8 +138,8 @@ struct EndpointStatus<'s> {
     #[serde(skip_serializing_if = "Option::is_none")]
     health: Option<HealthStatus>,
     #[serde(flatten)]
-    counted: Sums<'s, EndpointCounters>,
-    per_core: ByCore<'s, EndpointCounters>,
+    counted: EndpointSums<'s>,
+    per_core: EndpointByCore<'s>,
 }
 
 impl<'s> Stats<'s> {
@@ -267,7 +271,7 @@ impl<'s> UpstreamStatus<'s> {
             retries: retries(&shards).collect(),
             is_panic: members.is_panic,
             counted: Sums { entries: &catalogue::UPSTREAM, shards },
-            names: live.names.of_upstream(id).map(|name| name.json()).collect(),
+            names: live.names.of_upstream(id).collect(),
             endpoints: members.all.iter().map(|member| EndpointStatus::of(live, id, member)).collect(),
         }
     }

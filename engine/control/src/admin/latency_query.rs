@@ -2,12 +2,14 @@
 //!
 //! Never guesses: a parameter that is unknown, repeated or out of range is refused with what is allowed.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use config::snapshot::{ChannelId, ListenerId, Snapshot};
 use proto::histogram::MergedHistogram;
 use proxy::stats::{Phase, Row};
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::latency::Window;
 
@@ -138,30 +140,58 @@ fn one_of<T: Copy>(
     }
 }
 
-/// The answer in JSON: what was asked for, and the distribution in nanoseconds.
-pub(super) fn summary(query: &LatencyQuery, snapshot: &Snapshot, merged: &MergedHistogram) -> Value {
-    let percentiles: Map<String, Value> = PERCENTILES
-        .iter()
-        .map(|(key, quantile)| ((*key).to_owned(), merged.value_at_quantile(*quantile).into()))
-        .collect();
+/// What was asked for, and the distribution.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct LatencySummary {
+    /// Nothing for all that are not internal.
+    pub(super) channel: Option<String>,
+    pub(super) listener: Option<String>,
+    pub(super) phase: &'static str,
+    pub(super) window: &'static str,
+    /// Of every figure below but `count`.
+    pub(super) unit: &'static str,
+    pub(super) count: u64,
+    pub(super) min: u64,
+    pub(super) mean: f64,
+    pub(super) stdev: f64,
+    pub(super) max: u64,
+    pub(super) percentiles: BTreeMap<&'static str, u64>,
+}
+
+impl LatencySummary {
+    /// In nanoseconds.
+    pub(super) fn of(
+        channel: Option<&str>,
+        listener: Option<&str>,
+        phase: Phase,
+        window: &'static str,
+        merged: &MergedHistogram,
+    ) -> Self {
+        let percentiles = PERCENTILES.map(|(key, quantile)| (key, merged.value_at_quantile(quantile)));
+        Self {
+            channel: channel.map(str::to_owned),
+            listener: listener.map(str::to_owned),
+            phase: phase.name(),
+            window,
+            unit: "ns",
+            count: merged.len(),
+            min: merged.min(),
+            mean: merged.mean(),
+            stdev: merged.stdev(),
+            max: merged.max(),
+            percentiles: percentiles.into(),
+        }
+    }
+}
+
+/// The answer in JSON.
+pub(super) fn summary(query: &LatencyQuery, snapshot: &Snapshot, merged: &MergedHistogram) -> LatencySummary {
     let (channel, listener) = match query.row {
         None => (None, None),
         Some(Row::Channel(id)) => (Some(snapshot.channels[usize::from(id.0)].name.as_str()), None),
         Some(Row::Listener(id)) => (None, Some(snapshot.listeners[usize::from(id.0)].name.as_str())),
     };
-    json!({
-        "channel": channel,
-        "listener": listener,
-        "phase": query.phase.name(),
-        "window": query.window.name(),
-        "unit": "ns",
-        "count": merged.len(),
-        "min": merged.min(),
-        "mean": merged.mean(),
-        "stdev": merged.stdev(),
-        "max": merged.max(),
-        "percentiles": percentiles,
-    })
+    LatencySummary::of(channel, listener, query.phase, query.window.name(), merged)
 }
 
 #[cfg(test)]
@@ -250,11 +280,9 @@ mod tests {
         let mut merged = merged_histogram();
         (1..=1_000).for_each(|millis| merged.saturating_record(millis * 1_000_000));
         let summary = summary(&parse("channel=web&window=60s").expect("query"), &snapshot(), &merged);
-        assert_eq!(summary["channel"], "web");
-        assert_eq!(summary["window"], "60s");
-        assert_eq!(summary["unit"], "ns");
-        assert_eq!(summary["count"], 1_000);
-        let p99 = summary["percentiles"]["p99"].as_u64().expect("p99");
+        assert_eq!(summary.channel.as_deref(), Some("web"));
+        assert_eq!((summary.window, summary.unit, summary.count), ("60s", "ns", 1_000));
+        let p99 = summary.percentiles["p99"];
         assert!((989_000_000..=991_000_000).contains(&p99), "{p99}");
     }
 }

@@ -7,15 +7,16 @@ use std::time::{Duration, Instant};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
 use axum::Json;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use config::snapshot::register::Registering;
 use config::snapshot::{EndpointTerms, UpstreamId};
 use proxy::roster::member::Source;
-use serde_json::json;
 
-use super::upstreams::{self, address, endpoint_view, read, refusal, terms, upstream};
+use super::extract::Path;
+use super::upstreams::{self, address, read, refusal, terms, upstream};
+use super::views::{EndpointView, LeaseView, Registered};
 use super::{AppState, Refusal};
 use crate::live::Live;
 use crate::membership::{Joined, Newcomer};
@@ -68,8 +69,9 @@ pub(super) async fn register(
         upstreams::tell(&live, id, endpoint, "has registered itself");
     }
     let status = if is_renewal { StatusCode::OK } else { StatusCode::CREATED };
-    let view = live.member(id, endpoint).map(|member| endpoint_view(&live, &member));
-    Ok((status, Json(json!({ "endpoint": view, "lease": { "ttl_s": ttl.as_secs() } }))).into_response())
+    let lease = LeaseView { ttl_s: ttl.as_secs() };
+    Ok((status, Json(Registered { endpoint: EndpointView::find(&live, id, endpoint), lease }))
+        .into_response())
 }
 
 /// `DELETE /upstreams/NAME/register/ADDRESS`: the server drains, and is an endpoint no longer.

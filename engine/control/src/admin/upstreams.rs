@@ -5,18 +5,18 @@
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use axum::extract::{Path, Query, Request, State};
+use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::{Json, RequestExt};
-use config::snapshot::destination::Destination;
-use config::snapshot::{EndpointAddress, EndpointId, EndpointTerms, ListenerId, Protocol, UpstreamId};
+use config::snapshot::{EndpointAddress, EndpointId, EndpointTerms, UpstreamId};
 use proxy::address::Address;
 use proxy::roster::keeper::KeeperError;
 use proxy::roster::member::{Member, Source};
-use serde_json::{Value, json};
 
 use super::body::{Object, missing, wrong};
+use super::extract::{Path, Query};
+use super::views::{EndpointChanged, EndpointRemoved, EndpointView, UpstreamView, Upstreams};
 use super::{AppState, Refusal, cross_site};
 use crate::live::Live;
 use crate::membership::{Joined, Newcomer};
@@ -31,18 +31,18 @@ const WEIGHT_MAX: u32 = 65_535;
 const CONNECTIONS_MAX: u32 = 1_000_000;
 
 /// `GET /upstreams`.
-pub(super) async fn list(State(shared): AppState) -> Response {
-    let live = shared.live();
-    let ids = (0..).map(UpstreamId).take(live.snapshot.upstreams.len());
-    let upstreams: Vec<_> = ids.map(|id| upstream_view(&live, id)).collect();
-    Json(json!({ "upstreams": upstreams, "listeners": listeners(&live) })).into_response()
+pub(super) async fn list(State(shared): AppState) -> Json<Upstreams> {
+    Json(Upstreams::of(&shared.live()))
 }
 
 /// `GET /upstreams/NAME`.
-pub(super) async fn show(State(shared): AppState, Path(name): Path<String>) -> Result<Response, Refusal> {
+pub(super) async fn show(
+    State(shared): AppState,
+    Path(name): Path<String>,
+) -> Result<Json<UpstreamView>, Refusal> {
     let live = shared.live();
     let id = upstream(&live, &name)?;
-    Ok(Json(upstream_view(&live, id)).into_response())
+    Ok(Json(UpstreamView::of(&live, id)))
 }
 
 /// `POST /upstreams/NAME/endpoints`: 201, or 200 for one that is an endpoint on the same terms.
@@ -120,19 +120,19 @@ pub(super) async fn change(
 pub(super) async fn remove(
     State(shared): AppState,
     Path((name, endpoint)): Path<(String, String)>,
-    Query(parameters): Query<Vec<(String, String)>>,
+    query: Query,
 ) -> Result<Response, Refusal> {
     let live = shared.live();
     let id = upstream(&live, &name)?;
     let endpoint = self::endpoint(&live, id, &endpoint)?;
-    let is_now = match &parameters[..] {
-        [] => false,
-        [(key, value)] if key == "now" && value == "true" => true,
-        [(key, value)] if key == "now" && value == "false" => false,
-        _ => {
-            return Err(
-                Refusal::new(StatusCode::BAD_REQUEST, "unknown query").help("now=true is the only one")
-            );
+    let [now] = query.only(["now"])?;
+    let is_now = match now {
+        None | Some("false") => false,
+        Some("true") => true,
+        Some(other) => {
+            return Err(Refusal::new(StatusCode::BAD_REQUEST, format!("now cannot be {other:?}"))
+                .at("now")
+                .help("now=true does not wait for what the endpoint has begun"));
         }
     };
     let member = live.member(id, endpoint).ok_or_else(|| refusal(&KeeperError::Vacant))?;
@@ -148,10 +148,12 @@ pub(super) async fn remove(
         );
     }
     if is_now {
-        let view = endpoint_view(&live, &member);
+        let endpoint_before = EndpointView::of(&live, &member);
         tell(&live, id, endpoint, "removed");
         live.remove(id, endpoint).map_err(|error| refusal(&error))?;
-        return Ok(Json(json!({ "endpoint": view, "removed": true, "note": NOTE })).into_response());
+        return Ok(
+            Json(EndpointRemoved { endpoint: endpoint_before, removed: true, note: NOTE }).into_response()
+        );
     }
     live.leave(id, endpoint).map_err(|error| refusal(&error))?;
     tell(&live, id, endpoint, "leaving");
@@ -279,88 +281,8 @@ pub(super) fn changed(
     endpoint: EndpointId,
     status: StatusCode,
 ) -> Response {
-    let view = live.member(upstream, endpoint).map(|member| endpoint_view(live, &member));
-    (status, Json(json!({ "endpoint": view, "note": NOTE }))).into_response()
-}
-
-fn upstream_view(live: &Live, id: UpstreamId) -> Value {
-    let upstream = &live.snapshot.upstreams[usize::from(id.0)];
-    let members = live.roster.members(id);
-    let endpoints: Vec<_> = members.all.iter().map(|member| endpoint_view(live, member)).collect();
-    let names = live.names.of_upstream(id);
-    let hash = upstream.balance.hash();
-    let hash = hash.map(|rule| json!({ "on": rule.on.to_string(), "table": rule.table.name() }));
-    let persistence = upstream.persistence.map(|rule| {
-        let timeout_s = rule.timeout.as_millis().div_ceil(1000) as u64;
-        json!({ "timeout_s": timeout_s, "mask": rule.mask.bits4, "mask6": rule.mask.bits6 })
-    });
-    json!({
-        "name": upstream.name,
-        "balance": upstream.balance.name(),
-        "endpoints_max": upstream.slots_count,
-        "candidates": members.candidates.len(),
-        "is_panic": members.is_panic,
-        "tls": upstream.tls.is_some(),
-        "proxy_protocol": upstream.proxy_protocol.is_some(),
-        "endpoints": endpoints,
-        "names": names.map(|name| name.json()).collect::<Vec<_>>(),
-        "hash": hash,
-        "persistence": persistence,
-    })
-}
-
-/// Every listener, and the upstream that all of its traffic goes to, if there is one.
-fn listeners(live: &Live) -> Vec<Value> {
-    let view = |(id, settings): (ListenerId, &config::snapshot::Listener)| {
-        let (goal, upstream) = match live.snapshot.destination(id) {
-            Destination::All(upstream) => ("all", Some(upstream)),
-            Destination::Some(upstream) => ("some", Some(upstream)),
-            Destination::Several => ("several", None),
-            Destination::Nowhere => ("nowhere", None),
-        };
-        let protocol = match settings.protocol {
-            Protocol::Http => "http",
-            Protocol::Https(_) => "https",
-            Protocol::Tcp(_) => "tcp",
-            Protocol::Tls(_) => "tls",
-        };
-        json!({
-            "name": settings.name,
-            "address": live.listener_addresses[usize::from(id.0)].to_string(),
-            "protocol": protocol,
-            "internal": settings.internal,
-            "goal": goal,
-            "upstream": upstream.map(|id| &live.snapshot.upstreams[usize::from(id.0)].name),
-        })
-    };
-    (0..).map(ListenerId).zip(&live.snapshot.listeners).map(view).collect()
-}
-
-pub(super) fn endpoint_view(live: &Live, member: &Member) -> Value {
-    let upstreams = (0..).map(UpstreamId).zip(&live.snapshot.upstreams);
-    let mut owners = upstreams.filter(|(_, upstream)| upstream.slots().any(|slot| slot == member.id));
-    let owner = owners.next().map(|(id, _)| id);
-    let terms = owner.and_then(|id| live.terms(id, member.id)).unwrap_or_default();
-    let sum = |read: fn(&proxy::stats::EndpointCounters) -> u64| -> u64 {
-        live.endpoint(member.id).iter().map(|counters| read(counters)).sum()
-    };
-    json!({
-        "name": &*member.name,
-        "address": member.address.to_string(),
-        "source": member.source.name(),
-        "state": member.state.name(),
-        "health": owner.and_then(|id| live.health.status(id, member.id)),
-        "leaving": live.leaving.contains(member.id),
-        "lease_s": live.leases.left(member.id).map(|left| left.as_secs()),
-        "weight": terms.weight,
-        "priority": terms.priority,
-        "zone": terms.zone.as_deref(),
-        "max_connections": terms.connections_max,
-        "min_connections": terms.connections_min,
-        "active": sum(|counters| counters.active.value()),
-        "idle": sum(|counters| counters.idle.value()),
-        "requests": sum(|counters| counters.requests.value()),
-    })
+    let endpoint = EndpointView::find(live, upstream, endpoint);
+    (status, Json(EndpointChanged { endpoint, note: NOTE })).into_response()
 }
 
 impl Live {
@@ -369,7 +291,7 @@ impl Live {
     }
 
     /// What share an endpoint is to get.
-    fn terms(&self, upstream: UpstreamId, id: EndpointId) -> Option<EndpointTerms> {
+    pub(super) fn terms(&self, upstream: UpstreamId, id: EndpointId) -> Option<EndpointTerms> {
         self.keeper().terms(upstream, id).cloned()
     }
 }

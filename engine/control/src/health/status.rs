@@ -8,9 +8,10 @@ use config::snapshot::{EndpointId, UpstreamId};
 use proxy::roster::ward::LastProbe;
 use proxy::roster::warden::{Tally, Warden};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// What is known of one endpoint's health.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct HealthStatus {
     /// How long it has been in its state.
     since_s: f64,
@@ -29,14 +30,14 @@ pub(crate) struct HealthStatus {
     ejections_refused: u64,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct LastProbeStatus {
     is_good: bool,
     ago_s: f64,
     took_s: f64,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct ProbeCounts {
     good: u64,
     failed: u64,

@@ -1,0 +1,95 @@
+//! Who may use a route, and who has? What every request passes before its handler, and what every change leaves behind.
+//!
+//! Never lets a request by that its route does not allow: a route without [`Access`] cannot be written.
+
+use std::sync::Arc;
+
+use auth::permission::Permission;
+use axum::extract::{FromRequestParts, Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+use super::audit;
+use super::refusal::Refusal;
+use crate::Shared;
+
+/// Who may use a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    /// Everybody who can connect: what balancers ask, and what comes before a log-in.
+    Public,
+    /// Who has this permission.
+    Needs(Permission),
+}
+
+/// Whom a request comes from, for handlers and for the audit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Actor {
+    /// Name of the user or client.
+    pub(crate) name: Arc<str>,
+}
+
+impl Actor {
+    /// Where nobody has to say who he is.
+    pub(crate) fn anonymous() -> Self {
+        Self { name: "anonymous".into() }
+    }
+}
+
+/// What the gate knows of the route that it stands before.
+#[derive(Clone)]
+pub(super) struct Gate {
+    pub(super) shared: Arc<Shared>,
+    pub(super) access: Access,
+    /// What the route is called in the document and in the audit.
+    pub(super) operation: &'static str,
+}
+
+/// Lets in whom the route is for; what changes something is written down, with what came of it.
+pub(super) async fn pass(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
+    let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+    let actor = match gate.access {
+        Access::Public => Actor::anonymous(),
+        Access::Needs(permission) => {
+            match admit(&gate.shared, request.headers(), request.method(), permission).await {
+                Ok(actor) => actor,
+                Err(refusal) => return refusal.into_response(),
+            }
+        }
+    };
+    if is_read || gate.access == Access::Public {
+        request.extensions_mut().insert(actor);
+        return next.run(request).await;
+    }
+    let path = request.uri().path().to_owned();
+    let who = Arc::clone(&actor.name);
+    request.extensions_mut().insert(actor);
+    let response = next.run(request).await;
+    audit::note(&gate.shared, &who, gate.operation, &path, response.status());
+    response
+}
+
+/// Who sends this, if he may.
+async fn admit(
+    _shared: &Shared,
+    _headers: &HeaderMap,
+    _method: &Method,
+    _permission: Permission,
+) -> Result<Actor, Refusal> {
+    Ok(Actor::anonymous())
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Actor {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
+        // Only a route past the gate has one.
+        parts
+            .extensions
+            .get()
+            .cloned()
+            .ok_or_else(|| Refusal::new(StatusCode::UNAUTHORIZED, "nobody is known to have sent this"))
+    }
+}

@@ -1,0 +1,83 @@
+//! How is this process? Its health, statistics and metrics, and its certificates read again.
+//!
+//! Never asks another process: see [`super::cluster`] for all of them.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use proto::histogram::write_hgrm;
+
+use super::AppState;
+use super::extract::Query;
+use super::latency_query::{Format, LatencyQuery, summary};
+use super::refusal::Refusal;
+use crate::metrics;
+use crate::stats::Stats;
+
+/// Latencies are recorded in nanoseconds and shown to people in milliseconds.
+const NANOS_PER_MILLISECOND: f64 = 1e6;
+
+/// `GET /healthz`: it runs.
+pub(super) async fn lives() -> &'static str {
+    "ok\n"
+}
+
+/// `GET /readyz`: whether new traffic is welcome, which is what balancers in front ask.
+pub(super) async fn ready(State(shared): AppState) -> Result<&'static str, Refusal> {
+    if shared.is_draining() {
+        return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "draining"));
+    }
+    Ok("ok\n")
+}
+
+/// `GET /stats`.
+pub(super) async fn stats(State(shared): AppState) -> Response {
+    Json(Stats::of(&shared, &shared.live())).into_response()
+}
+
+/// `GET /stats/latency`.
+pub(super) async fn latency(State(shared): AppState, parameters: Query) -> Result<Response, Refusal> {
+    let live = shared.live();
+    let query = LatencyQuery::parse(parameters.pairs(), &live.snapshot)
+        .map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error.to_string()))?;
+    let mut aggregator = shared.aggregator.lock().await;
+    aggregator.collect().await;
+    let is_wanted = |row| query.covers(row, &live.snapshot);
+    let merged = aggregator.latency().merged(is_wanted, query.phase, query.window, Instant::now());
+    drop(aggregator);
+    match query.format {
+        Format::Json => Ok(Json(summary(&query, &live.snapshot, &merged)).into_response()),
+        Format::Hgrm => {
+            let mut text = String::new();
+            write_hgrm(&merged, NANOS_PER_MILLISECOND, &mut text).map_err(|_| cannot_write())?;
+            Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response())
+        }
+    }
+}
+
+/// `GET /metrics`.
+pub(super) async fn metrics(State(shared): AppState) -> Result<Response, Refusal> {
+    let mut aggregator = shared.aggregator.lock().await;
+    aggregator.collect().await;
+    let text = metrics::exposition(&shared, aggregator.latency()).map_err(|_| cannot_write())?;
+    Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())
+}
+
+/// `POST /certificates/reload`: what SIGHUP does, with an answer: 200, or 422 when something in the files is of no use.
+pub(super) async fn reload_certificates(State(shared): AppState) -> Result<Response, Refusal> {
+    let certificates = Arc::clone(&shared.live().certificates);
+    // By a thread of its own: a file may be slow to come.
+    let outcome = tokio::task::spawn_blocking(move || certificates.reload()).await.map_err(|_| {
+        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the certificates could not be looked at")
+    })?;
+    let status = if outcome.refused.is_empty() { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY };
+    Ok((status, Json(outcome)).into_response())
+}
+
+fn cannot_write() -> Refusal {
+    Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the text could not be written")
+}

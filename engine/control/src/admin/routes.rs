@@ -1,0 +1,155 @@
+//! What can be asked of the admin listener, and who may ask it? Every route, in one table.
+//!
+//! Never a route beside it: whoever looks for what a role may do looks here.
+
+use auth::permission::Permission::{ChangeConfiguration, ChangeUpstreams, ViewStatistics, ViewStatus};
+
+use super::document::{self, Document};
+use super::gate::Access::{Needs, Public};
+use super::latency_query::LatencySummary;
+use super::table::{Route, Table, delete, get, one_of, patch, post, text};
+use super::views::{
+    EndpointChange, EndpointChanged, EndpointRemoved, NewEndpoint, Registered, Registration, UpstreamView,
+    Upstreams,
+};
+use super::{process, register, upstreams};
+use crate::certificates::Reloaded;
+use crate::latency::Window;
+use crate::metrics;
+use crate::stats::Stats;
+
+const TEXT: &str = "text/plain; charset=utf-8";
+
+/// All of them, by subject.
+pub(super) fn table() -> Table {
+    let mut table = Table::default();
+    of_the_process(&mut table);
+    of_upstreams(&mut table);
+    table
+}
+
+fn of_the_process(table: &mut Table) {
+    table.add(
+        get("/healthz", Public, "lives", process::lives)
+            .about("Whether the process runs.")
+            .answers_text(200, "It runs.", TEXT),
+    );
+    table.add(ready(get("/readyz", Public, "ready", process::ready)));
+    table.add(ready(get("/endpoint-health", Public, "endpoint_health", process::ready)));
+    table.add(
+        get("/openapi.json", Public, "document", document::show)
+            .about("This document.")
+            .answers::<Document>(200, "OpenAPI 3.1."),
+    );
+    table.add(
+        get("/stats", Needs(ViewStatistics), "stats", process::stats)
+            .about("Every counter of this process, summed and by core.")
+            .answers::<Stats<'_>>(200, "As they are at this moment."),
+    );
+    table.add(latencies(get("/stats/latency", Needs(ViewStatistics), "latency", process::latency)));
+    table.add(
+        get("/metrics", Needs(ViewStatistics), "metrics", process::metrics)
+            .about("The same counters and latencies for collectors.")
+            .answers_text(200, "OpenMetrics text.", metrics::CONTENT_TYPE),
+    );
+    table.add(
+        post(
+            "/certificates/reload",
+            Needs(ChangeConfiguration),
+            "reload_certificates",
+            process::reload_certificates,
+        )
+        .about("Reads certificates, keys and trust again, as SIGHUP does.")
+        .answers::<Reloaded>(200, "What has become of each.")
+        .answers::<Reloaded>(422, "Something in the files is of no use; whom it concerns keeps what it had."),
+    );
+}
+
+fn ready(route: Route) -> Route {
+    route
+        .about("Whether new traffic is welcome: what balancers in front ask.")
+        .answers_text(200, "It is.", TEXT)
+        .refuses(503, "The process drains.")
+}
+
+fn latencies(route: Route) -> Route {
+    let windows = Window::ALL.map(Window::name);
+    route
+        .about("How long exchanges took, merged without loss.")
+        .asks("channel", "Only this channel's; left out: all but internal ones.", text())
+        .asks("listener", "The messages of this listener that relays bytes.", text())
+        .asks(
+            "phase",
+            "A part of each exchange.",
+            one_of(&proxy::stats::Phase::ALL.map(|phase| phase.name())),
+        )
+        .asks("window", "How far back.", one_of(&windows))
+        .asks("format", "`hgrm` is what HdrHistogram's plotters read.", one_of(&["json", "hgrm"]))
+        .answers::<LatencySummary>(200, "The distribution.")
+        .answers_text(200, "The distribution.", TEXT)
+}
+
+fn of_upstreams(table: &mut Table) {
+    table.add(
+        get("/upstreams", Needs(ViewStatus), "upstreams", upstreams::list)
+            .about("Every upstream with its endpoints, and the listeners before them.")
+            .answers::<Upstreams>(200, "As they are now."),
+    );
+    table.add(
+        get("/upstreams/{name}", Needs(ViewStatus), "upstream", upstreams::show)
+            .about("One upstream with its endpoints.")
+            .answers::<UpstreamView>(200, "As it is now."),
+    );
+    table.add(
+        post("/upstreams/{name}/endpoints", Needs(ChangeUpstreams), "add_endpoint", upstreams::add)
+            .about("Makes a server an endpoint of this process.")
+            .takes::<NewEndpoint>()
+            .answers::<EndpointChanged>(201, "It is one.")
+            .answers::<EndpointChanged>(200, "It was one on the same terms.")
+            .refuses(409, "It is one on other terms, or there are as many as there may be."),
+    );
+    table.add(
+        patch(
+            "/upstreams/{name}/endpoints/{endpoint}",
+            Needs(ChangeUpstreams),
+            "change_endpoint",
+            upstreams::change,
+        )
+        .about("Changes its terms, drains it or takes it back up; what is left out stays.")
+        .takes::<EndpointChange>()
+        .answers::<EndpointChanged>(200, "As it is now."),
+    );
+    table.add(
+        delete(
+            "/upstreams/{name}/endpoints/{endpoint}",
+            Needs(ChangeUpstreams),
+            "remove_endpoint",
+            upstreams::remove,
+        )
+        .about("Lets it finish what it has begun, and go.")
+        .asks("now", "Without waiting for what it has begun.", one_of(&["true", "false"]))
+        .answers::<EndpointChanged>(202, "It finishes what it has begun.")
+        .answers::<EndpointRemoved>(200, "It is gone.")
+        .refuses(409, "Something would bring it back: a name, or its registration."),
+    );
+    table.add(
+        post("/upstreams/{name}/register", Public, "register", register::register)
+            .about("What a server says of itself, with the token of the upstream: that it is there, for a while.")
+            .reads_field("Authorization", "`Bearer` and what is in `register.token_file`.", text())
+            .takes::<Registration>()
+            .answers::<Registered>(201, "It is an endpoint.")
+            .answers::<Registered>(200, "It goes on to be one.")
+            .refuses(401, "The token is missing or wrong.")
+            .refuses(403, "The upstream lets no server register, or a page of another site has sent it.")
+            .refuses(409, "It is one already that needs no lease, or there are as many as there may be."),
+    );
+    table.add(
+        delete("/upstreams/{name}/register/{endpoint}", Public, "leave", register::leave)
+            .about("What a server says of itself, with the token of the upstream: that it goes.")
+            .reads_field("Authorization", "`Bearer` and what is in `register.token_file`.", text())
+            .answers::<EndpointChanged>(202, "It finishes what it has begun.")
+            .refuses(401, "The token is missing or wrong.")
+            .refuses(403, "The upstream lets no server register, or a page of another site has sent it.")
+            .refuses(409, "It has not registered itself."),
+    );
+}
