@@ -1,0 +1,157 @@
+//! Where is a PostgreSQL to test with? The tests start their own, and it ends with them.
+//!
+//! Never uses one that is there already, and never listens on a port: its socket is a file.
+
+use std::fs::{self, File};
+use std::os::unix::fs::chown;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{ChildStdin, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::ground::directory;
+
+/// A server, and where it keeps everything. It ends when this is dropped, or the test's process is gone, however that came.
+pub(crate) struct Server {
+    programs: PathBuf,
+    owner: Option<(u32, u32)>,
+    data: PathBuf,
+    sockets: PathBuf,
+    _lifeline: ChildStdin,
+}
+
+impl Server {
+    /// The one that all tests of this program share.
+    pub(crate) fn shared() -> &'static Self {
+        static SHARED: OnceLock<Server> = OnceLock::new();
+        SHARED.get_or_init(|| Self::start("fsync = off"))
+    }
+
+    /// Starts one with lines of postgresql.conf.
+    pub(crate) fn start(lines: &str) -> Self {
+        let (programs, owner) = (programs(), owner());
+        let dir = directory();
+        // The path of a socket has at most 107 bytes, and that of a target directory may be longer.
+        let sockets = std::env::temp_dir().join(dir.file_name().expect("a directory has a name"));
+        fs::create_dir(&sockets).expect("a new directory");
+        let data = dir.join("data");
+        if let Some((user, group)) = owner {
+            for dir in [&dir, &sockets] {
+                chown(dir, Some(user), Some(group)).expect("root may give away");
+            }
+        }
+        let lifeline = lifeline(&programs, owner, &data, &[&dir, &sockets]);
+        let server = Self { programs, owner, data, sockets, _lifeline: lifeline };
+        let initdb = ["-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale", "C", "-D"];
+        run(server.program("initdb").args(initdb).arg(&server.data));
+        server.configure(&format!(
+            "listen_addresses = ''\nunix_socket_directories = '{}'\nmax_connections = 300\n{lines}",
+            server.sockets.display()
+        ));
+        server.begin();
+        server
+    }
+
+    /// Adds lines to postgresql.conf, for its next start.
+    pub(crate) fn configure(&self, lines: &str) {
+        let file = self.data.join("postgresql.auto.conf");
+        let before = fs::read_to_string(&file).unwrap_or_default();
+        fs::write(&file, format!("{before}\n{lines}\n")).expect("the server's configuration can be written");
+    }
+
+    /// Starts the server that is prepared.
+    pub(crate) fn begin(&self) {
+        let log = self.data.join("server.log");
+        run(self
+            .program("pg_ctl")
+            .args(["start", "-w", "-s", "-t", "60", "-D"])
+            .arg(&self.data)
+            .arg("-l")
+            .arg(log));
+    }
+
+    /// An empty database of its own.
+    pub(crate) fn create_database(&self) -> String {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("cluster{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        self.say("postgres", &format!("CREATE DATABASE {name}"));
+        self.url(&name)
+    }
+
+    /// The URL of one of its databases.
+    pub(crate) fn url(&self, database: &str) -> String {
+        format!("postgres://postgres@localhost/{database}?host={}", self.sockets.display())
+    }
+
+    /// Has it do something, by a client that is not ours; what it answers.
+    pub(crate) fn say(&self, database: &str, sql: &str) -> String {
+        let mut psql = self.program("psql");
+        run(psql.args(["-XqAt", "-U", "postgres", "-d", database, "-c", sql, "-h"]).arg(&self.sockets))
+    }
+
+    fn program(&self, name: &str) -> Command {
+        program(&self.programs, self.owner, name)
+    }
+}
+
+/// One of PostgreSQL's programs; they refuse to run as root.
+fn program(programs: &Path, owner: Option<(u32, u32)>, name: &str) -> Command {
+    let mut command = Command::new(programs.join(name));
+    command.stdin(Stdio::null()).env_clear().env("LC_ALL", "C").env("PATH", "/usr/bin:/bin").current_dir("/");
+    if let Some((user, group)) = owner {
+        command.uid(user).gid(group);
+    }
+    command
+}
+
+/// A process that waits until we are gone, and then ends the server by the id in its file and removes its directories.
+fn lifeline(programs: &Path, owner: Option<(u32, u32)>, data: &Path, dirs: &[&Path]) -> ChildStdin {
+    let script = "cat >/dev/null; \"$0\" stop -s -m immediate -D \"$1\" 2>/dev/null; shift; rm -rf \"$@\"";
+    let mut shell = program(Path::new("/bin"), owner, "sh");
+    shell.arg("-c").arg(script).arg(programs.join("pg_ctl")).arg(data).args(dirs);
+    // A signal to the tests, such as Ctrl-C, is not for it; and nobody waits for its output.
+    shell.process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    shell.spawn().expect("a shell").stdin.take().expect("it was asked for")
+}
+
+/// The newest PostgreSQL of this host.
+fn programs() -> PathBuf {
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let number = |dir: &PathBuf| dir.file_name().and_then(|name| name.to_str()?.parse::<u32>().ok());
+    let newest = versions.map(|entry| entry.path()).max_by_key(number).map(|dir| dir.join("bin"));
+    match newest {
+        Some(dir) if dir.join("initdb").exists() => dir,
+        _ => panic!("PostgreSQL is not installed: `apt-get install postgresql`, which ./test does too"),
+    }
+}
+
+/// Whose a server is, when we are root: the user that the package has made.
+fn owner() -> Option<(u32, u32)> {
+    if !rustix::process::geteuid().is_root() {
+        return None;
+    }
+    let users = fs::read_to_string("/etc/passwd").expect("users");
+    let fields: Vec<_> = users
+        .lines()
+        .find(|line| line.starts_with("postgres:"))
+        .expect("a user postgres")
+        .split(':')
+        .collect();
+    Some((fields[2].parse().expect("a number"), fields[3].parse().expect("a number")))
+}
+
+/// Runs it to its end, which must be a good one; what it said. Its output goes through files: a server that it leaves behind would keep a
+/// pipe open.
+pub(crate) fn run(command: &mut Command) -> String {
+    let dir = directory();
+    let (out, err) = (dir.join("out"), dir.join("err"));
+    let file = |path: &Path| File::create(path).expect("a new file");
+    let status = command.stdout(file(&out)).stderr(file(&err)).status();
+    let status = status.unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let read = |path: &Path| fs::read_to_string(path).expect("text");
+    assert!(status.success(), "{command:?}: {status}\n{}{}", read(&out), read(&err));
+    let said = read(&out).trim_end().to_owned();
+    fs::remove_dir_all(dir).expect("it is ours");
+    said
+}
