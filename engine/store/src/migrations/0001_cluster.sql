@@ -63,7 +63,9 @@ CREATE TABLE config_check (
 );
 
 CREATE TABLE stats (
-    process TEXT NOT NULL PRIMARY KEY REFERENCES process (id) ON DELETE CASCADE,
+    process TEXT NOT NULL PRIMARY KEY,
+    node TEXT NOT NULL,
+    revision BIGINT NOT NULL,
     taken_at BIGINT NOT NULL,
     figures BYTEA NOT NULL
 );

@@ -79,7 +79,9 @@ rules! {
         who_was_away_learns_which_sessions_ended,
         sweeping_removes_only_what_is_over;
     revocations: a_token_is_revoked_once;
-    statistics: figures_go_with_their_process;
+    statistics:
+        figures_stay_when_their_process_goes,
+        figures_are_added_to_the_sum_once;
     audit:
         entries_are_found_by_what_they_say,
         pages_have_no_gap_and_no_entry_twice,
