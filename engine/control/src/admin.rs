@@ -21,6 +21,7 @@ mod document;
 mod latency_query;
 mod process;
 mod register;
+pub(crate) mod runtime_status;
 mod upstreams;
 mod views;
 

@@ -7,6 +7,7 @@ use auth::permission::Permission::{ChangeConfiguration, ChangeUpstreams, ViewSta
 use super::document::{self, Document};
 use super::gate::Access::{Needs, Public};
 use super::latency_query::LatencySummary;
+use super::runtime_status::{self, HealthChecks, NodeStatuses};
 use super::table::{Route, Table, delete, get, one_of, patch, post, text};
 use super::views::{
     EndpointChange, EndpointChanged, EndpointRemoved, NewEndpoint, Registered, Registration, UpstreamView,
@@ -25,6 +26,7 @@ pub(super) fn table() -> Table {
     let mut table = Table::default();
     of_the_process(&mut table);
     of_upstreams(&mut table);
+    of_the_cluster(&mut table);
     table
 }
 
@@ -151,5 +153,28 @@ fn of_upstreams(table: &mut Table) {
             .refuses(401, "The token is missing or wrong.")
             .refuses(403, "The upstream lets no server register, or a page of another site has sent it.")
             .refuses(409, "It has not registered itself."),
+    );
+}
+
+fn of_the_cluster(table: &mut Table) {
+    table.add(
+        get(
+            "/runtime-status/node-statuses/complete",
+            Needs(ViewStatus),
+            "node_statuses",
+            runtime_status::complete,
+        )
+        .about("Every node, process and module, and whether it runs.")
+        .answers::<NodeStatuses>(200, "As they are known."),
+    );
+    table.add(
+        get(
+            "/runtime-status/node-statuses/health-checks",
+            Needs(ViewStatus),
+            "health_checks",
+            runtime_status::health_checks,
+        )
+        .about("What the modules of every process stand on, and whether it is well.")
+        .answers::<HealthChecks>(200, "As they are known."),
     );
 }

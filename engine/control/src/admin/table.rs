@@ -305,11 +305,21 @@ mod tests {
         for (path, method, operation) in operations(&document) {
             let (permission, public) = (&operation["x-permission"], &operation["x-public"]);
             assert!(permission.is_string() != (*public == true), "{method} {path}: {operation:#}");
-            assert!(operation["summary"].as_str().is_some_and(|summary| summary.ends_with('.')), "{method} {path}");
+            assert!(
+                operation["summary"].as_str().is_some_and(|summary| summary.ends_with('.')),
+                "{method} {path}"
+            );
             let answers = operation["responses"].as_object().expect("answers");
             assert!(answers.keys().any(|status| status.starts_with('2')), "{method} {path}");
-            assert_eq!(answers.contains_key("401"), permission.is_string() || path.contains("register"), "{path}");
-            assert!(names.insert(operation["operationId"].as_str().expect("a name").to_owned()), "{method} {path}");
+            assert_eq!(
+                answers.contains_key("401"),
+                permission.is_string() || path.contains("register"),
+                "{path}"
+            );
+            assert!(
+                names.insert(operation["operationId"].as_str().expect("a name").to_owned()),
+                "{method} {path}"
+            );
         }
         assert!(names.len() > 10);
     }
