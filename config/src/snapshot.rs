@@ -669,7 +669,7 @@ pub struct UpstreamTimeouts {
 }
 
 /// One server of an upstream.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     /// Where it listens.
     pub address: EndpointAddress,

@@ -77,7 +77,7 @@ fn run_core(
                 }
                 CoreMessage::Drain { .. } => break,
                 CoreMessage::Look { .. } | CoreMessage::Room { .. } => {}
-                CoreMessage::Adopt { .. } => unreachable!("nothing is accepted"),
+                CoreMessage::Adopt { .. } | CoreMessage::Renew { .. } => unreachable!("nothing is accepted"),
             }
         }
         may_end.recv().expect("the test says when");

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use config::snapshot::{ListenerId, Snapshot};
+use config::snapshot::{Listener, ListenerId, Snapshot};
 use crossbeam_utils::CachePadded;
 
 use crate::rules::Allowances;
@@ -29,7 +29,7 @@ pub(crate) enum Refused {
 #[derive(Debug)]
 pub struct Admission {
     listeners: Box<[Bounded]>,
-    addresses: Tally,
+    addresses: Arc<Tally>,
     /// What the rules of channels bound.
     pub(crate) allowances: Allowances,
     /// Which tokens are believed, where channels demand any.
@@ -41,10 +41,21 @@ pub struct Admission {
 struct Bounded {
     connections_max: u32,
     per_address_max: u32,
-    open: CachePadded<AtomicU32>,
+    /// Its number among those that count addresses.
+    owner: u64,
+    open: Arc<CachePadded<AtomicU32>>,
 }
 
 impl Bounded {
+    fn new(listener: &Listener, addresses: &Tally, open: Arc<CachePadded<AtomicU32>>) -> Self {
+        Self {
+            connections_max: listener.limits.connections_max.unwrap_or(u32::MAX),
+            per_address_max: listener.limits.connections_per_address_max.unwrap_or(u32::MAX),
+            owner: addresses.owner("listener", &listener.name),
+            open,
+        }
+    }
+
     fn is_unbounded(&self) -> bool {
         self.connections_max == u32::MAX && !self.counts_addresses()
     }
@@ -54,7 +65,7 @@ impl Bounded {
     }
 }
 
-/// The right to one connection; given back when dropped.
+/// The right to one connection; given back when dropped. Good for every generation in which the listener has its name.
 #[derive(Debug)]
 pub struct Permit {
     admission: Arc<Admission>,
@@ -62,18 +73,32 @@ pub struct Permit {
     places: Option<Places>,
 }
 
+fn counts_addresses(snapshot: &Snapshot) -> bool {
+    snapshot.listeners.iter().any(|listener| listener.limits.connections_per_address_max.is_some())
+}
+
 impl Admission {
     /// Nobody is there yet.
     #[must_use]
     pub fn new(snapshot: &Snapshot) -> Arc<Self> {
-        let bounded = |listener: &config::snapshot::Listener| Bounded {
-            connections_max: listener.limits.connections_max.unwrap_or(u32::MAX),
-            per_address_max: listener.limits.connections_per_address_max.unwrap_or(u32::MAX),
-            open: CachePadded::default(),
-        };
-        let listeners: Box<[_]> = snapshot.listeners.iter().map(bounded).collect();
-        let addresses = Tally::new(listeners.iter().any(Bounded::counts_addresses));
+        let addresses = Arc::new(Tally::new(counts_addresses(snapshot)));
+        let bounded = |listener| Bounded::new(listener, &addresses, Arc::default());
+        let listeners = snapshot.listeners.iter().map(bounded).collect();
         let (allowances, tokens) = (Allowances::new(snapshot), Tokens::new(snapshot));
+        Arc::new(Self { listeners, addresses, allowances, tokens })
+    }
+
+    /// Who is there stays counted where the listener keeps its name, by the bounds that it has now.
+    pub(crate) fn next(former: &Self, before: &Snapshot, snapshot: &Snapshot) -> Arc<Self> {
+        let addresses = former.addresses.next(counts_addresses(snapshot));
+        let open = |listener: &Listener| {
+            let same = before.listeners.iter().position(|former| former.name == listener.name);
+            same.map(|index| Arc::clone(&former.listeners[index].open)).unwrap_or_default()
+        };
+        let bounded = |listener| Bounded::new(listener, &addresses, open(listener));
+        let listeners = snapshot.listeners.iter().map(bounded).collect();
+        let allowances = former.allowances.next(before, snapshot);
+        let tokens = former.tokens.next(before, snapshot);
         Arc::new(Self { listeners, addresses, allowances, tokens })
     }
 
@@ -99,6 +124,28 @@ impl Admission {
         let permit = Permit { admission: Arc::clone(self), listener, places: None };
         if before >= bounded.connections_max { Err(Refused::Listener) } else { Ok(Some(permit)) }
     }
+
+    /// The right of a connection that was let in by an earlier generation and is this listener's now. Whoever is there stays,
+    /// however many there may be from now on, and is counted among them. `address` is its client's, once that is known.
+    pub(crate) fn carry(
+        self: &Arc<Self>,
+        permit: Option<Permit>,
+        listener: ListenerId,
+        address: Option<IpAddr>,
+    ) -> Option<Permit> {
+        let bounded = &self.listeners[usize::from(listener.0)];
+        if bounded.is_unbounded() {
+            return permit;
+        }
+        // Counted here before it is given back there: nobody takes its place meanwhile.
+        bounded.open.fetch_add(1, Ordering::Relaxed);
+        let mut carried = Permit { admission: Arc::clone(self), listener, places: None };
+        if let Some(address) = address.filter(|_| bounded.counts_addresses()) {
+            carried.places = self.addresses.enter(bounded.owner, address, u32::MAX);
+        }
+        drop(permit);
+        Some(carried)
+    }
 }
 
 impl Permit {
@@ -109,7 +156,7 @@ impl Permit {
         if !bounded.counts_addresses() {
             return Ok(());
         }
-        let entered = self.admission.addresses.enter(self.listener.0, address, bounded.per_address_max);
+        let entered = self.admission.addresses.enter(bounded.owner, address, bounded.per_address_max);
         self.places = Some(entered.ok_or(Refused::Address)?);
         Ok(())
     }

@@ -15,9 +15,10 @@ use std::time::Duration;
 use arrayvec::ArrayString;
 use config::snapshot::{Listener, ListenerId};
 use proto::http1::head::EMPTY_LINES_MAX;
-use runtime::{Chunk, Instant, ParkEvent, Stream};
+use runtime::{Chunk, Core, Instant, ParkEvent, Stream};
 
 use crate::admission::Permit;
+use crate::commons::Place;
 use crate::core_main::CoreState;
 use crate::exchange::exchange;
 use crate::handshake;
@@ -36,7 +37,7 @@ const WAIT_IN_TASK: Duration = Duration::from_millis(100);
 const WAITING_TASKS_MAX: u32 = 256;
 /// How long an idle connection stays open once the core drains: longer than a packet takes around the world, so that a
 /// request which was on its way when the drain began is answered and not reset.
-const LAST_WAIT: Duration = Duration::from_millis(200);
+pub(crate) const LAST_WAIT: Duration = Duration::from_millis(200);
 /// How long a connection that is closed with unread bytes goes on being read, so that the kernel does not answer
 /// them with a reset that would overtake our last answer (RFC 9112 §9.6).
 const LINGER_MAX: Duration = Duration::from_secs(2);
@@ -82,6 +83,18 @@ impl Open {
         self.listener
     }
 
+    /// The connection is one of this listener of a newer generation from now on; of this client, once that is known.
+    pub(crate) fn pass_on(&mut self, state: &CoreState, listener: ListenerId, peer: Option<SocketAddr>) {
+        let counters = &state.stats.listeners[usize::from(listener.0)];
+        if !Arc::ptr_eq(&self.counters, counters) {
+            counters.connections_open.add(1);
+            self.counters.connections_open.sub(1);
+            self.counters = Arc::clone(counters);
+        }
+        self.permit = state.admission.carry(self.permit.take(), listener, peer.map(|peer| peer.ip()));
+        self.listener = listener;
+    }
+
     pub(crate) fn counters(&self) -> &ListenerCounters {
         &self.counters
     }
@@ -109,6 +122,7 @@ pub(crate) enum Next {
 
 /// A connection that waits without a task.
 struct Waiting {
+    state: Rc<CoreState>,
     parked: ParkedWire,
     peer: SocketAddr,
     told: Option<Box<Told>>,
@@ -187,7 +201,12 @@ impl Client {
     }
 
     /// Waits for the next request without a task.
-    pub(crate) fn park(self, state: &CoreState) {
+    pub(crate) fn park(mut self, state: &Rc<CoreState>) {
+        let state = &match state.place(&mut self.open, Some(self.peer)) {
+            Place::Here => Rc::clone(state),
+            Place::There(newer) => newer,
+            Place::Nowhere => return,
+        };
         let idle_timeout = self.settings(state).timeouts.idle;
         let is_last_wait = state.closes(self.open.listener);
         let timeout = if is_last_wait { idle_timeout.min(LAST_WAIT) } else { idle_timeout };
@@ -196,22 +215,22 @@ impl Client {
     }
 
     /// Goes on waiting, as long as was left.
-    fn park_again(mut self, state: &CoreState) {
+    fn park_again(mut self, state: &Rc<CoreState>) {
         let what = WaitsFor::Request { requests: self.requests, identity: self.identity.take() };
-        state.clients.add(self, what);
+        state.commons.clients.add(state, self, what);
     }
 
     /// Waits without a task for what comes before requests; a drain leaves it as little time as any other.
-    pub(crate) fn park_until(self, state: &CoreState, deadline: Instant, what: WaitsFor) {
+    pub(crate) fn park_until(self, state: &Rc<CoreState>, deadline: Instant, what: WaitsFor) {
         let last = state.core.turn_time() + LAST_WAIT;
         let is_last_wait = state.closes(self.open.listener);
         self.stream.set_recv_deadline(if is_last_wait { deadline.min(last) } else { deadline });
-        state.clients.add(self, what);
+        state.commons.clients.add(state, self, what);
     }
 }
 
 impl Clients {
-    fn add(&self, client: Client, what: WaitsFor) {
+    fn add(&self, state: &Rc<CoreState>, client: Client, what: WaitsFor) {
         let Client { stream, peer, told, open, .. } = client;
         let index = self.free.borrow_mut().pop();
         let mut waiting = self.waiting.borrow_mut();
@@ -219,50 +238,85 @@ impl Clients {
             waiting.push(None);
             waiting.len() as u32 - 1
         });
-        waiting[index as usize] = Some(Waiting { parked: stream.park(index), peer, told, open, what });
+        let state = Rc::clone(state);
+        waiting[index as usize] = Some(Waiting { state, parked: stream.park(index), peer, told, open, what });
     }
 
     /// A parked connection came back.
-    pub(crate) fn wake(state: &Rc<CoreState>, stream: Stream, tag: u32, event: ParkEvent) {
-        let Some(Waiting { parked, peer, told, open, what }) =
-            state.clients.waiting.borrow_mut()[tag as usize].take()
-        else {
-            return;
-        };
-        state.clients.free.borrow_mut().push(tag);
+    pub(crate) fn wake(&self, stream: Stream, tag: u32, event: ParkEvent) {
+        let waiting = self.waiting.borrow_mut()[tag as usize].take();
+        let Some(Waiting { state, parked, peer, told, open, what }) = waiting else { return };
+        self.free.borrow_mut().push(tag);
         let parked = parked.wake(stream);
         if event == ParkEvent::Deadline {
-            return sleep_is_over(state, &parked, &open, &what);
+            return sleep_is_over(&state, &parked, &open, &what);
         }
         let mut client = Client { told, ..Client::new(parked, peer, open) };
         match what {
             WaitsFor::Request { requests, identity } => {
                 client.requests = requests;
                 client.identity = identity;
+                let core = state.core.clone();
                 if client.stream.is_private() {
-                    state.core.spawn(serve_if_asked(Rc::clone(state), client));
+                    core.spawn(serve_if_asked(state, client));
                 } else {
-                    state.core.spawn(serve(Rc::clone(state), client));
+                    core.spawn(serve(state, client));
                 }
             }
-            WaitsFor::Hello { deadline } => listener::hear_hello(state, client, deadline),
+            WaitsFor::Hello { deadline } => listener::hear_hello(&state, client, deadline),
             WaitsFor::Header { deadline } => {
-                state.core.spawn(preface::take_header(Rc::clone(state), client, deadline));
+                let core = state.core.clone();
+                core.spawn(preface::take_header(state, client, deadline));
             }
         }
     }
 
     /// Gives the connections that a drain closes their last wait for a request.
-    pub(crate) fn shorten_waits(&self, state: &CoreState) {
-        let deadline = state.core.turn_time() + LAST_WAIT;
+    pub(crate) fn shorten_waits(&self, core: &Core) {
         for (index, waiting) in (0..).zip(self.waiting.borrow_mut().iter_mut()) {
-            let Some(waiting) = waiting.as_mut().filter(|waiting| state.closes(waiting.open.listener)) else {
+            if let Some(waiting) = waiting.as_mut().filter(|waiting| waiting.is_last()) {
+                waiting.shorten(core, index);
+            }
+        }
+    }
+
+    /// Moves who waits in older generations to the latest one; who has no place there is given a last wait.
+    pub(crate) fn renew(&self, state: &Rc<CoreState>) {
+        for (index, place) in (0..).zip(self.waiting.borrow_mut().iter_mut()) {
+            let Some(waiting) = place.as_mut().filter(|waiting| !Rc::ptr_eq(&waiting.state, state)) else {
                 continue;
             };
-            if let Some(stream) = waiting.parked.resume(&state.core) {
-                stream.set_recv_deadline(deadline);
-                waiting.parked = stream.park(index);
+            // Whose it is that begins with a header is not known yet.
+            let peer = Some(waiting.peer).filter(|_| !matches!(waiting.what, WaitsFor::Header { .. }));
+            match waiting.state.place(&mut waiting.open, peer) {
+                Place::There(newer) => waiting.state = newer,
+                Place::Here => waiting.shorten(&state.core, index),
+                Place::Nowhere => {
+                    drop(waiting.parked.resume(&state.core));
+                    *place = None;
+                    self.free.borrow_mut().push(index);
+                }
             }
+        }
+    }
+
+    /// The core ends, and closes what waits by itself.
+    pub(crate) fn forget(&self) {
+        let waiting = self.waiting.take();
+        drop(waiting);
+    }
+}
+
+impl Waiting {
+    /// Whether nothing is waited for beyond what is on its way.
+    fn is_last(&self) -> bool {
+        self.state.closes(self.open.listener)
+    }
+
+    fn shorten(&mut self, core: &Core, index: u32) {
+        if let Some(stream) = self.parked.resume(core) {
+            stream.set_recv_deadline(core.turn_time() + LAST_WAIT);
+            self.parked = stream.park(index);
         }
     }
 }
@@ -334,6 +388,13 @@ pub(crate) async fn serve(state: Rc<CoreState>, mut client: Client) {
                 Waited::Late => break Next::Keep,
             }
         }
+        if state.is_superseded.get() {
+            match state.place(&mut client.open, Some(client.peer)) {
+                Place::Here => {}
+                Place::There(newer) => return go_on(newer, client),
+                Place::Nowhere => break Next::Close,
+            }
+        }
         client.requests += 1;
         let next = {
             let mut workspace = state.workspaces.take();
@@ -368,6 +429,13 @@ pub(crate) async fn serve(state: Rc<CoreState>, mut client: Client) {
         Next::Linger => linger(&state, client).await,
         Next::Switch(switched) => state.core.spawn(upgrade::serve(Rc::clone(&state), client, *switched)),
     }
+}
+
+/// Serves a client whose request has come by a newer generation.
+#[cold]
+fn go_on(newer: Rc<CoreState>, client: Client) {
+    let core = newer.core.clone();
+    core.spawn(serve(newer, client));
 }
 
 /// Counts a connection whose last wait for a request is over, unless a drain has shortened that.

@@ -16,18 +16,17 @@ use runtime::mailbox::{Receiver, Sender};
 use runtime::{Core, CoreConfig, Handle, Instant};
 
 use crate::admission::Admission;
-use crate::client::Clients;
+use crate::commons::{self, Commons, Successor};
 use crate::date::DateText;
 use crate::exchange::Route;
 use crate::generation::Generation;
 use crate::handshake::Handshakes;
-use crate::listener;
 use crate::message::CoreMessage;
 use crate::private::Private;
 use crate::relay::SetAside;
 use crate::roster::Roster;
 use crate::rules::edits::Paths;
-use crate::stats::{Collected, CoreStats, HistogramSet, Phase};
+use crate::stats::{CoreStats, HistogramSet, Phase};
 use crate::tokens::TokenCache;
 use crate::upstream::Upstreams;
 use crate::workspace::{AnswerSpace, Spaces, Workspace};
@@ -57,7 +56,7 @@ pub struct Fellow {
     pub sender: Sender<CoreMessage>,
 }
 
-/// One core's own things, reached by all of its tasks.
+/// One core's own things in one generation, reached by all of its tasks.
 pub(crate) struct CoreState {
     pub(crate) core: Core,
     pub(crate) generation: Arc<Generation>,
@@ -65,7 +64,13 @@ pub(crate) struct CoreState {
     pub(crate) stats: Arc<CoreStats>,
     pub(crate) fellows: Arc<[Fellow]>,
     pub(crate) admission: Arc<Admission>,
-    pub(crate) clients: Clients,
+    /// What outlives it.
+    pub(crate) commons: Rc<Commons>,
+    /// There is a newer generation, where connections go on that have nothing under way; see `commons.rs`.
+    pub(crate) is_superseded: Cell<bool>,
+    pub(crate) successor: RefCell<Option<Rc<Successor>>>,
+    /// By listener: whether its connections end with the exchange they carry.
+    pub(crate) closing: Box<[Cell<bool>]>,
     pub(crate) upstreams: Upstreams,
     /// `Host` for requests of HTTP/1.0 without one, by upstream: the address of its first endpoint.
     pub(crate) host_fallbacks: Box<[String]>,
@@ -84,9 +89,6 @@ pub(crate) struct CoreState {
     /// What answers without a `Date` are given.
     pub(crate) date: DateText,
     pub(crate) histograms: RefCell<Box<HistogramSet>>,
-    pub(crate) drain: Drain,
-    /// Listeners that a drain closes and that are still open.
-    pub(crate) accepting: Cell<u32>,
     pub(crate) private: Arc<Private>,
     pub(crate) handshakes: Handshakes,
     /// Bytes of messages whose receivers do not take them.
@@ -96,24 +98,85 @@ pub(crate) struct CoreState {
 }
 
 impl CoreState {
+    /// What the core begins with.
+    fn first(core: &Core, generation: Arc<Generation>, fellows: &Arc<[Fellow]>) -> Rc<Self> {
+        let upstreams = Upstreams::new(core, &generation, fellows, None, UPSTREAM_TAG);
+        Self::new(core, generation, fellows, &Rc::default(), upstreams)
+    }
+
+    /// What follows `former`.
+    pub(crate) fn next(former: &Self, generation: Arc<Generation>) -> Rc<Self> {
+        let Self { core, fellows, commons, upstreams, .. } = former;
+        let upstreams = Upstreams::new(core, &generation, fellows, Some(upstreams), UPSTREAM_TAG);
+        Self::new(core, generation, fellows, commons, upstreams)
+    }
+
+    fn new(
+        core: &Core,
+        generation: Arc<Generation>,
+        fellows: &Arc<[Fellow]>,
+        commons: &Rc<Commons>,
+        upstreams: Upstreams,
+    ) -> Rc<Self> {
+        let snapshot = Arc::clone(&generation.snapshot);
+        let state = Rc::new(Self {
+            match_caches: RefCell::new(snapshot.channel_table.caches()),
+            histograms: RefCell::new(Box::new(HistogramSet::new(&snapshot))),
+            closing: snapshot.listeners.iter().map(|_| Cell::new(false)).collect(),
+            host_fallbacks: host_fallbacks(&snapshot, &generation.roster),
+            is_superseded: Cell::new(false),
+            successor: RefCell::default(),
+            upstreams,
+            workspaces: Spaces::default(),
+            answer_spaces: Spaces::default(),
+            myself: OnceCell::new(),
+            delayed: Cell::new(0),
+            copies: Cell::new(0),
+            paths: Paths::new(&snapshot),
+            token_cache: TokenCache::default(),
+            date: DateText::default(),
+            set_aside: SetAside::default(),
+            lingering: Cell::new(0),
+            handshakes: Handshakes::new(&snapshot),
+            private: Arc::clone(&generation.private),
+            stats: Arc::clone(&generation.stats[core.index()]),
+            admission: Arc::clone(&generation.admission),
+            commons: Rc::clone(commons),
+            core: core.clone(),
+            fellows: Arc::clone(fellows),
+            generation,
+            snapshot,
+        });
+        // Nobody has set it before.
+        let _ = state.myself.set(Rc::downgrade(&state));
+        state
+    }
+
     pub(crate) fn listener(&self, id: ListenerId) -> &Listener {
         &self.snapshot.listeners[usize::from(id.0)]
     }
 
     /// Whether the core drains.
     pub(crate) fn is_draining(&self) -> bool {
-        self.drain.timeout.get().is_some()
+        self.commons.drain.timeout.get().is_some()
     }
 
-    /// Whether a listener's connections end with the exchange they carry. Those of an internal one last as long as the
-    /// core: what its clients are still owed may come by them.
+    /// Whether a listener's connections end with the exchange they carry: the core drains, or the listener is gone. In a drain
+    /// those of an internal one last as long as the core: what its clients are still owed may come by them.
+    #[inline]
     pub(crate) fn closes(&self, listener: ListenerId) -> bool {
-        self.is_draining() && !self.listener(listener).internal
+        self.closing[usize::from(listener.0)].get()
     }
 
     /// Records how long a phase of an exchange took.
     pub(crate) fn record(&self, route: &Route<'_>, phase: Phase, duration: Duration) {
         self.histograms.borrow_mut().channel(route.id).record(phase, duration);
+    }
+}
+
+impl Drop for CoreState {
+    fn drop(&mut self) {
+        self.commons.ended(self, self.histograms.take());
     }
 }
 
@@ -138,52 +201,33 @@ pub fn serve(setup: CoreSetup) -> io::Result<()> {
 /// When the driver refuses a listener.
 pub async fn serve_on(core: Core, setup: CoreSetup) -> io::Result<()> {
     let CoreSetup { config: _, generation, listeners, mailbox, fellows } = setup;
-    let upstreams = Upstreams::new(&core, &generation, &fellows, UPSTREAM_TAG);
-    let snapshot = Arc::clone(&generation.snapshot);
-    let state = Rc::new(CoreState {
-        match_caches: RefCell::new(snapshot.channel_table.caches()),
-        histograms: RefCell::new(Box::new(HistogramSet::new(&snapshot))),
-        clients: Clients::default(),
-        host_fallbacks: host_fallbacks(&snapshot, &generation.roster),
-        upstreams,
-        workspaces: Spaces::default(),
-        answer_spaces: Spaces::default(),
-        myself: OnceCell::new(),
-        delayed: Cell::new(0),
-        copies: Cell::new(0),
-        paths: Paths::new(&snapshot),
-        token_cache: TokenCache::default(),
-        date: DateText::default(),
-        drain: Drain::default(),
-        accepting: Cell::new(0),
-        set_aside: SetAside::default(),
-        lingering: Cell::new(0),
-        handshakes: Handshakes::new(&snapshot),
-        private: Arc::clone(&generation.private),
-        stats: Arc::clone(&generation.stats[core.index()]),
-        admission: Arc::clone(&generation.admission),
-        core,
-        generation,
-        snapshot,
-        fellows,
-    });
-    // Nobody has set it before.
-    let _ = state.myself.set(Rc::downgrade(&state));
-    let parked = Rc::clone(&state);
-    state.core.on_parked(move |stream, tag, event| {
+    let state = CoreState::first(&core, generation, &fellows);
+    let commons = Rc::clone(&state.commons);
+    commons.begin(&state);
+    let _end = End(&commons);
+    let parked = Rc::clone(&commons);
+    core.on_parked(move |stream, tag, event| {
         if tag & UPSTREAM_TAG != 0 {
-            parked.upstreams.wake_idle(stream, tag, event);
+            parked.current().upstreams.wake_idle(stream, tag, event);
         } else {
-            Clients::wake(&parked, stream, tag, event);
+            parked.clients.wake(stream, tag, event);
         }
     });
-    for (id, socket) in listeners {
-        listener::open(&state, id, socket)?;
-    }
-    state.core.spawn(read_mail(Rc::clone(&state), mailbox));
-    let timeout = state.drain.begun().await;
-    finish(&state, timeout).await;
+    commons::open_all(&state, listeners)?;
+    drop(state);
+    core.spawn(read_mail(core.clone(), Rc::clone(&commons), mailbox));
+    let timeout = commons.drain.begun().await;
+    finish(&core, &commons, timeout).await;
     Ok(())
+}
+
+/// Lets a core go: what its generations share leads back to them.
+struct End<'a>(&'a Commons);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.end();
+    }
 }
 
 /// `Host` for requests without one. That of an upstream that begins with no endpoint says no more than where it is not.
@@ -194,34 +238,43 @@ fn host_fallbacks(snapshot: &Snapshot, roster: &Roster) -> Box<[String]> {
 }
 
 /// Does what the core is told. While it drains too: another core may not know yet, and hand connections over.
-async fn read_mail(state: Rc<CoreState>, mailbox: Receiver<CoreMessage>) {
+async fn read_mail(core: Core, commons: Rc<Commons>, mailbox: Receiver<CoreMessage>) {
     loop {
-        match mailbox.recv(&state.core).await {
-            CoreMessage::Adopt { fd, peer, generation: _, listener, permit } => {
-                listener::adopt(&state, fd, peer, listener, permit);
+        match mailbox.recv(&core).await {
+            CoreMessage::Adopt { fd, peer, generation, listener, permit } => {
+                commons.adopt(fd, peer, &generation, listener, permit);
                 // Counted last: until then nobody takes the connection for gone.
-                state.stats.taken_over.add(1);
+                commons.current().stats.taken_over.add(1);
             }
-            CoreMessage::CollectHistograms { generation: _, empty, reply } => {
-                let mut histograms = state.histograms.replace(empty);
-                histograms.complete();
+            CoreMessage::CollectHistograms { generation, empty, reply } => {
                 // A full queue means that control is gone or far behind: what was recorded is dropped with it.
-                let _ = reply.push(Collected { core: state.core.index(), histograms, others: Vec::new() });
+                let _ = reply.push(commons.collect(generation, empty));
             }
-            CoreMessage::Look { generation: _, upstream } => state.upstreams.look(upstream),
-            CoreMessage::Room { generation: _, upstream } => state.upstreams.called(upstream),
-            CoreMessage::Drain { timeout } => state.drain.begin(timeout),
+            // Of a generation that has ended, or that this core has yet to take up, nobody is there to be told.
+            CoreMessage::Look { generation, upstream } => {
+                commons.find(generation).iter().for_each(|state| state.upstreams.look(upstream));
+            }
+            CoreMessage::Room { generation, upstream } => {
+                commons.find(generation).iter().for_each(|state| state.upstreams.called(upstream));
+            }
+            CoreMessage::Renew { generation, opened } => commons.renew(generation, opened),
+            CoreMessage::Drain { timeout } => {
+                commons.drain.begin(timeout);
+                commons.close();
+            }
         }
+        commons.count();
     }
 }
 
 /// Lets what has begun end, at most for `timeout`.
-async fn finish(state: &CoreState, timeout: Duration) {
-    let deadline = state.core.now() + timeout;
-    state.clients.shorten_waits(state);
-    wait_until(&state.core, deadline, || state.accepting.get() == 0).await;
+async fn finish(core: &Core, commons: &Commons, timeout: Duration) {
+    let deadline = core.now() + timeout;
+    commons.clients.shorten_waits(core);
+    wait_until(core, deadline, || commons.accepting.get() == 0).await;
+    let state = commons.current();
     state.stats.accepts_no_more.store(true, Ordering::Release);
-    wait_until(&state.core, deadline, || is_over(state)).await;
+    wait_until(core, deadline, || is_over(&state)).await;
 }
 
 /// Looks again and again, because what is waited for may happen on another core.
@@ -238,9 +291,11 @@ fn is_over(state: &CoreState) -> bool {
     let cores = || state.generation.stats.iter().map(|stats| &**stats);
     let sum = |count: fn(&CoreStats) -> u64| cores().map(count).fold(0, u64::wrapping_add);
     let listeners = || cores().flat_map(|core| state.snapshot.listeners.iter().zip(&core.listeners));
+    let former = || state.generation.former_listeners().iter().filter(|former| !former.internal);
     cores().all(|core| core.accepts_no_more.load(Ordering::Acquire))
         && sum(|core| core.handed_over.value()) == sum(|core| core.taken_over.value())
         && listeners().all(|(listener, counters)| listener.internal || counters.connections_open.value() == 0)
+        && former().flat_map(|former| &former.shards).all(|counters| counters.connections_open.value() == 0)
 }
 
 /// Tells a core's tasks that it drains.

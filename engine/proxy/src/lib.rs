@@ -6,12 +6,13 @@
 //! `client` (the connection around it), `upstream` and `tries` (the pool, and who has had a request), [`roster`] (who the endpoints are), `wire`, `handshake` and [`private`], `relay`, `body` and
 //! `bulk`, `tcp`, `upgrade` and `tunnel`, `answer`, `error_answer` and `date`, [`outcome`], [`stats`], `listener` and
 //! [`admission`], [`standing`] (whether this process acts), `rules` (what channels demand) and `tally`, [`core_main`], [`generation`]
-//! (which configuration).
+//! (which configuration) and `commons` (from one to the next).
 
 mod answer;
 mod body;
 mod bulk;
 mod client;
+mod commons;
 mod conversation;
 mod date;
 mod error_answer;

@@ -2,22 +2,25 @@
 //!
 //! Never moves a connection later: what has begun on a core stays there.
 
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::rc::Rc;
-use std::task::Poll;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use config::snapshot::{ListenerId, Protocol};
 use proto::handoff::{Choice, choose_core};
 use runtime::buffer::Lane;
-use runtime::{Handle, Instant, Listener};
+use runtime::{Core, Handle, Instant, Listener};
 
 use crate::address::of_client;
 use crate::admission::{Permit, Refused};
 use crate::client::{self, Client, Open, WaitsFor};
+use crate::commons::Place;
 use crate::core_main::CoreState;
 use crate::handshake;
 use crate::message::CoreMessage;
@@ -32,31 +35,132 @@ const ACCEPTS_IN_A_ROW: u32 = 32;
 /// the core until a connection ends.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(50);
 
-/// Begins to accept connections: until the core drains, or by an internal listener until its end.
-pub(crate) fn open(state: &Rc<CoreState>, id: ListenerId, socket: Handle) -> io::Result<()> {
-    let listener = state.core.adopt_listener(socket)?;
-    let state = Rc::clone(state);
-    let core = state.core.clone();
-    if state.listener(id).internal {
-        core.spawn(async move { accept_all(&state, id, &listener).await });
-    } else {
-        state.accepting.set(state.accepting.get() + 1);
-        core.spawn(accept_until_drained(state, id, listener));
-    }
-    Ok(())
+/// A listening socket, and by which generation is served who comes by it.
+pub(crate) struct Door {
+    /// Weak, so that the door of an internal listener that is gone ends with its generation.
+    place: RefCell<(Weak<CoreState>, ListenerId)>,
+    is_internal: bool,
+    /// How many may wait in the queue, if that is another number now.
+    backlog: Cell<Option<u32>>,
+    closing: RefCell<Closing>,
+    waiting: RefCell<Option<Waker>>,
 }
 
-async fn accept_until_drained(state: Rc<CoreState>, id: ListenerId, listener: Listener) {
+/// Whether a door is open.
+#[derive(Default)]
+enum Closing {
+    #[default]
+    No,
+    /// Who is in the queue is still served, by this generation if there is one.
+    Yes(Option<Rc<CoreState>>),
+    /// It is being closed.
+    Begun,
+}
+
+impl Door {
+    fn new(state: &Rc<CoreState>, id: ListenerId) -> Rc<Self> {
+        Rc::new(Self {
+            place: RefCell::new((Rc::downgrade(state), id)),
+            is_internal: state.listener(id).internal,
+            backlog: Cell::new(None),
+            closing: RefCell::default(),
+            waiting: RefCell::default(),
+        })
+    }
+
+    /// Its number in the generation that it belongs to.
+    pub(crate) fn listener(&self) -> ListenerId {
+        self.place.borrow().1
+    }
+
+    fn place(&self) -> Option<(Rc<CoreState>, ListenerId)> {
+        let place = self.place.borrow();
+        Some((place.0.upgrade()?, place.1))
+    }
+
+    /// Whether it belongs to this generation.
+    pub(crate) fn is_of(&self, state: &Rc<CoreState>) -> bool {
+        std::ptr::eq(self.place.borrow().0.as_ptr(), Rc::as_ptr(state))
+    }
+
+    /// Whether its generation has ended.
+    pub(crate) fn is_orphaned(&self) -> bool {
+        self.place.borrow().0.strong_count() == 0
+    }
+
+    pub(crate) fn is_internal(&self) -> bool {
+        self.is_internal
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        !matches!(*self.closing.borrow(), Closing::No)
+    }
+
+    /// Who comes from now on is served by another generation.
+    pub(crate) fn pass_on(&self, state: &Rc<CoreState>, id: ListenerId) {
+        *self.place.borrow_mut() = (Rc::downgrade(state), id);
+        self.backlog.set(Some(state.listener(id).backlog));
+        self.waiting.take().into_iter().for_each(Waker::wake);
+    }
+
+    /// Lets nobody more in; who is in the queue is served by `state`, to which it belongs.
+    pub(crate) fn close(&self, state: &Rc<CoreState>) {
+        self.close_for(Some(Rc::clone(state)));
+    }
+
+    /// Lets nobody more in, and nobody is left to serve who is in the queue.
+    pub(crate) fn end(&self) {
+        self.close_for(None);
+    }
+
+    fn close_for(&self, last: Option<Rc<CoreState>>) {
+        if !self.is_closed() {
+            *self.closing.borrow_mut() = Closing::Yes(last);
+            self.waiting.take().into_iter().for_each(Waker::wake);
+        }
+    }
+
+    fn poll_closed(&self, context: &Context<'_>) -> Poll<()> {
+        if self.is_closed() {
+            return Poll::Ready(());
+        }
+        let mut waiting = self.waiting.borrow_mut();
+        if !waiting.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
+            *waiting = Some(context.waker().clone());
+        }
+        Poll::Pending
+    }
+}
+
+/// Begins to accept connections, until the door is closed.
+pub(crate) fn open(state: &Rc<CoreState>, id: ListenerId, socket: Handle) -> io::Result<Rc<Door>> {
+    let listener = state.core.adopt_listener(socket)?;
+    let door = Door::new(state, id);
+    if !door.is_internal {
+        state.commons.accepting.set(state.commons.accepting.get() + 1);
+    }
+    state.core.spawn(accept_until_closed(state.core.clone(), Rc::clone(&door), listener));
+    Ok(door)
+}
+
+async fn accept_until_closed(core: Core, door: Rc<Door>, listener: Listener) {
     {
-        let mut accepting = pin!(accept_all(&state, id, &listener));
-        let mut draining = pin!(state.drain.begun());
-        poll_fn(|context| match draining.as_mut().poll(context) {
-            Poll::Ready(_) => Poll::Ready(()),
-            Poll::Pending => accepting.as_mut().poll(context),
+        let mut accepting = pin!(accept_all(&core, &door, &listener));
+        poll_fn(|context| {
+            if let Some(backlog) = door.backlog.take() {
+                listener.set_backlog(backlog);
+            }
+            match door.poll_closed(context) {
+                Poll::Ready(()) => Poll::Ready(()),
+                Poll::Pending => accepting.as_mut().poll(context),
+            }
         })
         .await;
     }
+    let closing = door.closing.replace(Closing::Begun);
     let backlog = listener.stop().await;
+    let Closing::Yes(Some(state)) = closing else { return };
+    let id = door.listener();
     // The kernel lets one more in than the backlog says.
     for accepted in backlog.take(state.listener(id).backlog as usize + 1) {
         state.stats.listeners[usize::from(id.0)].accepted.add(1);
@@ -64,32 +168,38 @@ async fn accept_until_drained(state: Rc<CoreState>, id: ListenerId, listener: Li
             adopt(&state, accepted.fd, accepted.peer, id, permit);
         }
     }
-    state.accepting.set(state.accepting.get() - 1);
-}
-
-async fn accept_all(state: &Rc<CoreState>, id: ListenerId, listener: &Listener) {
-    loop {
-        for _ in 0..ACCEPTS_IN_A_ROW {
-            accept_one(state, id, listener).await;
-        }
-        state.core.yield_now().await;
+    if !door.is_internal {
+        state.commons.accepting.set(state.commons.accepting.get() - 1);
     }
 }
 
-async fn accept_one(state: &Rc<CoreState>, id: ListenerId, listener: &Listener) {
+async fn accept_all(core: &Core, door: &Door, listener: &Listener) {
+    loop {
+        for _ in 0..ACCEPTS_IN_A_ROW {
+            accept_one(core, door, listener).await;
+        }
+        core.yield_now().await;
+    }
+}
+
+async fn accept_one(core: &Core, door: &Door, listener: &Listener) {
+    let outcome = listener.accept_fd().await;
+    // Whose it is is asked now: another generation may have begun meanwhile.
+    let Some((state, id)) = door.place() else { return };
     let counters = &state.stats.listeners[usize::from(id.0)];
-    match listener.accept_fd().await {
+    match outcome {
         Ok(accepted) => {
             counters.accepted.add(1);
             // Who is not let in is gone with his socket, before any core has spent more on him.
-            let Some(permit) = admit(state, id, accepted.peer) else { return };
-            if let Some((fd, permit)) = hand_over(state, accepted.fd, accepted.peer, id, permit) {
-                adopt(state, fd, accepted.peer, id, permit);
+            let Some(permit) = admit(&state, id, accepted.peer) else { return };
+            if let Some((fd, permit)) = hand_over(&state, accepted.fd, accepted.peer, id, permit) {
+                adopt(&state, fd, accepted.peer, id, permit);
             }
         }
         Err(_) => {
             counters.accept_errors.add(1);
-            state.core.sleep(PAUSE_AFTER_ERROR).await;
+            drop(state);
+            core.sleep(PAUSE_AFTER_ERROR).await;
         }
     }
 }
@@ -146,7 +256,12 @@ pub(crate) fn adopt(
 /// Serves a connection whose client is known: one for requests waits for its first, one for TLS for the client's hello, and
 /// one with bytes to relay is relayed at once. What was received already is in [`Client::unread`]. What comes before an
 /// application's first byte is to be there by `deadline`; without one, it begins here.
-pub(crate) fn begin(state: &Rc<CoreState>, client: Client, deadline: Option<Instant>) {
+pub(crate) fn begin(state: &Rc<CoreState>, mut client: Client, deadline: Option<Instant>) {
+    let state = &match state.place(&mut client.open, Some(client.peer)) {
+        Place::Here => Rc::clone(state),
+        Place::There(newer) => newer,
+        Place::Nowhere => return,
+    };
     let settings = client.settings(state);
     match settings.protocol {
         Protocol::Http if client.unread.is_none() => client.park(state),
@@ -189,11 +304,16 @@ fn hand_over(
     let nth = (state.core.random() % others as u64) as usize;
     let nth = if nth < here { nth } else { nth + 1 };
     let fellow = &state.fellows[nth];
-    let load = |stats: &CoreStats| u32::try_from(stats.connections_open()).unwrap_or(u32::MAX);
-    if choose_core(load(&state.stats), load(&state.generation.stats[nth])) == Choice::Keep {
+    let generation = &state.generation;
+    // One that has yet to take up this generation may not know the listener.
+    if generation.stats[nth].core.generation.value() < generation.number {
         return Some((fd, permit));
     }
-    let generation = state.generation.number;
+    let load = |stats: &CoreStats| u32::try_from(stats.connections_open()).unwrap_or(u32::MAX);
+    if choose_core(load(&state.stats), load(&generation.stats[nth])) == Choice::Keep {
+        return Some((fd, permit));
+    }
+    let generation = Arc::clone(generation);
     match fellow.sender.send(CoreMessage::Adopt { fd, peer, generation, listener, permit }) {
         Ok(()) => {
             state.stats.handed_over.add(1);

@@ -3,12 +3,14 @@
 //! Never anything that a request waits for.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use config::snapshot::{ListenerId, UpstreamId};
 use runtime::Handle;
 
 use crate::admission::Permit;
+use crate::generation::Generation;
 use crate::stats::{CollectedQueue, HistogramSet};
 
 /// A message to a core.
@@ -20,8 +22,8 @@ pub enum CoreMessage {
         fd: Handle,
         /// The client's address.
         peer: SocketAddr,
-        /// Number of the generation whose listener it is.
-        generation: u64,
+        /// Whose listener it is.
+        generation: Arc<Generation>,
         /// The listener it came in through.
         listener: ListenerId,
         /// Its right to be there, where that is bounded.
@@ -49,6 +51,13 @@ pub enum CoreMessage {
         generation: u64,
         /// Whose.
         upstream: UpstreamId,
+    },
+    /// Serve by another generation from now on: what has begun ends in the one that it began in.
+    Renew {
+        /// Which.
+        generation: Arc<Generation>,
+        /// This core's sockets of the listeners that are new; it has those of the others.
+        opened: Vec<(ListenerId, Handle)>,
     },
     /// Accept nothing more, finish what is in progress, then end; at the latest after `timeout`.
     Drain {

@@ -20,7 +20,7 @@ use crossbeam_utils::CachePadded;
 
 use self::guide::Rules;
 use self::member::{Member, Members};
-use self::report::{Failure, Report, Reports, Row};
+use self::report::{Failure, Report, Reports, Row, RowTerms};
 use self::room::{Occupancy, Room};
 use crate::sessions::Sessions;
 
@@ -29,9 +29,25 @@ use crate::sessions::Sessions;
 pub struct Roster {
     upstreams: Box<[CachePadded<Published>]>,
     /// By upstream.
-    sessions: Box<[Option<Sessions>]>,
-    seats: Box<[Seat]>,
+    sessions: Box<[Option<Arc<Sessions>>]>,
+    seats: Box<[Arc<Seat>]>,
+    /// When failures in a row are told of, by slot.
+    rows: Box<[RowTerms]>,
     reports: Reports,
+}
+
+/// The upstream that has the same name in the generation before.
+struct Same {
+    id: UpstreamId,
+    /// Its sessions are by the same rule.
+    has_sessions: bool,
+}
+
+/// What an upstream has in common with the one of its name in the generation before.
+#[derive(Default)]
+struct Shared {
+    room: Arc<Room>,
+    sessions: Option<Arc<Sessions>>,
 }
 
 /// What is said of one upstream, and how often it has changed.
@@ -40,7 +56,7 @@ struct Published {
     revision: AtomicU64,
     members: ArcSwap<Members>,
     rules: Rules,
-    room: Room,
+    room: Arc<Room>,
 }
 
 /// What the cores share of one slot.
@@ -86,20 +102,49 @@ impl Seat {
 impl Roster {
     /// All upstreams without an endpoint; [`keeper::Keeper`] fills them.
     fn new(snapshot: &Snapshot) -> Arc<Self> {
-        let published = |upstream: &Upstream| {
+        Self::with(snapshot, |_, _| Shared::default(), |_| Arc::default())
+    }
+
+    /// The same, with what `former` has in common with it: `seat_of` says which slot's seat there a slot goes on with.
+    fn next(
+        former: &Self,
+        snapshot: &Snapshot,
+        same: impl Fn(&Upstream) -> Option<Same>,
+        seat_of: impl Fn(EndpointId) -> Option<EndpointId>,
+    ) -> Arc<Self> {
+        let shared = |_, upstream: &Upstream| {
+            let Some(Same { id, has_sessions }) = same(upstream) else { return Shared::default() };
+            let sessions = former.sessions[usize::from(id.0)].clone().filter(|_| has_sessions);
+            Shared { room: Arc::clone(&former.published(id).room), sessions }
+        };
+        let seat = |slot| seat_of(slot).map(|old| Arc::clone(former.seat(old))).unwrap_or_default();
+        Self::with(snapshot, shared, seat)
+    }
+
+    fn with(
+        snapshot: &Snapshot,
+        shared: impl Fn(UpstreamId, &Upstream) -> Shared,
+        seat: impl Fn(EndpointId) -> Arc<Seat>,
+    ) -> Arc<Self> {
+        let upstreams = || (0..).map(UpstreamId).zip(&snapshot.upstreams);
+        let published = |(id, upstream): (UpstreamId, &Upstream)| {
             let members = ArcSwap::from_pointee(Members::default());
-            let (rules, room) = (Rules::new(snapshot, upstream), Room::default());
+            let (rules, room) = (Rules::new(snapshot, upstream), shared(id, upstream).room);
             CachePadded::new(Published { revision: AtomicU64::new(0), members, rules, room })
         };
-        let sessions = |upstream: &Upstream| upstream.persistence.as_ref().map(Sessions::new);
+        let sessions = |(id, upstream): (UpstreamId, &Upstream)| {
+            let rule = upstream.persistence.as_ref()?;
+            Some(shared(id, upstream).sessions.unwrap_or_else(|| Arc::new(Sessions::new(rule))))
+        };
         // Slots of the upstreams lie one after the other.
-        let seats = snapshot.upstreams.iter().flat_map(|upstream| {
-            upstream.slots().map(|_| Seat { row: Row::new(upstream), ..Seat::default() })
-        });
+        let slots = || {
+            snapshot.upstreams.iter().flat_map(|upstream| upstream.slots().map(move |slot| (upstream, slot)))
+        };
         Arc::new(Self {
-            upstreams: snapshot.upstreams.iter().map(published).collect(),
-            sessions: snapshot.upstreams.iter().map(sessions).collect(),
-            seats: seats.collect(),
+            upstreams: upstreams().map(published).collect(),
+            sessions: upstreams().map(sessions).collect(),
+            seats: slots().map(|(_, slot)| seat(slot)).collect(),
+            rows: slots().map(|(upstream, _)| RowTerms::of(upstream)).collect(),
             reports: Reports::new(),
         })
     }
@@ -119,7 +164,7 @@ impl Roster {
 
     /// Which endpoints the clients of an upstream had, where they come back to them.
     pub(crate) fn sessions(&self, upstream: UpstreamId) -> Option<&Sessions> {
-        self.sessions[usize::from(upstream.0)].as_ref()
+        self.sessions[usize::from(upstream.0)].as_deref()
     }
 
     /// What is bounded of an upstream as a whole.
@@ -130,7 +175,7 @@ impl Roster {
     /// What the cores share of a slot.
     #[inline]
     #[must_use]
-    pub fn seat(&self, endpoint: EndpointId) -> &Seat {
+    pub fn seat(&self, endpoint: EndpointId) -> &Arc<Seat> {
         &self.seats[usize::from(endpoint.0)]
     }
 
@@ -139,7 +184,7 @@ impl Roster {
         let seat = self.seat(endpoint);
         // Who had the slot before, or is on the way out, is nobody's concern any more.
         if seat.generation() == generation
-            && let Some(failures) = seat.row.lengthen()
+            && let Some(failures) = seat.row.lengthen(self.rows[usize::from(endpoint.0)])
         {
             self.reports.push(Report { endpoint, generation, failures, failure });
         }

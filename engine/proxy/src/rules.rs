@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use auth::token::check::Verified;
 use config::snapshot::rules::{RateKey, RateLimit, Rules};
-use config::snapshot::{Action, ChannelId, Snapshot};
+use config::snapshot::{Action, Channel, ChannelId, Snapshot};
 use crossbeam_utils::CachePadded;
 use proto::http1::head::RequestHead;
 use proto::rate::{Exhausted, KeyedRates, Pace, SharedRate};
@@ -37,7 +37,7 @@ pub(crate) struct Allowances {
     /// By [`ChannelId`]; nothing for channels without rules.
     channels: Box<[Option<Box<Allowance>>]>,
     /// Exchanges in progress by address, where those are bounded.
-    addresses: Tally,
+    addresses: Arc<Tally>,
     /// What keys of rates are hashed with.
     key: RandomState,
 }
@@ -45,22 +45,24 @@ pub(crate) struct Allowances {
 /// What all cores share of one channel's rules.
 #[derive(Debug)]
 struct Allowance {
-    rates: Box<[RateState]>,
+    rates: Box<[Arc<RateState>]>,
+    /// Its number among those that count addresses.
+    owner: u64,
     /// Exchanges in progress.
-    open: CachePadded<AtomicU32>,
+    open: Arc<CachePadded<AtomicU32>>,
 }
 
 /// How far a rate is used up.
 #[derive(Debug)]
 enum RateState {
-    Shared(Box<CachePadded<SharedRate>>),
+    Shared(CachePadded<SharedRate>),
     Keyed(KeyedRates),
 }
 
 impl RateState {
     fn of(limit: &RateLimit) -> Self {
         match limit.by {
-            RateKey::Channel => Self::Shared(Box::default()),
+            RateKey::Channel => Self::Shared(CachePadded::default()),
             RateKey::Address | RateKey::Header(_) => Self::Keyed(KeyedRates::new(limit.slots)),
         }
     }
@@ -69,22 +71,60 @@ impl RateState {
 impl Allowances {
     /// Nothing is used up.
     pub(crate) fn new(snapshot: &Snapshot) -> Self {
-        let rules = || snapshot.channels.iter().map(|channel| channel.rules.as_deref());
-        let allowance = |rules: &Rules| {
-            let rates = rules.rates.iter().map(RateState::of).collect();
-            Box::new(Allowance { rates, open: CachePadded::default() })
+        let addresses = Arc::new(Tally::new(counts_addresses(snapshot)));
+        let allowance =
+            |channel: &Channel| Some(Allowance::new(channel, channel.rules.as_deref()?, &addresses));
+        let channels = snapshot.channels.iter().map(allowance).collect();
+        Self { channels, addresses, key: RandomState::new() }
+    }
+
+    /// What is used up stays so where the channel keeps its name, a rate as long as its terms are the same.
+    pub(crate) fn next(&self, before: &Snapshot, snapshot: &Snapshot) -> Self {
+        let addresses = self.addresses.next(counts_addresses(snapshot));
+        let former = |name: &str| {
+            let index = before.channels.iter().position(|former| former.name == name)?;
+            Some((before.channels[index].rules.as_deref()?, self.channels[index].as_deref()?))
         };
-        let counts_addresses = rules().flatten().any(|rules| rules.concurrency.address_max.is_some());
-        Self {
-            channels: rules().map(|rules| rules.map(allowance)).collect(),
-            addresses: Tally::new(counts_addresses),
-            key: RandomState::new(),
-        }
+        let allowance = |channel: &Channel| {
+            let rules = channel.rules.as_deref()?;
+            let mut allowance = Allowance::new(channel, rules, &addresses);
+            if let Some((former_rules, former)) = former(&channel.name) {
+                allowance.open = Arc::clone(&former.open);
+                for (limit, rate) in rules.rates.iter().zip(&mut allowance.rates) {
+                    let same = former_rules.rates.iter().position(|former| former == limit);
+                    if let Some(index) = same {
+                        *rate = Arc::clone(&former.rates[index]);
+                    }
+                }
+            }
+            Some(allowance)
+        };
+        let channels = snapshot.channels.iter().map(allowance).collect();
+        Self { channels, addresses, key: self.key.clone() }
+    }
+
+    /// Takes one of the first rate of the first channel.
+    #[cfg(test)]
+    pub(crate) fn take_first(&self, rules: &Rules) -> Result<(), Exhausted> {
+        self.of(ChannelId(0)).rates[0].take(rules.rates[0].pace, 0, Instant::from_nanos(1))
     }
 
     fn of(&self, channel: ChannelId) -> &Allowance {
         self.channels[usize::from(channel.0)].as_deref().expect("a channel with rules has allowances")
     }
+}
+
+impl Allowance {
+    fn new(channel: &Channel, rules: &Rules, addresses: &Tally) -> Box<Self> {
+        let rates = rules.rates.iter().map(|limit| Arc::new(RateState::of(limit))).collect();
+        let owner = addresses.owner("channel", &channel.name);
+        Box::new(Self { rates, owner, open: Arc::default() })
+    }
+}
+
+fn counts_addresses(snapshot: &Snapshot) -> bool {
+    let rules = snapshot.channels.iter().filter_map(|channel| channel.rules.as_deref());
+    rules.into_iter().any(|rules| rules.concurrency.address_max.is_some())
 }
 
 /// What an exchange holds of its channel's allowances; given back when dropped, however it ends.
@@ -175,7 +215,8 @@ fn hold(
         }
     }
     if let Some(max) = rules.concurrency.address_max {
-        let entered = admission.allowances.addresses.enter(route.id.0, client.peer.ip(), max);
+        let owner = admission.allowances.of(route.id).owner;
+        let entered = admission.allowances.addresses.enter(owner, client.peer.ip(), max);
         held.places = Some(entered.ok_or_else(|| {
             route.counters.over_concurrency_per_address.add(1);
             Fault::OverConcurrencyPerAddress

@@ -80,6 +80,12 @@ pub struct CoreCounters {
     pub taken_over: Counter,
     /// Hand-overs that the other core's full mailbox refused; the connection stayed.
     pub handover_refused: Counter,
+    /// Number of the generation that the core has taken up (gauge).
+    pub generation: Counter,
+    /// Generations by which something is still served, the latest included (gauge).
+    pub generations: Counter,
+    /// What is still served by older ones, in tasks and connections that wait, when the core was last told something (gauge).
+    pub older: Counter,
     /// The core drains, has closed its listeners and hands nothing over any more. Not a figure: other cores wait for it.
     pub(crate) accepts_no_more: AtomicBool,
 }
@@ -247,6 +253,110 @@ pub struct EndpointCounters {
     pub active: Counter,
 }
 
+impl ListenerCounters {
+    /// Adds what a listener has counted that is gone, and that nobody counts in any more.
+    pub(crate) fn absorb(&self, gone: &Self) {
+        // Taken apart, so that nothing is forgotten that comes to be counted.
+        let Self {
+            accepted,
+            accept_errors,
+            over_connections,
+            over_connections_per_address,
+            denied,
+            handshakes_tls12,
+            handshakes_tls13,
+            resumptions_tls12,
+            resumptions_tls13,
+            handshakes_failed,
+            handshakes_open,
+            idle_timeouts,
+            requests,
+            messages_received,
+            messages_sent,
+            bytes_received,
+            bytes_sent,
+            connections_open,
+            exchanges_open,
+        } = gone;
+        for (sum, count) in [
+            (&self.accepted, accepted),
+            (&self.accept_errors, accept_errors),
+            (&self.over_connections, over_connections),
+            (&self.over_connections_per_address, over_connections_per_address),
+            (&self.denied, denied),
+            (&self.handshakes_tls12, handshakes_tls12),
+            (&self.handshakes_tls13, handshakes_tls13),
+            (&self.resumptions_tls12, resumptions_tls12),
+            (&self.resumptions_tls13, resumptions_tls13),
+            (&self.handshakes_failed, handshakes_failed),
+            (&self.handshakes_open, handshakes_open),
+            (&self.idle_timeouts, idle_timeouts),
+            (&self.requests, requests),
+            (&self.messages_received, messages_received),
+            (&self.messages_sent, messages_sent),
+            (&self.bytes_received, bytes_received),
+            (&self.bytes_sent, bytes_sent),
+            (&self.connections_open, connections_open),
+            (&self.exchanges_open, exchanges_open),
+        ] {
+            sum.add(count.value());
+        }
+    }
+}
+
+impl ChannelCounters {
+    /// Adds what a channel has counted that is gone, and that nobody counts in any more.
+    pub(crate) fn absorb(&self, gone: &Self) {
+        // Taken apart, so that nothing is forgotten that comes to be counted.
+        let Self {
+            requests,
+            responses,
+            faults,
+            retries,
+            body_bytes_received,
+            body_bytes_sent,
+            denied,
+            over_rate,
+            over_rate_per_address,
+            over_rate_per_header,
+            delayed,
+            delays_skipped,
+            aborted,
+            mirrored,
+            mirror_failures,
+            mirrors_skipped,
+            over_concurrency,
+            over_concurrency_per_address,
+            unauthorized,
+            over_scope,
+        } = gone;
+        for (sum, count) in [
+            (&self.requests, requests),
+            (&self.faults, faults),
+            (&self.retries, retries),
+            (&self.body_bytes_received, body_bytes_received),
+            (&self.body_bytes_sent, body_bytes_sent),
+            (&self.denied, denied),
+            (&self.over_rate, over_rate),
+            (&self.over_rate_per_address, over_rate_per_address),
+            (&self.over_rate_per_header, over_rate_per_header),
+            (&self.delayed, delayed),
+            (&self.delays_skipped, delays_skipped),
+            (&self.aborted, aborted),
+            (&self.mirrored, mirrored),
+            (&self.mirror_failures, mirror_failures),
+            (&self.mirrors_skipped, mirrors_skipped),
+            (&self.over_concurrency, over_concurrency),
+            (&self.over_concurrency_per_address, over_concurrency_per_address),
+            (&self.unauthorized, unauthorized),
+            (&self.over_scope, over_scope),
+        ] {
+            sum.add(count.value());
+        }
+        self.responses.iter().zip(responses).for_each(|(sum, count)| sum.add(count.value()));
+    }
+}
+
 impl CoreStats {
     /// All at zero, shaped after `snapshot`.
     #[must_use]
@@ -292,6 +402,9 @@ impl Default for CoreCounters {
             handed_over: Counter::default(),
             taken_over: Counter::default(),
             handover_refused: Counter::default(),
+            generation: Counter::default(),
+            generations: Counter::default(),
+            older: Counter::default(),
             accepts_no_more: AtomicBool::new(false),
         }
     }
@@ -439,6 +552,13 @@ impl HistogramSet {
     /// Puts into the histograms what was only counted so far; before they are read.
     pub(crate) fn complete(&mut self) {
         self.channels.iter_mut().flatten().for_each(|histograms| histograms.complete());
+    }
+
+    /// Whether nothing has been recorded since it was empty.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let rows = || self.channels.iter().chain(&self.listeners).flatten();
+        rows().all(|row| row.waits_of_no_time == 0 && row.phases.iter().all(|phase| phase.is_empty()))
     }
 
     /// Empties all histograms and keeps their memory, for the next hand-over.

@@ -10,6 +10,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::address::client_key;
@@ -30,6 +31,16 @@ pub(crate) struct Tally {
 pub(crate) struct Places([u16; ROWS]);
 
 impl Tally {
+    /// The number by which something that bounds is told from others, whatever its place in a configuration.
+    pub(crate) fn owner(&self, kind: &str, name: &str) -> u64 {
+        self.key.hash_one((kind, name))
+    }
+
+    /// This table goes on if it is one, or if none is needed.
+    pub(crate) fn next(self: &Arc<Self>, is_needed: bool) -> Arc<Self> {
+        if is_needed && self.counts.is_empty() { Arc::new(Self::new(true)) } else { Arc::clone(self) }
+    }
+
     /// Nobody has any. Where nothing is to be counted, no memory is taken.
     pub(crate) fn new(is_needed: bool) -> Self {
         let places = if is_needed { ROWS * COLUMNS } else { 0 };
@@ -38,7 +49,7 @@ impl Tally {
 
     /// Counts one more that `address` has of what `owner` bounds, unless it has `max` already. Two that come at once where there
     /// is room for one may both be refused, never both be let in.
-    pub(crate) fn enter(&self, owner: u16, address: IpAddr, max: u32) -> Option<Places> {
+    pub(crate) fn enter(&self, owner: u64, address: IpAddr, max: u32) -> Option<Places> {
         let bits = self.key.hash_one((owner, client_key(address)));
         let places = Places(std::array::from_fn(|row| (bits >> (row * 16)) as u16 % COLUMNS as u16));
         let before = self.counts(places).map(|count| count.fetch_add(1, Ordering::Relaxed)).min();

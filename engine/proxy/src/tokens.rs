@@ -16,7 +16,9 @@ use auth::token::algorithm::{Algorithm, Algorithms};
 use auth::token::check::{Terms, TokenRejected, Verified, check};
 use auth::token::jwks::KeySet;
 use auth::token::revocation::Revocations;
-use config::snapshot::security::{SecurityId, SecurityKind, TokenAlgorithm, TokenCheck, TokenRule};
+use config::snapshot::security::{
+    KeySource, SecurityId, SecurityKind, SecurityModule, TokenAlgorithm, TokenCheck, TokenRule,
+};
 use config::snapshot::{Channel, Snapshot};
 use proto::http1::head::RequestHead;
 
@@ -66,7 +68,7 @@ impl Tokens {
     /// Nothing is believed yet.
     #[must_use]
     pub fn new(snapshot: &Snapshot) -> Self {
-        let check = |module: &config::snapshot::security::SecurityModule| match &module.kind {
+        let check = |module: &SecurityModule| match &module.kind {
             SecurityKind::TokenCheck(check) => Some(Check {
                 terms: terms(check),
                 keys: ArcSwap::new(Published::new(Arc::default())),
@@ -76,6 +78,21 @@ impl Tokens {
             SecurityKind::LocalInbound(_) | SecurityKind::TokenIssuer(_) => None,
         };
         Self { checks: snapshot.security.iter().map(check).collect() }
+    }
+
+    /// What is published stays so where a module keeps its name, keys as long as they come from the same place.
+    pub(crate) fn next(&self, before: &Snapshot, snapshot: &Snapshot) -> Self {
+        let next = Self::new(snapshot);
+        for (module, check) in snapshot.security.iter().zip(&next.checks) {
+            let former =
+                before.security.iter().zip(&self.checks).find(|(former, _)| former.name == module.name);
+            let (Some(check), Some((former_module, Some(former)))) = (check, former) else { continue };
+            check.revoked.store(former.revoked.load_full());
+            if keys_of(module) == keys_of(former_module) {
+                check.keys.store(former.keys.load_full());
+            }
+        }
+        next
     }
 
     /// From now on these keys verify, and no others. What was verified with others is verified again.
@@ -126,6 +143,14 @@ impl Check {
             }
         }
         (published.number, verified)
+    }
+}
+
+/// Where a module's keys come from, if it checks tokens.
+fn keys_of(module: &SecurityModule) -> Option<&KeySource> {
+    match &module.kind {
+        SecurityKind::TokenCheck(check) => Some(&check.keys),
+        SecurityKind::LocalInbound(_) | SecurityKind::TokenIssuer(_) => None,
     }
 }
 

@@ -4,11 +4,12 @@
 
 mod again;
 mod connect;
+mod inherit;
 mod room;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use proto::retry::Budget;
 use runtime::{Core, ParkEvent, Stream};
 
 use crate::client::Client;
-use crate::core_main::Fellow;
+use crate::core_main::{CoreState, Fellow};
 use crate::generation::Generation;
 use crate::outcome::Fault;
 use crate::private::Private;
@@ -101,6 +102,9 @@ pub(crate) struct Upstreams {
     /// Which of them bound their connections, and who waits for one.
     bounded: Bounded,
     lines: Rc<Lines>,
+    /// There is a newer generation, which keeps the connections; see `upstream/inherit.rs`.
+    is_superseded: Cell<bool>,
+    successor: RefCell<Weak<CoreState>>,
     pool: RefCell<Pool>,
 }
 
@@ -125,6 +129,7 @@ impl Upstreams {
         core: &Core,
         generation: &Arc<Generation>,
         fellows: &Arc<[Fellow]>,
+        former: Option<&Self>,
         tag_bit: u32,
     ) -> Self {
         let Generation { snapshot, roster, private, stats, .. } = &**generation;
@@ -136,7 +141,10 @@ impl Upstreams {
             chooser.members_changed(&members);
             Turns { members, chooser }
         });
-        let budgets = snapshot.upstreams.iter().map(|upstream| Budget::new(upstream.retry.budget_percent));
+        let budgets = snapshot.upstreams.iter().map(|upstream| {
+            let same = former.and_then(|former| former.budget(upstream));
+            same.unwrap_or_else(|| Budget::new(upstream.retry.budget_percent))
+        });
         let bounded = Bounded::new(snapshot.upstreams.len());
         for (id, _) in (0..).map(UpstreamId).zip(&snapshot.upstreams) {
             bounded.set(id, roster.members(id).is_bounded());
@@ -151,7 +159,9 @@ impl Upstreams {
             turns: RefCell::new(turns.collect()),
             budgets: RefCell::new(budgets.collect()),
             bounded,
-            lines: Lines::new(core, generation, fellows),
+            lines: Lines::new(core, generation, fellows, former.map(|former| &*former.lines)),
+            is_superseded: Cell::new(false),
+            successor: RefCell::default(),
             pool: RefCell::new(Pool { by_endpoint, ..Pool::default() }),
         }
     }
@@ -344,6 +354,9 @@ impl Upstreams {
 
     /// Keeps a connection for the next request, if there is room.
     pub(crate) fn keep(&self, connection: Connection) {
+        if self.is_superseded.get() {
+            return self.keep_in_successor(connection);
+        }
         let Connection { stream, upstream, endpoint, generation, active, .. } = connection;
         drop(active);
         if stream.has_unsent() {

@@ -7,14 +7,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use config::snapshot::{EndpointAddress, EndpointId, EndpointTerms, Snapshot, UpstreamId};
+use config::snapshot::balance::PersistenceRule;
+use config::snapshot::{
+    Endpoint, EndpointAddress, EndpointId, EndpointTerms, Snapshot, Upstream, UpstreamId,
+};
 use proto::health::panic::is_panic;
 use proto::health::slow_start::SlowStartTerms;
 use proto::share::Share;
 
-use super::Roster;
 use super::guide::Guide;
 use super::member::{Member, Members, Source, State, WEIGHT_ONE, server_name_of};
+use super::{Roster, Same};
 use crate::address::Address;
 
 /// Writes the roster.
@@ -27,6 +30,10 @@ pub struct Keeper {
 /// What is known of one upstream.
 #[derive(Debug)]
 struct Book {
+    /// Name of the upstream, and what is written of it.
+    upstream: Box<str>,
+    written: Box<[Endpoint]>,
+    persistence: Option<PersistenceRule>,
     slots_first: EndpointId,
     /// With less than this share of them up, all get traffic.
     panic_threshold: Option<Share>,
@@ -91,30 +98,45 @@ impl Keeper {
     /// A roster with the endpoints that are written; `address_of` knows where the process's own listeners are.
     #[must_use]
     pub fn new(snapshot: &Snapshot, address_of: impl Fn(&EndpointAddress) -> Address) -> Self {
-        let book = |upstream: &config::snapshot::Upstream| Book {
-            slots_first: upstream.slots_first,
-            panic_threshold: upstream.panic_threshold,
-            slots: upstream.slots().map(|_| Slot::default()).collect(),
-        };
-        let upstreams = snapshot.upstreams.iter().map(book).collect();
+        let upstreams = snapshot.upstreams.iter().map(Book::new).collect();
         let mut keeper = Self { roster: Roster::new(snapshot), upstreams };
         for (id, upstream) in (0..).map(UpstreamId).zip(&snapshot.upstreams) {
             let book = &mut keeper.upstreams[usize::from(id.0)];
             for (slot, endpoint) in book.slots.iter_mut().zip(&upstream.endpoints) {
-                slot.occupy(Occupant {
-                    name: endpoint.name.as_str().into(),
-                    address: address_of(&endpoint.address),
-                    host: None,
-                    terms: endpoint.terms.clone(),
-                    source: Source::Written,
-                    is_draining: false,
-                    is_down: false,
-                    is_ejected: false,
-                    warming: None,
-                });
+                slot.occupy(Occupant::written(endpoint, address_of(&endpoint.address)));
             }
             keeper.publish(id);
         }
+        keeper
+    }
+
+    /// Who the endpoints are in the next generation: those that are written, and whoever has joined upstreams that keep their
+    /// name. Who keeps his name there stays in his slot, is as well as he was, and has the connections that he had; what was
+    /// changed by hand stays so unless what is written of it has changed. To be asked for last, when nothing can fail any more:
+    /// cores that have yet to take the generation up see of it who has gone.
+    #[must_use]
+    pub fn next(&self, snapshot: &Snapshot, address_of: impl Fn(&EndpointAddress) -> Address) -> Self {
+        let mut seats = vec![None; usize::from(snapshot.slots_count)];
+        let mut upstreams = Vec::new();
+        for upstream in &snapshot.upstreams {
+            let mut book = Book::new(upstream);
+            if let Some(former) = self.upstreams.iter().find(|book| *book.upstream == *upstream.name) {
+                book.go_on(former, upstream, &address_of, &mut seats);
+            } else {
+                for endpoint in &upstream.endpoints {
+                    book.enter(Occupant::written(endpoint, address_of(&endpoint.address)));
+                }
+            }
+            upstreams.push(book);
+        }
+        let same = |upstream: &Upstream| {
+            let index = self.upstreams.iter().position(|book| *book.upstream == *upstream.name)?;
+            let has_sessions = self.upstreams[index].persistence == upstream.persistence;
+            Some(Same { id: UpstreamId(index as u16), has_sessions })
+        };
+        let roster = Roster::next(&self.roster, snapshot, same, |slot| seats[usize::from(slot.0)]);
+        let keeper = Self { roster, upstreams: upstreams.into() };
+        (0..snapshot.upstreams.len() as u16).map(UpstreamId).for_each(|id| keeper.publish(id));
         keeper
     }
 
@@ -319,6 +341,22 @@ impl Keeper {
     }
 }
 
+impl Occupant {
+    fn written(endpoint: &Endpoint, address: Address) -> Self {
+        Self {
+            name: endpoint.name.as_str().into(),
+            address,
+            host: None,
+            terms: endpoint.terms.clone(),
+            source: Source::Written,
+            is_draining: false,
+            is_down: false,
+            is_ejected: false,
+            warming: None,
+        }
+    }
+}
+
 impl Slot {
     fn occupy(&mut self, occupant: Occupant) {
         // Two steps, because the one between says that nobody's connections are kept.
@@ -328,6 +366,90 @@ impl Slot {
 }
 
 impl Book {
+    fn new(upstream: &Upstream) -> Self {
+        Self {
+            upstream: upstream.name.as_str().into(),
+            written: upstream.endpoints.clone(),
+            persistence: upstream.persistence,
+            slots_first: upstream.slots_first,
+            panic_threshold: upstream.panic_threshold,
+            slots: upstream.slots().map(|_| Slot::default()).collect(),
+        }
+    }
+
+    /// Goes on with what is known of the upstream; notes whose seat each slot goes on with.
+    fn go_on(
+        &mut self,
+        former: &Self,
+        upstream: &Upstream,
+        address_of: &impl Fn(&EndpointAddress) -> Address,
+        seats: &mut [Option<EndpointId>],
+    ) {
+        let written = |name: &str| upstream.endpoints.iter().find(|endpoint| endpoint.name == name);
+        let mut homeless = Vec::new();
+        for (index, (old_id, old)) in former.ids().zip(&former.slots).enumerate() {
+            let occupant = old.occupant.as_ref().and_then(|occupant| {
+                let Some(endpoint) = written(&occupant.name) else {
+                    return (occupant.source != Source::Written).then(|| occupant.clone());
+                };
+                let address = address_of(&endpoint.address);
+                let is_unchanged = former.has_written(endpoint);
+                let terms = if is_unchanged { &occupant.terms } else { &endpoint.terms }.clone();
+                let source = Source::Written;
+                (occupant.address == address).then(|| Occupant { source, terms, ..occupant.clone() })
+            });
+            let Some(slot) = self.slots.get_mut(index) else {
+                homeless.extend(occupant);
+                continue;
+            };
+            let name = old.occupant.as_ref().map(|occupant| Arc::clone(&occupant.name));
+            slot.former = name.or_else(|| old.former.clone());
+            slot.generation = old.generation;
+            slot.occupant = occupant;
+            seats[usize::from(self.slots_first.0) + index] = Some(old_id);
+        }
+        // Who is written as before and is not there has been taken away by hand.
+        let is_there = |name: &str| {
+            self.find(name).is_some() || homeless.iter().any(|occupant: &Occupant| *occupant.name == *name)
+        };
+        let is_new = |endpoint: &&Endpoint| !is_there(&endpoint.name) && !former.has_written(endpoint);
+        let new = upstream.endpoints.iter().filter(is_new);
+        let new: Vec<_> =
+            new.map(|endpoint| Occupant::written(endpoint, address_of(&endpoint.address))).collect();
+        let (written, joined): (Vec<_>, Vec<_>) =
+            homeless.into_iter().chain(new).partition(|occupant| occupant.source == Source::Written);
+        for occupant in written.into_iter().chain(joined) {
+            // There is room for all that are written, if need be in the place of one that is not.
+            if occupant.source == Source::Written && self.slots.iter().all(|slot| slot.occupant.is_some()) {
+                self.vacate_joined();
+            }
+            let Some(index) = self.enter(occupant) else { break };
+            // Not the connections of who was there before.
+            seats[usize::from(self.slots_first.0) + index] = None;
+        }
+    }
+
+    fn vacate_joined(&mut self) {
+        let has_joined = |slot: &&mut Slot| {
+            slot.occupant.as_ref().is_some_and(|occupant| occupant.source != Source::Written)
+        };
+        if let Some(slot) = self.slots.iter_mut().rev().find(has_joined) {
+            slot.former = slot.occupant.take().map(|occupant| occupant.name);
+        }
+    }
+
+    /// Whether an endpoint was written in the same words.
+    fn has_written(&self, endpoint: &Endpoint) -> bool {
+        self.written.iter().any(|written| written == endpoint)
+    }
+
+    /// Gives somebody a slot, if there is one.
+    fn enter(&mut self, occupant: Occupant) -> Option<usize> {
+        let index = self.vacancy(&occupant.name)?;
+        self.slots[index].occupy(occupant);
+        Some(index)
+    }
+
     fn ids(&self) -> impl Iterator<Item = EndpointId> + use<> {
         (self.slots_first.0..).map(EndpointId)
     }

@@ -61,28 +61,28 @@ pub struct Report {
 #[derive(Debug, Default)]
 pub(super) struct Row {
     failures: AtomicU32,
-    terms: RowTerms,
 }
 
 /// When a row is told of.
 #[derive(Clone, Copy, Debug, Default)]
-struct RowTerms {
+pub(super) struct RowTerms {
     /// Each time that so many have come; 0 for never.
     every: u32,
     /// At its first, because a probe can find out more.
     is_begin_told: bool,
 }
 
-impl Row {
-    pub(super) fn new(upstream: &Upstream) -> Self {
+impl RowTerms {
+    pub(super) fn of(upstream: &Upstream) -> Self {
         let every = upstream.ejection.as_ref().map_or(0, |ejection| ejection.terms.failures);
-        let terms = RowTerms { every, is_begin_told: upstream.health.is_some() };
-        Self { failures: AtomicU32::new(0), terms }
+        Self { every, is_begin_told: upstream.health.is_some() }
     }
+}
 
+impl Row {
     /// Counts a failure; says how many there are if that is to be told.
-    pub(super) fn lengthen(&self) -> Option<u32> {
-        let RowTerms { every, is_begin_told } = self.terms;
+    pub(super) fn lengthen(&self, terms: RowTerms) -> Option<u32> {
+        let RowTerms { every, is_begin_told } = terms;
         if every == 0 && !is_begin_told {
             return None;
         }
@@ -151,13 +151,13 @@ mod tests {
 
     use super::*;
 
-    fn row(every: u32, is_begin_told: bool) -> Row {
-        Row { failures: AtomicU32::new(0), terms: RowTerms { every, is_begin_told } }
+    fn row(every: u32, is_begin_told: bool) -> (Row, RowTerms) {
+        (Row::default(), RowTerms { every, is_begin_told })
     }
 
     #[track_caller]
-    fn check(row: &Row, failures: u32, expected: &[u32]) {
-        let told: Vec<u32> = (0..failures).filter_map(|_| row.lengthen()).collect();
+    fn check((row, terms): &(Row, RowTerms), failures: u32, expected: &[u32]) {
+        let told: Vec<u32> = (0..failures).filter_map(|_| row.lengthen(*terms)).collect();
         assert_eq!(told, expected);
     }
 
@@ -174,7 +174,7 @@ mod tests {
     fn a_success_ends_a_row() {
         let row = row(3, true);
         check(&row, 2, &[1]);
-        row.end();
+        row.0.end();
         check(&row, 3, &[1, 3]);
     }
 

@@ -8,24 +8,24 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use config::snapshot::{EndpointId, UpstreamId};
+use config::snapshot::{EndpointId, Upstream, UpstreamId};
 use runtime::{Core, Instant};
 
 use super::{Connection, Found, Upstreams};
 use crate::client::Client;
 use crate::core_main::Fellow;
-use crate::generation::Generation;
+use crate::generation::{Generation, find_upstream};
 use crate::message::CoreMessage;
 use crate::outcome::Fault;
-use crate::roster::Roster;
 use crate::roster::member::Members;
 use crate::roster::room::Entered;
+use crate::roster::{Roster, Seat};
 use crate::schedule::Wish;
 use crate::stats::UpstreamCounters;
 use crate::tries::Tries;
@@ -41,15 +41,19 @@ pub(crate) const NOBODY: u64 = u64::MAX;
 
 /// The right to one connection to an endpoint; given back when dropped, which is when the connection is closed.
 pub(super) struct Permit {
-    lines: Rc<Lines>,
+    /// Weak: the connection may outlast the generation that made it.
+    lines: Weak<Lines>,
     upstream: UpstreamId,
-    endpoint: EndpointId,
+    seat: Arc<Seat>,
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.lines.roster.seat(self.endpoint).give_back();
-        self.lines.call_next(self.upstream);
+        self.seat.give_back();
+        // Who waits in a later generation looks again soon.
+        if let Some(lines) = self.lines.upgrade() {
+            lines.call_next(self.upstream);
+        }
     }
 }
 
@@ -67,8 +71,11 @@ pub(super) struct Lines {
     generation: Arc<Generation>,
     roster: Arc<Roster>,
     fellows: Arc<[Fellow]>,
-    lines: Box<[RefCell<VecDeque<Rc<Waiter>>>]>,
+    /// Of all generations, where the upstream keeps its name.
+    lines: Box<[Rc<Line>]>,
 }
+
+type Line = RefCell<VecDeque<Rc<Waiter>>>;
 
 struct Waiter {
     since: Instant,
@@ -83,17 +90,32 @@ enum Turn {
 }
 
 impl Lines {
-    pub(super) fn new(core: &Core, generation: &Arc<Generation>, fellows: &Arc<[Fellow]>) -> Rc<Self> {
+    pub(super) fn new(
+        core: &Core,
+        generation: &Arc<Generation>,
+        fellows: &Arc<[Fellow]>,
+        former: Option<&Self>,
+    ) -> Rc<Self> {
+        let line = |upstream: &Upstream| {
+            let former = former?;
+            let id = find_upstream(&former.generation.snapshot, &upstream.name)?;
+            Some(Rc::clone(former.line(id)))
+        };
         Rc::new(Self {
             core: core.clone(),
             generation: Arc::clone(generation),
             roster: Arc::clone(&generation.roster),
             fellows: Arc::clone(fellows),
-            lines: generation.snapshot.upstreams.iter().map(|_| RefCell::default()).collect(),
+            lines: generation
+                .snapshot
+                .upstreams
+                .iter()
+                .map(|upstream| line(upstream).unwrap_or_default())
+                .collect(),
         })
     }
 
-    fn line(&self, id: UpstreamId) -> &RefCell<VecDeque<Rc<Waiter>>> {
+    fn line(&self, id: UpstreamId) -> &Rc<Line> {
         &self.lines[usize::from(id.0)]
     }
 
@@ -215,7 +237,8 @@ impl Upstreams {
         let members = self.members(id);
         let member = members.find(endpoint)?;
         let taken = self.roster.seat(endpoint).take(member);
-        taken.then(|| Permit { lines: Rc::clone(&self.lines), upstream: id, endpoint })
+        let seat = || Arc::clone(self.roster.seat(endpoint));
+        taken.then(|| Permit { lines: Rc::downgrade(&self.lines), upstream: id, seat: seat() })
     }
 
     /// Waits until an endpoint may have another connection, or one of this core's is free.
@@ -242,10 +265,13 @@ impl Upstreams {
         loop {
             let mut sleeping = pin!(self.core.sleep_until(deadline.min(self.core.now() + LOOK_AGAIN)));
             let given = poll_fn(|context| {
-                if place.is_first()
-                    && let Some(given) = self.find_room(id, tries, may_reuse)
-                {
-                    return Poll::Ready(Ok(Some(given)));
+                if place.is_first() {
+                    if self.is_superseded.get() {
+                        self.spare_of_successor(id);
+                    }
+                    if let Some(given) = self.find_room(id, tries, may_reuse) {
+                        return Poll::Ready(Ok(Some(given)));
+                    }
                 }
                 if self.members(id).candidates.is_empty() {
                     return Poll::Ready(Err(Fault::NoEndpoint));
@@ -316,7 +342,7 @@ impl Upstreams {
     }
 
     /// Closes an idle connection that keeps others from having one, if there is any.
-    fn spare(&self, id: UpstreamId) -> bool {
+    pub(super) fn spare(&self, id: UpstreamId) -> bool {
         let members = self.members(id);
         let bounded = members.all.iter().filter(|member| member.connections_max.is_some());
         bounded.into_iter().any(|member| self.give_up(id, member.id).is_some())

@@ -194,6 +194,18 @@ impl Handle {
         }
     }
 
+    /// Lets this many connections wait in the queue of a listening socket; the kernel takes a second listen(2) for that.
+    pub(crate) fn set_backlog(&self, backlog: u32) {
+        match &self.0 {
+            // Refused, the queue stays as long as it was.
+            Carrier::Kernel(fd) => {
+                let _ = rustix::net::listen(fd, i32::try_from(backlog).unwrap_or(i32::MAX));
+            }
+            #[cfg(feature = "simulation")]
+            Carrier::Simulated(_) => {}
+        }
+    }
+
     /// What became of a connection attempt, and what else went wrong since the last call.
     pub(crate) fn take_error(&self) -> Result<(), Errno> {
         match &self.0 {

@@ -56,6 +56,11 @@ impl Listener {
         Ok((self.core.adopt(fd, Lane::Accepted)?, peer))
     }
 
+    /// Says how many connections may wait to be accepted, from now on.
+    pub fn set_backlog(&self, backlog: u32) {
+        self.core.io().fd(self.index).set_backlog(backlog);
+    }
+
     /// Accepts nothing more, and keeps what the kernel has accepted already.
     ///
     /// A connection made between the last accept and the close would be reset. Its client had better not get it: it asks
