@@ -10,13 +10,14 @@ use crate::check;
 use crate::compile;
 use crate::document::key::Key;
 use crate::document::source::{Naming, Source};
-use crate::document::{Document, Files, Format, Node, TEXT_BYTES_MAX};
+use crate::document::{Document, Format, Node, TEXT_BYTES_MAX};
 use crate::problem::{Problem, Problems};
 use crate::read;
 use crate::report::Report;
 use crate::schema::Config;
 use crate::schema::text::Target;
 use crate::snapshot::{EndpointAddress, Snapshot};
+use crate::text::Text;
 use crate::value::{Refusal as _, address, name};
 
 /// A configuration that can be used.
@@ -36,19 +37,16 @@ pub struct Loaded {
 /// # Errors
 /// Every problem found, warnings among them, in the order of the text.
 pub fn load_file(path: impl AsRef<Path>) -> Result<Loaded, Problems> {
-    let path = path.as_ref();
-    let name = path.display().to_string();
-    let text = read_text(path).map_err(|(text, offset, cause)| {
-        let source = Source::new(name.as_str(), text, Naming::Keys);
+    Text::read(path.as_ref())?.load(&BTreeSet::new())
+}
+
+/// The text of a file.
+pub(crate) fn read_file(path: &Path) -> Result<String, Problems> {
+    read_text(path).map_err(|(text, offset, cause)| {
+        let source = Source::new(path.display().to_string(), text, Naming::Keys);
         let problem = Problem::new(&source, offset..offset, &Key::root(), cause, None);
         Problems::new(vec![problem], &source)
-    })?;
-    let is_json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
-    let format = if is_json { Format::Json } else { Format::Toml };
-    let source = Source::new(name, text, Naming::Keys);
-    let mut document = Document::parse(source, format, &|variable| std::env::var(variable).ok())?;
-    document.files = Files::Beside(path.parent().map(Path::to_owned).unwrap_or_default());
-    load_document(&document, &BTreeSet::new())
+    })
 }
 
 /// Loads a text; `name` stands for it in messages, `environment` resolves `${NAME}`. It can name no further files.
@@ -73,6 +71,15 @@ pub fn load_str(
 /// # Errors
 /// Every problem found, named by its flag and placed in the command line.
 pub fn quick_proxy(listen: &[String], to: &[String]) -> Result<Loaded, Problems> {
+    load_quick_proxy(listen, to, &BTreeSet::new())
+}
+
+/// The same without the modules in `stopped`.
+pub(crate) fn load_quick_proxy(
+    listen: &[String],
+    to: &[String],
+    stopped: &BTreeSet<String>,
+) -> Result<Loaded, Problems> {
     let mut line = CommandLine::default();
     let listeners = line.flag("--listen", listen);
     let endpoints = line.flag("--to", to);
@@ -90,8 +97,7 @@ pub fn quick_proxy(listen: &[String], to: &[String]) -> Result<Loaded, Problems>
         ("upstream", table(vec![("upstream", upstream)])),
         ("channel", table(vec![("default", channel)])),
     ]);
-    let document = Document::of(Source::new("command line", line.text, Naming::Flags), root);
-    load_document(&document, &BTreeSet::new())
+    load_document(&Document::of(Source::new("command line", line.text, Naming::Flags), root), stopped)
 }
 
 /// Where an endpoint is that is named while the process runs: `IP:PORT`, `localhost:PORT` or `unix:/PATH`.

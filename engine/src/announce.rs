@@ -6,10 +6,10 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 
 use config::snapshot::{Protocol, Snapshot};
+use control::bind::reachable;
 use proxy::address::Address;
 use runtime::driver::Chosen;
 
-use crate::bind::reachable;
 use crate::logging;
 use crate::say;
 use crate::settings::{Source, count};

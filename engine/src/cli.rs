@@ -25,7 +25,8 @@ pub(crate) struct Cli {
 
 const SIGNALS: &str = "\
 Signals: SIGTERM and SIGINT drain (no new connections; exchanges in progress finish) and end with
-exit code 0. A second one ends at once.";
+exit code 0. A second one ends at once. SIGHUP reads the configuration file and certificates again
+and applies what is new; what cannot be used changes nothing.";
 
 /// How to serve.
 #[derive(Args, Debug)]
@@ -109,6 +110,8 @@ pub(crate) enum Command {
     Config(ConfigCommand),
     /// Say whether an engine runs, and how
     Status(AdminArgs),
+    /// Have a running engine read its configuration file again, as SIGHUP does; exit code 1 if it keeps what it runs
+    Reload(AdminArgs),
     /// Show what a running engine has counted
     Stats(AdminArgs),
     /// Show and change the endpoints of a running engine

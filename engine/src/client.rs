@@ -99,7 +99,9 @@ fn refusal(answer: &Value) -> String {
     let part = |key: &str| answer[key].as_str();
     let at = part("at").map(|at| format!("{at}: ")).unwrap_or_default();
     let help = part("help").map(|help| format!(" ({help})")).unwrap_or_default();
-    format!("{at}{}{help}", part("error").unwrap_or("refused"))
+    let problems = answer["problems"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let problems: String = problems.map(|problem| format!("\n  {problem}")).collect();
+    format!("{at}{}{help}{problems}", part("error").unwrap_or("refused"))
 }
 
 /// A piece of a path, with everything written as `%XX` that would mean something else there (RFC 3986 §2.1).
@@ -132,5 +134,7 @@ mod tests {
         let answer = serde_json::json!({ "error": "is missing", "at": "address", "help": "for example x" });
         assert_eq!(refusal(&answer), "address: is missing (for example x)");
         assert_eq!(refusal(&serde_json::json!({ "error": "draining" })), "draining");
+        let several = serde_json::json!({ "error": "is wrong", "problems": ["a", "b"] });
+        assert_eq!(refusal(&several), "is wrong\n  a\n  b");
     }
 }

@@ -6,11 +6,11 @@ mod cli;
 mod logging;
 
 mod announce;
-mod bind;
 mod settings;
 mod start;
 
 mod client;
+mod reload;
 mod render;
 mod report;
 mod upstream;
@@ -42,6 +42,7 @@ fn main() -> ExitCode {
         Some(Command::Config(ConfigCommand::Schema)) => print(&config::json_schema()),
         Some(Command::Config(ConfigCommand::Dump(args))) => settings::dump(args.config.as_deref()),
         Some(Command::Status(args)) => report::status(args),
+        Some(Command::Reload(args)) => reload::run(args),
         Some(Command::Stats(args)) => report::stats(args),
         Some(Command::Upstream(command)) => upstream::run(command),
         Some(Command::Render(args)) => render::render(args),

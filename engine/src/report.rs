@@ -52,7 +52,23 @@ fn status_text(stats: &Value) -> String {
     line("state", text(process, "state"));
     line("version", text(process, "version"));
     line("node", text(process, "node"));
-    line("config", text(process, "config_fingerprint"));
+    let configuration = &stats["configuration"];
+    let (source, version) = (text(configuration, "source"), configuration["version"].as_u64());
+    let version = version.map(|version| format!(" version {version}")).unwrap_or_default();
+    let fingerprint = text(process, "config_fingerprint");
+    line(
+        "config",
+        &format!("{fingerprint} from {source}{version}, number {}", number(&configuration["number"])),
+    );
+    let keys: Vec<_> =
+        configuration["needs_restart"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    if !keys.is_empty() {
+        line("restart", &format!("needed for {}", keys.join(", ")));
+    }
+    let failure = &configuration["last_failure"];
+    for problem in failure["problems"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        line("refused", &format!("{}: {problem}", text(failure, "at")));
+    }
     line("pid", &number(&process["pid"]));
     line("up", &uptime_text(uptime));
     line("cores", &number(&process["cores"]));

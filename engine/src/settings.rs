@@ -2,15 +2,16 @@
 //!
 //! Never opens a socket: a check is safe beside a running process.
 
+use std::collections::BTreeSet;
 use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{anyhow, bail};
-use config::snapshot::{Admin, Snapshot};
-use config::{Format, Loaded, Problems, Severity};
-use control::{Certificates, Note};
+use anyhow::anyhow;
+use config::snapshot::Snapshot;
+use config::{Loaded, Problems, Severity, Text};
+use control::{Candidate, Certificates, LocalTerms, Note, Origin, Own};
 
 use crate::cli::RunArgs;
 use crate::logging::{self, stderr_has_color};
@@ -45,50 +46,42 @@ impl<'a> Source<'a> {
         }
     }
 
+    /// Reads it; shows every problem.
+    fn text(self) -> anyhow::Result<Text> {
+        match self {
+            Self::File(path) => Text::read(path).map_err(|problems| self.refusal(&problems)),
+            Self::Flags { listen, to } => Ok(Text::Flags { listen: listen.to_vec(), to: to.to_vec() }),
+            Self::Default => Ok(Text::Default),
+        }
+    }
+
     /// Loads it and shows every problem, warnings too.
     pub(crate) fn load(self) -> anyhow::Result<Loaded> {
-        let loaded = match self {
-            Self::File(path) => config::load_file(path),
-            Self::Flags { listen, to } => config::quick_proxy(listen, to),
-            Self::Default => {
-                config::load_str("default.toml", config::default_config(), Format::Toml, &|_| None)
-            }
-        };
-        match loaded {
-            Ok(loaded) => {
-                show(&loaded.warnings);
-                Ok(loaded)
-            }
-            Err(problems) => {
-                show(&problems);
-                let errors = problems.iter().filter(|problem| problem.severity == Severity::Error);
-                let errors = count(errors.count(), "error");
-                bail!("{} cannot be used: {errors}", self.name())
-            }
-        }
+        self.load_text(&self.text()?)
+    }
+
+    fn load_text(self, text: &Text) -> anyhow::Result<Loaded> {
+        let loaded = text.load(&BTreeSet::new()).map_err(|problems| self.refusal(&problems))?;
+        show(&loaded.warnings);
+        Ok(loaded)
+    }
+
+    fn refusal(self, problems: &Problems) -> anyhow::Error {
+        show(problems);
+        let errors = problems.iter().filter(|problem| problem.severity == Severity::Error);
+        anyhow!("{} cannot be used: {}", self.name(), count(errors.count(), "error"))
     }
 }
 
-/// The snapshot to run: as configured, then moved as the flags say.
-pub(crate) fn load(args: &RunArgs) -> anyhow::Result<Arc<Snapshot>> {
-    let Loaded { schema, mut snapshot, .. } = Source::of(args).load()?;
-    if let Some(bind) = args.admin {
-        let written = snapshot.admin.take();
-        let admin = written.unwrap_or(Admin { bind, security: None, is_open_to_all: false });
-        let admin = Admin { bind, ..admin };
-        if admin.is_exposed() {
-            bail!(
-                "--admin {bind}: the admin listener asks no one who he is and could be reached from the network; bind it to 127.0.0.1, or see [admin] security and allow_open in docs/configuration.md"
-            );
-        }
-        snapshot.admin = Some(admin);
-    }
-    let (offset, owner) = match (args.port_offset, schema.node.server_port_offset) {
-        (0, written) => (written, "node.server_port_offset"),
-        (given, _) => (given, "--port-offset"),
-    };
-    config::apply_port_offset(&mut snapshot, offset).map_err(|error| anyhow!("{owner}: {error}"))?;
-    Ok(Arc::new(snapshot))
+/// The configuration to run: as written, then moved as the flags say; and what is read again when it changes.
+pub(crate) fn load(args: &RunArgs) -> anyhow::Result<(Candidate, Own)> {
+    let source = Source::of(args);
+    let text = source.text()?;
+    let loaded = source.load_text(&text)?;
+    let terms = LocalTerms { admin: args.admin, port_offset: args.port_offset };
+    let origin = Origin { source: source.name(), version: None };
+    let candidate = Candidate::new(loaded, &terms, origin).map_err(|error| anyhow!(error))?;
+    Ok((candidate, Own::new(text, terms)))
 }
 
 /// What the files of certificates hold, once every mistake in them is shown.
@@ -104,7 +97,7 @@ pub(crate) fn certificates(snapshot: &Arc<Snapshot>) -> anyhow::Result<Certifica
 
 /// `engine -t`: whether what would be started can be.
 pub(crate) fn check(args: &RunArgs) -> anyhow::Result<ExitCode> {
-    let snapshot = load(args)?;
+    let (Candidate { snapshot, .. }, _) = load(args)?;
     certificates(&snapshot)?;
     print(&fine(&Source::of(args).name(), &snapshot))
 }

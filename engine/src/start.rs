@@ -9,7 +9,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, anyhow};
 use config::snapshot::Snapshot;
-use control::{Control, ControlSetup, CoreInfo, CoreWatch, ProcessInfo};
+use control::bind::{self, Bound};
+use control::{Candidate, Control, ControlSetup, CoreInfo, CoreWatch, ProcessInfo};
 use proxy::core_main::{CoreSetup, Fellow, serve};
 use proxy::generation::Generation;
 use proxy::message::MAILBOX_CAPACITY;
@@ -22,7 +23,6 @@ use runtime::{CoreConfig, DriverKind};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::announce::Serving;
-use crate::bind::{self, Bound};
 use crate::cli::RunArgs;
 use crate::logging;
 use crate::settings::{self, Source};
@@ -37,7 +37,7 @@ const FIRST_ANSWERS_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let started = (Instant::now(), SystemTime::now());
     logging::begin(args.log_format, args.log_level);
-    let snapshot = settings::load(args)?;
+    let (Candidate { snapshot, schema, origin }, own) = settings::load(args)?;
     let certificates = Arc::new(settings::certificates(&snapshot)?);
     let placement = args.cores.placement();
     raise_descriptor_limit();
@@ -46,7 +46,6 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let driver = args.driver.settle();
 
     let Bound { per_core, addresses, socket_files, admin } = bound;
-    let _removed_at_the_end = socket_files.until_end;
     let (admin, admin_address) = admin.unzip();
     let process = Arc::new(ProcessInfo {
         version: env!("CARGO_PKG_VERSION"),
@@ -73,8 +72,11 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         listener_addresses: addresses.clone(),
         keeper,
         certificates,
+        schema,
+        origin,
+        own,
         admin,
-        socket_files: socket_files.until_drain,
+        socket_files,
     })
     .context("cannot start the control thread")?;
     wait_for_names(&snapshot, &control);

@@ -196,15 +196,6 @@ fn by_default_totals_are_what_clients_sent_although_the_origin_is_inside() {
 }
 
 #[test]
-fn sighup_is_survived_and_answered() {
-    let origin = Origin::answering(OK);
-    let engine = Engine::before(Driver::Epoll, origin.address);
-    engine.signal(Signal::HUP);
-    eventually("SIGHUP is answered in the log", || engine.log().contains("cannot reload"));
-    engine.connect().get("/").assert_is(200, "ok");
-}
-
-#[test]
 fn a_log_in_json_is_json_from_its_first_line() {
     let config = "[listener.web]\nbind = \"127.0.0.1:0\"\n[channel.all]\nrespond = {}\n";
     let arguments = ["--log-format", "json", "--cores", "1"].map(str::to_owned);

@@ -14,7 +14,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("engine/store", &[]),
     ("config", &["proto"]),
     ("engine/proxy", &["auth", "config", "proto", "runtime", "tls"]),
-    ("engine/control", &["auth", "config", "proto", "proxy", "store", "tls"]),
+    ("engine/control", &["auth", "config", "proto", "proxy", "runtime", "store", "tls"]),
     ("engine/simulation", &["config", "proto", "proxy", "runtime"]),
     ("engine", &["config", "control", "proto", "proxy", "runtime"]),
     ("loadgen", &["proto", "runtime", "tls"]),

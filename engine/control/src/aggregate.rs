@@ -9,7 +9,7 @@ use crossbeam_queue::ArrayQueue;
 use proxy::core_main::Fellow;
 use proxy::generation::Generation;
 use proxy::message::CoreMessage;
-use proxy::stats::{CollectedQueue, HistogramSet};
+use proxy::stats::{CollectedQueue, HistogramSet, Recorded};
 use tokio::time::MissedTickBehavior;
 
 use crate::Shared;
@@ -32,8 +32,8 @@ pub(crate) struct Aggregator {
     fellows: Arc<[Fellow]>,
     generation: Arc<Generation>,
     replies: CollectedQueue,
-    /// By core: whether it holds a request it has not answered. One at a time, so `replies` has room for all.
-    awaited: Box<[bool]>,
+    /// By core: the generation whose set it was asked for and has not given. One at a time, so `replies` has room for all.
+    awaited: Box<[Option<Arc<Generation>>]>,
     /// Emptied sets, to be swapped in the next time.
     #[expect(clippy::vec_box, reason = "a set travels in its box: no hand-over allocates or copies one")]
     spare: Vec<Box<HistogramSet>>,
@@ -50,7 +50,7 @@ impl Aggregator {
         Self {
             generation,
             replies: Arc::new(ArrayQueue::new(fellows.len().max(1))),
-            awaited: vec![false; fellows.len()].into(),
+            awaited: vec![None; fellows.len()].into(),
             spare: Vec::new(),
             requests_seen: 0,
             retired: false,
@@ -95,7 +95,7 @@ impl Aggregator {
 
     fn ask(&mut self) {
         for (fellow, awaited) in self.fellows.iter().zip(&mut self.awaited) {
-            if *awaited {
+            if awaited.is_some() {
                 continue;
             }
             let empty =
@@ -104,7 +104,7 @@ impl Aggregator {
             let message =
                 CoreMessage::CollectHistograms { generation, empty, reply: Arc::clone(&self.replies) };
             match fellow.sender.send(message) {
-                Ok(()) => *awaited = true,
+                Ok(()) => *awaited = Some(Arc::clone(&self.generation)),
                 Err(CoreMessage::CollectHistograms { empty, .. }) => self.spare.push(empty),
                 Err(_) => {}
             }
@@ -113,24 +113,41 @@ impl Aggregator {
 
     fn take_replies(&mut self) {
         while let Some(mut collected) = self.replies.pop() {
-            self.latency.add_set(&collected.histograms);
-            collected.histograms.clear();
-            self.spare.push(collected.histograms);
-            if let Some(awaited) = self.awaited.get_mut(collected.core) {
-                *awaited = false;
+            let Some(asked) = self.awaited.get_mut(collected.core).and_then(Option::take) else { continue };
+            self.latency.add_set(&collected.histograms, &asked.snapshot);
+            for Recorded { generation, histograms } in &collected.others {
+                self.latency.add_set(histograms, &generation.snapshot);
+            }
+            if asked.number == self.generation.number {
+                collected.histograms.clear();
+                self.spare.push(collected.histograms);
             }
         }
     }
 
+    /// Goes on with the generation that the cores run now.
+    pub(crate) fn renew(&mut self, generation: &Arc<Generation>) {
+        self.generation = Arc::clone(generation);
+        // They have the shape of another configuration.
+        self.spare.clear();
+        self.latency.fold(&generation.snapshot);
+    }
+
     fn awaits_any(&self) -> bool {
-        !self.retired && self.awaited.contains(&true)
+        !self.retired && self.awaited.iter().any(Option::is_some)
     }
 
     /// A core counts an exchange, and a message, after it has recorded it: equal sums mean that nothing new is there.
     fn requests_ended(&self) -> u64 {
         let cores = || self.generation.stats.iter();
-        let exchanges = sum(cores().flat_map(|core| &core.channels), |channel| channel.requests.value());
-        exchanges + sum(cores().flat_map(|core| &core.listeners), |listener| listener.messages_sent.value())
+        let exchanges = cores()
+            .flat_map(|core| &core.channels)
+            .chain(self.generation.former_channels().iter().flat_map(|row| &row.shards));
+        let messages = cores()
+            .flat_map(|core| &core.listeners)
+            .chain(self.generation.former_listeners().iter().flat_map(|row| &row.shards));
+        sum(exchanges.map(|channel| &**channel), |channel| channel.requests.value())
+            + sum(messages.map(|listener| &**listener), |listener| listener.messages_sent.value())
     }
 }
 

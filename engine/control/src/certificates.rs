@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use config::snapshot::{
-    Action, BindAddress, ClientAuthMode, EndpointAddress, ListenerTls, Protocol, Snapshot, TlsVersion,
-    UnknownName, Upstream, UpstreamId, UpstreamTls,
+    Action, BindAddress, ClientAuthMode, EndpointAddress, Listener, ListenerTls, Protocol, Snapshot,
+    TlsVersion, UnknownName, Upstream, UpstreamId, UpstreamTls,
 };
 use proxy::private::{Private, PrivateUpstream};
 use rustls::pki_types::ServerName;
@@ -25,7 +25,8 @@ use tls::tickets::{Scope, TicketKeys, Tickets};
 use utoipa::ToSchema;
 
 pub use self::files::Note;
-use self::files::{ListenerParts, Reading, UpstreamParts, date};
+pub(crate) use self::files::date;
+use self::files::{ListenerParts, Reading, UpstreamParts};
 use crate::Shared;
 
 /// What is spoken inside TLS (RFC 7301 §6).
@@ -39,10 +40,16 @@ const TICKETS_ROUND: Duration = Duration::from_secs(60);
 pub struct Certificates {
     snapshot: Arc<Snapshot>,
     keys: Arc<TicketKeys>,
-    listeners: Box<[Option<LiveListener>]>,
-    upstreams: Box<[Option<LiveUpstream>]>,
+    listeners: Box<[Option<Arc<LiveListener>>]>,
+    upstreams: Box<[Option<Arc<LiveUpstream>>]>,
+    reloads: Arc<Reloads>,
+}
+
+/// What became of looks at the files, over all configurations of the process.
+#[derive(Debug, Default)]
+struct Reloads {
     /// Held while files are read: two reloads at once could put the older reading in place of the newer.
-    reloading: Mutex<()>,
+    underway: Mutex<()>,
     reloaded: AtomicU64,
     refused: AtomicU64,
 }
@@ -126,64 +133,97 @@ impl Certificates {
     /// # Errors
     /// Every mistake in all of them.
     pub fn load(snapshot: &Arc<Snapshot>) -> Result<(Self, Notes), Notes> {
+        let keys = TicketKeys::new(SystemTime::now());
+        let keys = keys.map_err(|error| Notes::default().with("process", &error))?;
+        Self::read(snapshot, &Arc::new(keys), &Arc::default(), None)
+    }
+
+    /// Those of another configuration. What keeps its name and its settings keeps what it has, sessions included; the files of
+    /// the others are read.
+    ///
+    /// # Errors
+    /// Every mistake in all of those files.
+    pub(crate) fn next(&self, snapshot: &Arc<Snapshot>) -> Result<(Self, Notes), Notes> {
+        Self::read(snapshot, &self.keys, &self.reloads, Some(self))
+    }
+
+    fn read(
+        snapshot: &Arc<Snapshot>,
+        keys: &Arc<TicketKeys>,
+        reloads: &Arc<Reloads>,
+        former: Option<&Self>,
+    ) -> Result<(Self, Notes), Notes> {
         let now = SystemTime::now();
         let mut notes = Notes::default();
-        let keys = match TicketKeys::new(now) {
-            Ok(keys) => Arc::new(keys),
-            Err(error) => return Err(notes.with("process", &error)),
+        let mut listener = |listener: &Listener| {
+            let Protocol::Https(settings) = &listener.protocol else { return None };
+            if let Some(kept) = former.and_then(|former| former.kept_listener(&listener.name, settings)) {
+                return Some(kept);
+            }
+            let mut reading = Reading::new(now);
+            let parts = reading.listener(&listener.name, settings);
+            let live = parts.and_then(|parts| {
+                LiveListener::new(&listener.name, settings, parts, keys, &reading)
+                    .map_err(|error| notes.push(&format!("listener.{}.tls", listener.name), &error))
+                    .ok()
+            });
+            notes.take(reading);
+            live.map(Arc::new)
         };
-        let listeners: Vec<_> = (snapshot.listeners.iter())
-            .map(|listener| match &listener.protocol {
-                Protocol::Https(settings) => {
-                    let mut reading = Reading::new(now);
-                    let parts = reading.listener(&listener.name, settings);
-                    let live = parts.and_then(|parts| {
-                        LiveListener::new(&listener.name, settings, parts, &keys, &reading)
-                            .map_err(|error| notes.push(&format!("listener.{}.tls", listener.name), &error))
-                            .ok()
-                    });
-                    notes.take(reading);
-                    live
-                }
-                Protocol::Http | Protocol::Tcp(_) | Protocol::Tls(_) => None,
-            })
-            .collect();
-        let upstreams: Vec<_> = (0..)
-            .map(UpstreamId)
-            .zip(&snapshot.upstreams)
-            .map(|(id, upstream)| {
-                let settings = upstream.tls.as_ref()?;
-                let mut reading = Reading::new(now);
-                let parts = reading.upstream(&upstream.name, settings);
-                let live = parts.and_then(|parts| {
-                    LiveUpstream::new(snapshot, id, settings, parts, &reading)
-                        .map_err(|error| notes.push(&format!("upstream.{}.tls", upstream.name), &error))
-                        .ok()
-                });
-                notes.take(reading);
-                live
-            })
-            .collect();
+        let listeners = snapshot.listeners.iter().map(&mut listener).collect();
+        let mut upstream = |(id, upstream): (UpstreamId, &Upstream)| {
+            let settings = upstream.tls.as_ref()?;
+            if let Some(kept) = former.and_then(|former| former.kept_upstream(snapshot, id, settings)) {
+                return Some(kept);
+            }
+            let mut reading = Reading::new(now);
+            let parts = reading.upstream(&upstream.name, settings);
+            let live = parts.and_then(|parts| {
+                LiveUpstream::new(snapshot, id, settings, parts, &reading)
+                    .map_err(|error| notes.push(&format!("upstream.{}.tls", upstream.name), &error))
+                    .ok()
+            });
+            notes.take(reading);
+            live.map(Arc::new)
+        };
+        let upstreams = (0..).map(UpstreamId).zip(&snapshot.upstreams).map(&mut upstream).collect();
         if !notes.problems.is_empty() {
             return Err(notes);
         }
-        let certificates = Self {
-            snapshot: Arc::clone(snapshot),
-            keys,
-            listeners: listeners.into(),
-            upstreams: upstreams.into(),
-            reloading: Mutex::new(()),
-            reloaded: AtomicU64::new(0),
-            refused: AtomicU64::new(0),
-        };
-        Ok((certificates, notes))
+        let (snapshot, keys, reloads) = (Arc::clone(snapshot), Arc::clone(keys), Arc::clone(reloads));
+        Ok((Self { snapshot, keys, listeners, upstreams, reloads }, notes))
+    }
+
+    /// What a listener of this name and these settings has.
+    fn kept_listener(&self, name: &str, settings: &ListenerTls) -> Option<Arc<LiveListener>> {
+        let mut former = self.snapshot.listeners.iter().zip(&self.listeners);
+        let (former, live) = former.find(|(former, _)| former.name == name)?;
+        let is_same = matches!(&former.protocol, Protocol::Https(former) if **former == *settings);
+        live.clone().filter(|_| is_same)
+    }
+
+    /// What an upstream has that is spoken to just as this one of `snapshot`.
+    fn kept_upstream(
+        &self,
+        snapshot: &Snapshot,
+        id: UpstreamId,
+        settings: &UpstreamTls,
+    ) -> Option<Arc<LiveUpstream>> {
+        let upstream = &snapshot.upstreams[usize::from(id.0)];
+        let former = self.snapshot.upstreams.iter().position(|former| former.name == upstream.name)?;
+        let live = self.upstreams[former].clone()?;
+        let former_id = UpstreamId(former as u16);
+        let is_same = self.snapshot.upstreams[former].tls.as_ref() == Some(settings)
+            && protocols(&self.snapshot, former_id) == protocols(snapshot, id)
+            && server_name(snapshot, upstream, settings).is_ok_and(|name| name == live.server_name);
+        Some(live).filter(|_| is_same)
     }
 
     /// What the cores need of it; what is reloaded changes inside.
     #[must_use]
     pub fn private(&self) -> Private {
-        let listener = |live: &LiveListener| Arc::clone(&live.config);
-        let upstream = |live: &LiveUpstream| PrivateUpstream {
+        let listener = |live: &Arc<LiveListener>| Arc::clone(&live.config);
+        let upstream = |live: &Arc<LiveUpstream>| PrivateUpstream {
             config: Arc::clone(&live.config),
             server_name: live.server_name.clone(),
         };
@@ -201,7 +241,7 @@ impl Certificates {
     /// Reads the files again and takes what is new and good; logs what changed and what was wrong. Reads files and computes,
     /// so it does not belong on a thread that serves.
     pub fn reload(&self) -> Reloaded {
-        let _alone = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
+        let _alone = self.reloads.underway.lock().unwrap_or_else(PoisonError::into_inner);
         let now = SystemTime::now();
         let mut outcome = Reloaded::default();
         for (listener, live) in self.snapshot.listeners.iter().zip(&self.listeners) {
@@ -247,7 +287,7 @@ impl Certificates {
         };
         match taken {
             Ok(held) => {
-                self.reloaded.fetch_add(1, Ordering::Relaxed);
+                self.reloads.reloaded.fetch_add(1, Ordering::Relaxed);
                 for warning in &reading.warnings {
                     tracing::warn!("{warning}");
                 }
@@ -259,7 +299,7 @@ impl Certificates {
                 outcome.reloaded.push(owner.to_owned());
             }
             Err(problems) => {
-                self.refused.fetch_add(1, Ordering::Relaxed);
+                self.reloads.refused.fetch_add(1, Ordering::Relaxed);
                 for problem in &problems {
                     tracing::error!("certificates not reloaded, {owner} keeps those it has: {problem}");
                 }
@@ -286,8 +326,8 @@ impl Certificates {
     /// How often an owner's certificates were replaced, and how often they were not because new ones were of no use.
     pub(crate) fn reloads(&self) -> [(&'static str, u64); 2] {
         [
-            ("reloaded", self.reloaded.load(Ordering::Relaxed)),
-            ("refused", self.refused.load(Ordering::Relaxed)),
+            ("reloaded", self.reloads.reloaded.load(Ordering::Relaxed)),
+            ("refused", self.reloads.refused.load(Ordering::Relaxed)),
         ]
     }
 
@@ -377,13 +417,11 @@ impl LiveUpstream {
         let upstream = &snapshot.upstreams[usize::from(id.0)];
         let held = held("upstream", &upstream.name, parts.identity.as_slice());
         let server_name = server_name(snapshot, upstream, settings)?;
-        let is_http = |channel: &config::snapshot::Channel| matches!(channel.action, Action::Forward(forwarded) if forwarded == id);
         let inner = tls::client::Upstream::new(ClientSettings {
             trust: parts.trust,
             identity: parts.identity,
             version_min: version_min(settings.version_min),
-            // Bytes of a TCP listener may be of any protocol.
-            alpn: if snapshot.channels.iter().any(is_http) { HTTP } else { &[] },
+            alpn: protocols(snapshot, id),
         })
         .map_err(|error| error.to_string())?;
         let config = inner.config().map_err(|error| error.to_string())?;
@@ -395,6 +433,12 @@ impl LiveUpstream {
         replaced.map_err(|error| error.to_string())?;
         Ok(held("upstream", name, parts.identity.as_slice()))
     }
+}
+
+/// What is spoken to the endpoints of an upstream. Bytes of a TCP listener may be of any protocol.
+fn protocols(snapshot: &Snapshot, id: UpstreamId) -> &'static [&'static [u8]] {
+    let is_http = |channel: &config::snapshot::Channel| matches!(channel.action, Action::Forward(forwarded) if forwarded == id);
+    if snapshot.channels.iter().any(is_http) { HTTP } else { &[] }
 }
 
 fn table(settings: &ListenerTls, identities: &[Identity]) -> NameTable {

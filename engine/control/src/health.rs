@@ -50,6 +50,32 @@ pub(crate) struct Health {
 
 impl Health {
     pub(crate) fn new(snapshot: &Arc<Snapshot>, certificates: &Certificates) -> Self {
+        Self {
+            started: Instant::now(),
+            warden: Mutex::new(Warden::new(snapshot)),
+            bell: Arc::new(Notify::new()),
+            private: Self::private(certificates),
+            dice: (RandomState::new(), AtomicU64::new(0)),
+        }
+    }
+
+    /// What is known, in another configuration whose roster `keeper` writes.
+    pub(crate) fn next(
+        &self,
+        snapshot: &Arc<Snapshot>,
+        certificates: &Certificates,
+        keeper: &mut Keeper,
+    ) -> Self {
+        Self {
+            started: self.started,
+            warden: Mutex::new(self.warden().next(snapshot, keeper, self.now())),
+            bell: Arc::new(Notify::new()),
+            private: Self::private(certificates),
+            dice: (self.dice.0.clone(), AtomicU64::new(self.dice.1.load(Ordering::Relaxed))),
+        }
+    }
+
+    fn private(certificates: &Certificates) -> Box<[Option<PrivateUpstream>]> {
         let private = certificates.private().upstreams.into_iter().map(|private| {
             private.map(|PrivateUpstream { config, server_name }| {
                 // A session that is resumed shows no certificate, and that is what a probe looks at.
@@ -58,13 +84,7 @@ impl Health {
                 PrivateUpstream { config: Arc::new(config), server_name }
             })
         });
-        Self {
-            started: Instant::now(),
-            warden: Mutex::new(Warden::new(snapshot)),
-            bell: Arc::new(Notify::new()),
-            private: private.collect(),
-            dice: (RandomState::new(), AtomicU64::new(0)),
-        }
+        private.collect()
     }
 
     /// Has the roster looked at again, because somebody else has changed it.
@@ -144,7 +164,7 @@ impl Live {
     }
 }
 
-/// Looks after the endpoints' health for as long as the process lives.
+/// Looks after the endpoints' health for as long as their configuration runs.
 pub(crate) async fn rounds(live: Arc<Live>) {
     let bell = Arc::clone(&live.health.bell);
     live.roster.on_report(Box::new(move || bell.notify_one()));

@@ -1,10 +1,13 @@
-//! How long did exchanges take, in all and lately? What the cores recorded, merged without loss.
+//! How long did exchanges take, in all and lately? What the cores recorded, merged without loss, over all configurations that
+//! the process has run.
 //!
 //! Never averages a percentile, never asks the time: the caller says when.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use config::snapshot::Snapshot;
 use proto::histogram::{LatencyHistogram, MergedHistogram, merged_histogram};
 use proxy::stats::{HistogramSet, Phase, Row};
 
@@ -48,8 +51,50 @@ impl Window {
     }
 }
 
-/// A row's phase: its index in [`Phase::ALL`].
-type Series = (Row, usize);
+/// Rows that no configuration has any more and that are kept by name; the oldest by name are merged beyond that.
+const FORMER_MAX: usize = 64;
+
+/// Whose latencies, by name: a number means another channel in another configuration.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Owner {
+    /// Of the exchanges that a channel took.
+    Channel(Arc<str>),
+    /// Of the messages of a listener that relays bytes.
+    Listener(Arc<str>),
+}
+
+impl Owner {
+    /// Whose row it is, and whether that is internal.
+    pub(crate) fn of(row: Row, snapshot: &Snapshot) -> (Self, bool) {
+        match row {
+            Row::Channel(id) => {
+                let channel = &snapshot.channels[usize::from(id.0)];
+                (Self::Channel(channel.name.as_str().into()), channel.internal)
+            }
+            Row::Listener(id) => {
+                let listener = &snapshot.listeners[usize::from(id.0)];
+                (Self::Listener(listener.name.as_str().into()), listener.internal)
+            }
+        }
+    }
+
+    fn name(&self) -> &str {
+        match self {
+            Self::Channel(name) | Self::Listener(name) => name,
+        }
+    }
+
+    /// Of those that are merged, whatever they were called: no name is empty.
+    fn nameless(&self) -> Self {
+        match self {
+            Self::Channel(_) => Self::Channel("".into()),
+            Self::Listener(_) => Self::Listener("".into()),
+        }
+    }
+}
+
+/// An owner's phase: its index in [`Phase::ALL`].
+type Series = (Owner, usize);
 
 /// Recorded values and how often each, by series. A second's worth of a histogram holds a few hundred of its
 /// 25,000 slots, so a minute of slices costs less than one histogram would.
@@ -64,31 +109,67 @@ pub(crate) struct Latency {
     open: Slice,
     /// Earlier slices and when each was sealed, oldest first; none older than the longest window.
     sealed: VecDeque<(Instant, Slice)>,
+    /// Those that are left out of totals.
+    internal: BTreeSet<Owner>,
 }
 
 impl Latency {
-    /// Merges what one core recorded.
-    pub(crate) fn add_set(&mut self, set: &HistogramSet) {
+    /// Merges what one core recorded under this configuration.
+    pub(crate) fn add_set(&mut self, set: &HistogramSet, snapshot: &Snapshot) {
         for (row, histograms) in set.rows() {
+            let (owner, is_internal) = Owner::of(row, snapshot);
+            if is_internal {
+                self.internal.insert(owner.clone());
+            } else {
+                self.internal.remove(&owner);
+            }
             for phase in Phase::ALL {
-                self.add(row, phase, histograms.of(phase));
+                self.add(&owner, phase, histograms.of(phase));
             }
         }
     }
 
     /// Merges one histogram.
-    pub(crate) fn add(&mut self, row: Row, phase: Phase, recorded: &LatencyHistogram) {
+    pub(crate) fn add(&mut self, owner: &Owner, phase: Phase, recorded: &LatencyHistogram) {
         if recorded.is_empty() {
             return;
         }
-        let series = (row, phase as usize);
-        let total = self.totals.entry(series).or_insert_with(merged_histogram);
+        let series = (owner.clone(), phase as usize);
+        let total = self.totals.entry(series.clone()).or_insert_with(merged_histogram);
         let slice = self.open.entry(series).or_default();
         for step in recorded.iter_recorded() {
             let (value, count) = (step.value_iterated_to(), u64::from(step.count_at_value()));
             total.saturating_record_n(value, count);
             *slice.entry(value).or_default() += count;
         }
+    }
+
+    /// Bounds what is kept of channels and listeners that `snapshot` does not have: the sum stays, the names go.
+    pub(crate) fn fold(&mut self, snapshot: &Snapshot) {
+        let is_there = |owner: &Owner| match owner {
+            Owner::Channel(name) => snapshot.channels.iter().any(|channel| *channel.name == **name),
+            Owner::Listener(name) => snapshot.listeners.iter().any(|listener| *listener.name == **name),
+        };
+        let owners: BTreeSet<Owner> = self.totals.keys().map(|(owner, _)| owner.clone()).collect();
+        let former: Vec<Owner> =
+            owners.into_iter().filter(|owner| !owner.name().is_empty() && !is_there(owner)).collect();
+        for owner in &former[..former.len().saturating_sub(FORMER_MAX)] {
+            for phase in 0..Phase::ALL.len() {
+                let Some(histogram) = self.totals.remove(&(owner.clone(), phase)) else { continue };
+                // What was left out of totals is left out of them for good.
+                if !self.internal.contains(owner) {
+                    let sum = self.totals.entry((owner.nameless(), phase)).or_insert_with(merged_histogram);
+                    let steps = histogram.iter_recorded();
+                    merge(sum, steps.map(|step| (step.value_iterated_to(), step.count_at_value())));
+                }
+            }
+            self.internal.remove(owner);
+        }
+    }
+
+    /// Whether an owner is left out of totals.
+    pub(crate) fn is_internal(&self, owner: &Owner) -> bool {
+        self.internal.contains(owner)
     }
 
     /// Ends the open slice and forgets what no window reaches. To be called about once a second: that bounds the
@@ -106,14 +187,14 @@ impl Latency {
     /// in since the last seal besides.
     pub(crate) fn merged(
         &self,
-        is_wanted: impl Fn(Row) -> bool,
+        is_wanted: impl Fn(&Owner) -> bool,
         phase: Phase,
         window: Window,
         now: Instant,
     ) -> MergedHistogram {
         let mut merged = merged_histogram();
         let Some(length) = window.length() else {
-            for (_, _, total) in self.totals().filter(|(id, of, _)| is_wanted(*id) && *of == phase) {
+            for (_, _, total) in self.totals().filter(|(id, of, _)| is_wanted(id) && *of == phase) {
                 merge(
                     &mut merged,
                     total.iter_recorded().map(|step| (step.value_iterated_to(), step.count_at_value())),
@@ -124,7 +205,7 @@ impl Latency {
         let recent =
             self.sealed.iter().rev().take_while(|(at, _)| now.saturating_duration_since(*at) < length);
         for slice in recent.map(|(_, slice)| slice).chain([&self.open]) {
-            for (_, counts) in slice.iter().filter(|((id, of), _)| is_wanted(*id) && *of == phase as usize) {
+            for (_, counts) in slice.iter().filter(|((id, of), _)| is_wanted(id) && *of == phase as usize) {
                 merge(&mut merged, counts.iter().map(|(value, count)| (*value, *count)));
             }
         }
@@ -132,8 +213,8 @@ impl Latency {
     }
 
     /// Every histogram since the beginning that holds something.
-    pub(crate) fn totals(&self) -> impl Iterator<Item = (Row, Phase, &MergedHistogram)> {
-        self.totals.iter().map(|((row, phase), total)| (*row, Phase::ALL[*phase], total))
+    pub(crate) fn totals(&self) -> impl Iterator<Item = (&Owner, Phase, &MergedHistogram)> {
+        self.totals.iter().map(|((owner, phase), total)| (owner, Phase::ALL[*phase], total))
     }
 }
 
@@ -146,13 +227,13 @@ fn merge(into: &mut MergedHistogram, counts: impl Iterator<Item = (u64, u64)>) {
 
 #[cfg(test)]
 mod tests {
-    use config::snapshot::ChannelId;
     use proto::histogram::latency_histogram;
 
     use super::*;
 
-    const WEB: Row = Row::Channel(ChannelId(0));
-    const API: Row = Row::Channel(ChannelId(1));
+    fn channel(name: &str) -> Owner {
+        Owner::Channel(name.into())
+    }
 
     /// Latencies from below the smallest to beyond the largest, the same ones on every run.
     fn samples(count: usize) -> impl Iterator<Item = u64> {
@@ -178,12 +259,17 @@ mod tests {
         for core in 0..3 {
             let of_core =
                 samples(10_000).enumerate().filter(|(index, _)| index % 3 == core).map(|(_, value)| value);
-            latency.add(WEB, Phase::Total, &histogram_of(of_core));
+            latency.add(&channel("web"), Phase::Total, &histogram_of(of_core));
         }
         for window in Window::ALL {
-            assert_eq!(latency.merged(|id| id == WEB, Phase::Total, window, now), all, "{}", window.name());
+            assert_eq!(
+                latency.merged(|id| *id == channel("web"), Phase::Total, window, now),
+                all,
+                "{}",
+                window.name()
+            );
             assert_eq!(latency.merged(|_| true, Phase::Total, window, now), all, "{}", window.name());
-            assert!(latency.merged(|id| id == API, Phase::Total, window, now).is_empty());
+            assert!(latency.merged(|id| *id == channel("api"), Phase::Total, window, now).is_empty());
             assert!(latency.merged(|_| true, Phase::Body, window, now).is_empty());
         }
         assert_eq!(latency.totals().count(), 1);
@@ -192,12 +278,12 @@ mod tests {
     #[test]
     fn the_wanted_channels_are_merged() {
         let mut latency = Latency::default();
-        latency.add(WEB, Phase::Wait, &histogram_of([5_000]));
-        latency.add(API, Phase::Wait, &histogram_of([7_000_000, 9_000_000]));
+        latency.add(&channel("web"), Phase::Wait, &histogram_of([5_000]));
+        latency.add(&channel("api"), Phase::Wait, &histogram_of([7_000_000, 9_000_000]));
         for window in Window::ALL {
             let merged = latency.merged(|_| true, Phase::Wait, window, Instant::now());
             assert_eq!((merged.len(), merged.count_at(5_000), merged.count_at(9_000_000)), (3, 1, 1));
-            let merged = latency.merged(|id| id != WEB, Phase::Wait, window, Instant::now());
+            let merged = latency.merged(|id| *id != channel("web"), Phase::Wait, window, Instant::now());
             assert_eq!((merged.len(), merged.count_at(5_000)), (2, 0));
         }
     }
@@ -207,7 +293,7 @@ mod tests {
         let begin = Instant::now();
         let mut latency = Latency::default();
         for second in 1..=90 {
-            latency.add(WEB, Phase::Total, &histogram_of([second * 1_000_000]));
+            latency.add(&channel("web"), Phase::Total, &histogram_of([second * 1_000_000]));
             latency.seal(begin + Duration::from_secs(second));
         }
         let now = begin + Duration::from_secs(90);
@@ -221,9 +307,29 @@ mod tests {
     #[test]
     fn nothing_recorded_costs_no_slice() {
         let mut latency = Latency::default();
-        latency.add(WEB, Phase::Total, &latency_histogram());
+        latency.add(&channel("web"), Phase::Total, &latency_histogram());
         latency.seal(Instant::now());
         assert!(latency.sealed.is_empty());
         assert_eq!(latency.totals().count(), 0);
+    }
+
+    #[test]
+    fn what_vanished_stays_in_totals_and_is_bounded() {
+        let text = "channel.web.respond = {}\nlistener.in.bind = '127.0.0.1:0'";
+        let loaded = config::load_str("a.toml", text, config::Format::Toml, &|_| None);
+        let snapshot = loaded.unwrap_or_else(|problems| panic!("{problems}")).snapshot;
+        let mut latency = Latency::default();
+        let count = 3 * FORMER_MAX as u64;
+        for index in 0..count {
+            latency.add(&channel(&format!("former-{index}")), Phase::Total, &histogram_of([1_000]));
+            latency.add(&channel("web"), Phase::Total, &histogram_of([1_000]));
+            latency.fold(&snapshot);
+        }
+        assert_eq!(latency.totals().count(), FORMER_MAX + 2);
+        let merged = latency.merged(|_| true, Phase::Total, Window::Total, Instant::now());
+        assert_eq!(merged.len(), 2 * count);
+        let web =
+            latency.merged(|owner| *owner == channel("web"), Phase::Total, Window::Total, Instant::now());
+        assert_eq!(web.len(), count);
     }
 }

@@ -2,15 +2,21 @@
 //!
 //! Never on the request path: no request waits for anything in here, however comfortable it makes itself.
 //!
-//! Suggested reading order: [`ControlSetup`] and [`spawn`], `lifecycle` (signals, drain, the end), `socket_file`, `live` (what
-//! belongs to one generation of the configuration), `certificates`, `membership` and `names` (who the endpoints are),
-//! `aggregate` and `latency`, `scarcity`, `admin`, `catalogue` (every counter by name),
-//! `shards` (where they are), `stats` and `metrics` (two renderings).
+//! Suggested reading order: [`ControlSetup`] and [`spawn`], `lifecycle` (signals, drain, the end), `bind` and `socket_file` (where
+//! it listens), `live` (what belongs to one generation of the configuration), `candidate`, `apply` and `reload` (how another
+//! takes over), `certificates`, `membership` and `names` (who the endpoints are), `aggregate` and `latency`, `scarcity`,
+//! `admin`, `catalogue` (every counter by name), `shards` (where they are), `stats` and `metrics` (two renderings).
 
 mod lifecycle;
+
+pub mod bind;
 mod socket_file;
 
 mod live;
+
+mod apply;
+mod candidate;
+mod reload;
 
 mod certificates;
 
@@ -36,21 +42,27 @@ mod testing;
 use std::io;
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
+use config::schema::Config;
 use proxy::address::Address;
 use proxy::core_main::Fellow;
 use proxy::generation::Generation;
 use proxy::roster::keeper::Keeper;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
 
 use crate::aggregate::Aggregator;
+use crate::apply::Failure;
+pub use crate::candidate::{Candidate, LocalTerms, Origin};
 pub use crate::certificates::{Certificates, Note, Notes, Reloaded};
 pub use crate::lifecycle::{CoreWatch, Exit};
 use crate::live::Live;
-pub use crate::socket_file::SocketFile;
+pub use crate::reload::Own;
+pub use crate::socket_file::SocketFiles;
 
 /// What is known of this process when it starts.
 #[derive(Debug)]
@@ -93,10 +105,16 @@ pub struct ControlSetup {
     pub keeper: Keeper,
     /// What private connections take from files.
     pub certificates: Arc<Certificates>,
+    /// Every key of the configuration.
+    pub schema: Arc<Config>,
+    /// Where it comes from.
+    pub origin: Origin,
+    /// What is read again.
+    pub own: Own,
     /// The admin listener; `None` leaves signals as the only way in.
     pub admin: Option<TcpListener>,
-    /// Where nobody is to find a listener once the process drains.
-    pub socket_files: Vec<SocketFile>,
+    /// Where nobody is to find a listener once it is gone.
+    pub socket_files: SocketFiles,
 }
 
 /// What belongs to the process: the handlers, the rounds and the lifecycle share it on the control thread.
@@ -108,17 +126,37 @@ pub(crate) struct Shared {
     live: ArcSwap<Live>,
     /// Held across a round, so that two queries do not ask the cores at once.
     pub(crate) aggregator: tokio::sync::Mutex<Aggregator>,
+    socket_files: Mutex<SocketFiles>,
+    /// What of the first configuration holds until the end, by key.
+    pub(crate) fixed: Vec<(&'static str, String)>,
+    /// Held while a configuration is applied: there is one at a time.
+    pub(crate) applying: tokio::sync::Mutex<()>,
+    /// Why the last one was not, if it was not.
+    last_failure: Mutex<Option<Failure>>,
+    /// The configuration that the process was started with, as it was last read.
+    pub(crate) own: tokio::sync::Mutex<Own>,
+    /// SIGHUP has come.
+    pub(crate) hung_up: Notify,
+    /// What is done again and again for the generation that runs.
+    rounds: Mutex<JoinSet<()>>,
     draining: AtomicBool,
 }
 
 impl Shared {
-    fn new(process: Arc<ProcessInfo>, live: Live) -> Arc<Self> {
+    fn new(process: Arc<ProcessInfo>, live: Live, own: Own, socket_files: SocketFiles) -> Arc<Self> {
         let aggregator = Aggregator::new(Arc::clone(&live.fellows), Arc::clone(&live.generation));
         Arc::new(Self {
             process,
+            fixed: apply::fixed(&live.snapshot),
             fellows: Arc::clone(&live.fellows),
             live: ArcSwap::from_pointee(live),
             aggregator: tokio::sync::Mutex::new(aggregator),
+            socket_files: Mutex::new(socket_files),
+            applying: tokio::sync::Mutex::new(()),
+            last_failure: Mutex::default(),
+            own: tokio::sync::Mutex::new(own),
+            hung_up: Notify::new(),
+            rounds: Mutex::default(),
             draining: AtomicBool::new(false),
         })
     }
@@ -127,6 +165,24 @@ impl Shared {
     /// something.
     pub(crate) fn live(&self) -> Arc<Live> {
         self.live.load_full()
+    }
+
+    pub(crate) fn socket_files(&self) -> MutexGuard<'_, SocketFiles> {
+        self.socket_files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins what is done again and again for the generation that runs, and ends that for the one before. `asked` is dropped
+    /// once all names were asked for.
+    fn begin_rounds(&self, asked: Option<&mpsc::Sender<()>>) {
+        let mut rounds = self.rounds.lock().unwrap_or_else(PoisonError::into_inner);
+        *rounds = JoinSet::new();
+        let live = self.live();
+        names::spawn(&live, &mut rounds, asked);
+        rounds.spawn(health::rounds(live));
+    }
+
+    pub(crate) fn last_failure(&self) -> MutexGuard<'_, Option<Failure>> {
+        self.last_failure.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn is_draining(&self) -> bool {
@@ -142,7 +198,7 @@ impl Shared {
 #[derive(Debug)]
 pub struct Control {
     thread: JoinHandle<Exit>,
-    drain: Arc<tokio::sync::Notify>,
+    drain: Arc<Notify>,
     /// Closed once every name of the configuration was asked for.
     names_asked: mpsc::Receiver<()>,
 }
@@ -191,9 +247,10 @@ pub fn spawn(setup: ControlSetup) -> io::Result<(Control, Vec<CoreWatch>)> {
         setup.listener_addresses,
         setup.keeper,
         setup.certificates,
+        (setup.schema, setup.origin),
     );
-    let shared = Shared::new(setup.process, live);
-    let drain = Arc::new(tokio::sync::Notify::new());
+    let shared = Shared::new(setup.process, live, setup.own, setup.socket_files);
+    let drain = Arc::new(Notify::new());
     let asked = Arc::clone(&drain);
     let (asked_for, names_asked) = mpsc::channel();
     let thread = std::thread::Builder::new().name("control".to_owned()).spawn(move || {
@@ -204,10 +261,13 @@ pub fn spawn(setup: ControlSetup) -> io::Result<(Control, Vec<CoreWatch>)> {
             tokio::spawn(aggregate::rounds(Arc::clone(&shared)));
             tokio::spawn(certificates::rounds(Arc::clone(&shared)));
             tokio::spawn(membership::rounds(Arc::clone(&shared)));
-            names::spawn(&shared.live(), &asked_for);
+            tokio::spawn(reload::rounds(Arc::clone(&shared)));
+            shared.begin_rounds(Some(&asked_for));
             drop(asked_for);
-            tokio::spawn(health::rounds(shared.live()));
-            lifecycle::run(&shared, signals, ends, &asked, setup.socket_files).await
+            let exit = lifecycle::run(&shared, signals, ends, &asked).await;
+            // Whatever else of the process still refers to them.
+            *shared.socket_files() = SocketFiles::default();
+            exit
         });
         // Who still reads a file that does not come is not waited for.
         runtime.shutdown_background();

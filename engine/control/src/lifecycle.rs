@@ -3,7 +3,6 @@
 //! Never ends the process itself: that is for `main` to do.
 
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use proxy::core_main::Fellow;
@@ -12,8 +11,6 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
 
 use crate::Shared;
-use crate::certificates::Certificates;
-use crate::socket_file::SocketFile;
 
 /// What cores get on top of the drain timeout to close what is left.
 const CORE_END_GRACE: Duration = Duration::from_secs(2);
@@ -135,29 +132,10 @@ impl Signals {
             tokio::select! {
                 _ = self.terminate.recv() => return EndSignal::Terminate,
                 _ = self.interrupt.recv() => return EndSignal::Interrupt,
-                _ = self.hang_up.recv() => hang_up(&shared.live().certificates),
+                _ = self.hang_up.recv() => shared.hung_up.notify_one(),
             }
         }
     }
-}
-
-/// Certificates are read again, by a thread of their own: a file may be slow to come.
-fn hang_up(certificates: &Arc<Certificates>) {
-    if certificates.is_empty() {
-        tracing::warn!("SIGHUP: this version cannot reload its configuration; it keeps the one it runs");
-        return;
-    }
-    tracing::info!("SIGHUP: reading certificates again; the configuration itself cannot be reloaded");
-    let certificates = Arc::clone(certificates);
-    tokio::task::spawn_blocking(move || {
-        let outcome = certificates.reload();
-        tracing::info!(
-            "certificates: {} reloaded, {} refused, {} unchanged",
-            outcome.reloaded.len(),
-            outcome.refused.len(),
-            outcome.unchanged
-        );
-    });
 }
 
 /// Runs until the process is to end.
@@ -166,7 +144,6 @@ pub(crate) async fn run(
     mut signals: Signals,
     mut ends: mpsc::Receiver<CoreEnd>,
     drain_asked: &Notify,
-    socket_files: Vec<SocketFile>,
 ) -> Exit {
     tokio::select! {
         signal = signals.end(shared) => tracing::info!("{}: draining", signal.name()),
@@ -174,7 +151,7 @@ pub(crate) async fn run(
         end = ends.recv() => return Exit::failure(unexpected(end)),
     }
     tokio::select! {
-        exit = drain(shared, &mut ends, socket_files) => exit,
+        exit = drain(shared, &mut ends) => exit,
         signal = signals.end(shared) => {
             tracing::warn!("{} while draining: ending at once", signal.name());
             Exit { code: SIGNAL_BASE + signal.number(), error: None }
@@ -191,11 +168,11 @@ fn unexpected(end: Option<CoreEnd>) -> String {
 }
 
 /// Tells every core to finish what it has and waits for all of them.
-async fn drain(shared: &Shared, ends: &mut mpsc::Receiver<CoreEnd>, socket_files: Vec<SocketFile>) -> Exit {
+async fn drain(shared: &Shared, ends: &mut mpsc::Receiver<CoreEnd>) -> Exit {
     shared.begin_drain();
     shared.aggregator.lock().await.retire().await;
     // Before the cores: who comes from here on finds nobody, or who has taken this process's place.
-    drop(socket_files);
+    shared.socket_files().begin_drain();
     let timeout = shared.live().snapshot.process.drain_timeout;
     let all_ended = async {
         let mut untold: Vec<&Fellow> = shared.fellows.iter().collect();

@@ -23,6 +23,16 @@ const LEAVING_ROUND: Duration = Duration::from_millis(100);
 pub(crate) struct Leaving(Mutex<HashMap<EndpointId, UpstreamId>>);
 
 impl Leaving {
+    /// The same in another configuration; `find` knows where each is there.
+    pub(crate) fn next(
+        &self,
+        find: impl Fn(UpstreamId, EndpointId) -> Option<(UpstreamId, EndpointId)>,
+    ) -> Self {
+        let list = self.list();
+        let found = list.iter().filter_map(|(id, upstream)| find(*upstream, *id));
+        Self(Mutex::new(found.map(|(upstream, id)| (id, upstream)).collect()))
+    }
+
     fn list(&self) -> MutexGuard<'_, HashMap<EndpointId, UpstreamId>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -43,6 +53,19 @@ struct Lease {
 }
 
 impl Leases {
+    /// The same in another configuration; `find` knows where each is there.
+    pub(crate) fn next(
+        &self,
+        find: impl Fn(UpstreamId, EndpointId) -> Option<(UpstreamId, EndpointId)>,
+    ) -> Self {
+        let list = self.list();
+        let found = list.iter().filter_map(|(id, lease)| {
+            let (upstream, id) = find(lease.upstream, *id)?;
+            Some((id, Lease { upstream, ends: lease.ends }))
+        });
+        Self(Mutex::new(found.collect()))
+    }
+
     fn list(&self) -> MutexGuard<'_, HashMap<EndpointId, Lease>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

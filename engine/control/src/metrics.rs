@@ -15,11 +15,10 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 use proto::histogram::MergedHistogram;
 use proxy::roster::member::{Member, State};
-use proxy::stats::Row;
 
 use crate::Shared;
 use crate::catalogue::{self, Entry, Kind, sum};
-use crate::latency::Latency;
+use crate::latency::{Latency, Owner};
 use crate::live::Live;
 use crate::shards::{responses, retries};
 
@@ -44,13 +43,19 @@ pub(crate) fn exposition(shared: &Arc<Shared>, latency: &Latency) -> Result<Stri
     registry.register_collector(Box::new(Scrape {
         shared: Arc::clone(shared),
         live: Arc::clone(&live),
-        exchanges: buckets(latency, |row| match row {
-            Row::Channel(id) => Some(("channel", live.snapshot.channels[usize::from(id.0)].name.as_str())),
-            Row::Listener(_) => None,
+        exchanges: buckets(latency, |owner| match owner {
+            Owner::Channel(name) => {
+                let is_there = live.snapshot.channels.iter().any(|channel| *channel.name == **name);
+                is_there.then_some(("channel", name))
+            }
+            Owner::Listener(_) => None,
         }),
-        messages: buckets(latency, |row| match row {
-            Row::Channel(_) => None,
-            Row::Listener(id) => Some(("listener", live.snapshot.listeners[usize::from(id.0)].name.as_str())),
+        messages: buckets(latency, |owner| match owner {
+            Owner::Channel(_) => None,
+            Owner::Listener(name) => {
+                let is_there = live.snapshot.listeners.iter().any(|listener| *listener.name == **name);
+                is_there.then_some(("listener", name))
+            }
         }),
     }));
     let mut out = String::new();
@@ -377,13 +382,13 @@ impl Buckets {
 }
 
 /// The histograms of the rows that have a label, each with its phase.
-fn buckets<'s>(
-    latency: &Latency,
-    label: impl Fn(Row) -> Option<(&'static str, &'s str)>,
+fn buckets<'l>(
+    latency: &'l Latency,
+    label: impl Fn(&'l Owner) -> Option<(&'static str, &'l Arc<str>)>,
 ) -> Vec<(Labels, Buckets)> {
-    let labelled = latency.totals().filter_map(|(row, phase, total)| {
-        let (key, name) = label(row)?;
-        let labels = vec![(key, name.to_owned()), ("phase", phase.name().to_owned())];
+    let labelled = latency.totals().filter_map(|(owner, phase, total)| {
+        let (key, name) = label(owner)?;
+        let labels = vec![(key, name.to_string()), ("phase", phase.name().to_owned())];
         Some((labels, Buckets::of(total)))
     });
     labelled.collect()
@@ -395,7 +400,7 @@ mod tests {
 
     use config::snapshot::ChannelId;
     use proto::histogram::{latency_histogram, merged_histogram};
-    use proxy::stats::Phase;
+    use proxy::stats::{Phase, Row};
 
     use super::*;
     use crate::testing;
@@ -439,7 +444,8 @@ mod tests {
         let mut latency = Latency::default();
         let mut recorded = latency_histogram();
         recorded.saturating_record(700_000);
-        latency.add(Row::Channel(ChannelId(1)), Phase::Total, &recorded);
+        let owner = Owner::of(Row::Channel(ChannelId(1)), &shared.live().snapshot).0;
+        latency.add(&owner, Phase::Total, &recorded);
         let samples = parse(&exposition(&shared, &latency).expect("text"));
         let check =
             |series: &str, expected: f64| assert_eq!(samples.get(series), Some(&expected), "{series}");

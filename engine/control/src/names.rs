@@ -10,10 +10,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use config::snapshot::resolve::NamedEndpoint;
-use config::snapshot::{EndpointTerms, UpstreamId};
+use config::snapshot::{EndpointId, EndpointTerms, Snapshot, UpstreamId};
 use proxy::address::Address;
-use proxy::roster::member::Source;
+use proxy::roster::member::{Member, Source, State};
 use serde::Serialize;
+use tokio::task::JoinSet;
 use utoipa::ToSchema;
 
 use self::answer::{Record, Server, Standing};
@@ -30,6 +31,8 @@ struct Name {
     upstream: UpstreamId,
     written: NamedEndpoint,
     record: Mutex<Record>,
+    /// When to ask next, once it was asked.
+    due: Mutex<Option<Instant>>,
 }
 
 /// A name as statistics and the admin listener show it.
@@ -45,17 +48,44 @@ pub(crate) struct NameView {
 
 impl Names {
     /// The names of all upstreams.
-    pub(crate) fn of(snapshot: &config::snapshot::Snapshot) -> Self {
+    pub(crate) fn of(snapshot: &Snapshot) -> Self {
         let upstreams = (0..).map(UpstreamId).zip(&snapshot.upstreams);
         let names = upstreams.flat_map(|(upstream, settings)| {
             let name = move |written: &NamedEndpoint| Name {
                 upstream,
                 written: written.clone(),
                 record: Mutex::default(),
+                due: Mutex::default(),
             };
             settings.names.iter().map(name)
         });
         Self(names.collect())
+    }
+
+    /// The names of another configuration: what is known of those that were in `former` already is not asked for anew.
+    pub(crate) fn next(&self, former: &Snapshot, snapshot: &Snapshot) -> Self {
+        let next = Self::of(snapshot);
+        for name in &next.0 {
+            let settings = &snapshot.upstreams[usize::from(name.upstream.0)];
+            let is_same = |known: &&Name| {
+                former.upstreams[usize::from(known.upstream.0)].name == settings.name
+                    && known.written.name == name.written.name
+                    && known.written.question == name.written.question
+            };
+            if let Some(known) = self.0.iter().find(is_same) {
+                name.record().clone_from(&known.record());
+                if former.upstreams[usize::from(known.upstream.0)].resolving == settings.resolving {
+                    *name.due() = *known.due();
+                }
+            }
+        }
+        next
+    }
+
+    /// Whether it is known of all names of this upstream what they stand for.
+    fn are_answered(&self, upstream: UpstreamId) -> bool {
+        let mut names = self.0.iter().filter(|name| name.upstream == upstream);
+        names.all(|name| name.record().answers > 0)
     }
 
     /// Those of one upstream.
@@ -87,21 +117,28 @@ impl Name {
     fn record(&self) -> MutexGuard<'_, Record> {
         self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-/// Begins to ask for every name. `asked` is dropped by each once it was asked for the first time.
-pub(crate) fn spawn(live: &Arc<Live>, asked: &mpsc::Sender<()>) {
-    for index in 0..live.names.0.len() {
-        tokio::spawn(follow(Arc::clone(live), index, asked.clone()));
+    fn due(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.due.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Asks for a name again and again, for as long as the process lives.
-async fn follow(live: Arc<Live>, index: usize, asked: mpsc::Sender<()>) {
+/// Begins to ask for every name. `asked` is dropped by each once it was asked for the first time.
+pub(crate) fn spawn(live: &Arc<Live>, tasks: &mut JoinSet<()>, asked: Option<&mpsc::Sender<()>>) {
+    for index in 0..live.names.0.len() {
+        tasks.spawn(follow(Arc::clone(live), index, asked.cloned()));
+    }
+}
+
+/// Asks for a name again and again, for as long as its configuration runs.
+async fn follow(live: Arc<Live>, index: usize, mut asked: Option<mpsc::Sender<()>>) {
     let name = &live.names.0[index];
     let settings = &live.snapshot.upstreams[usize::from(name.upstream.0)];
     let mut hosts = Hosts::default();
-    let mut asked = Some(asked);
+    let due = *name.due();
+    if let Some(due) = due {
+        tokio::time::sleep_until(due.into()).await;
+    }
     loop {
         let reply = ask(&name.written.question, &settings.resolving, &mut hosts).await;
         let before = name.record().servers.clone();
@@ -117,9 +154,11 @@ async fn follow(live: Arc<Live>, index: usize, asked: mpsc::Sender<()>) {
         if servers != before || !live.are_endpoints(name.upstream, &servers) {
             apply(&live, name, &settings.name, &before, &servers);
         }
+        live.see_off_unnamed(name.upstream);
         // Who waits for the first answer waits no longer.
         asked.take();
         let until = Instant::now() + next.pause.max(PAUSE_MIN);
+        *name.due() = Some(until);
         while !live.are_endpoints(name.upstream, &servers) && Instant::now() + ROOM_PAUSE < until {
             tokio::time::sleep(ROOM_PAUSE).await;
             apply(&live, name, &settings.name, &servers, &servers);
@@ -225,7 +264,26 @@ impl Live {
         servers.iter().all(|server| is_there(Address::Tcp(server.address)))
     }
 
-    fn is_resolved(&self, upstream: UpstreamId, id: config::snapshot::EndpointId) -> bool {
+    /// Sees off those for which a name stood that an earlier configuration had, once it is known what those of this one stand for.
+    pub(crate) fn see_off_unnamed(&self, upstream: UpstreamId) {
+        if !self.names.are_answered(upstream) {
+            return;
+        }
+        let members = self.roster.members(upstream);
+        let is_unnamed = |member: &&Member| {
+            member.source == Source::Resolved
+                && member.state != State::Draining
+                && self.names.standing_for(upstream, &member.address).is_none()
+        };
+        for member in members.all.iter().filter(is_unnamed) {
+            let name = &self.snapshot.upstreams[usize::from(upstream.0)].name;
+            tracing::info!("upstream {name}: no name stands for {} any more", member.name);
+            // It was there a line ago, and nobody else writes.
+            let _ = self.leave(upstream, member.id);
+        }
+    }
+
+    fn is_resolved(&self, upstream: UpstreamId, id: EndpointId) -> bool {
         self.roster.members(upstream).find(id).is_some_and(|member| member.source == Source::Resolved)
     }
 }

@@ -18,22 +18,16 @@ struct Scarce {
 static SCARCE: [Scarce; 5] = [
     Scarce {
         what: "connections not accepted, mostly for want of descriptors (limit of open files)",
-        turned_away: |live| {
-            sum(live.cores().flat_map(|core| &core.listeners), |listener| listener.accept_errors.value())
-        },
+        turned_away: |live| sum(live.all_listeners(), |listener| listener.accept_errors.value()),
     },
     Scarce {
         what: "connections closed at once (limits.connections)",
-        turned_away: |live| {
-            sum(live.cores().flat_map(|core| &core.listeners), |listener| listener.over_connections.value())
-        },
+        turned_away: |live| sum(live.all_listeners(), |listener| listener.over_connections.value()),
     },
     Scarce {
         what: "connections closed at once (limits.connections_per_address)",
         turned_away: |live| {
-            sum(live.cores().flat_map(|core| &core.listeners), |listener| {
-                listener.over_connections_per_address.value()
-            })
+            sum(live.all_listeners(), |listener| listener.over_connections_per_address.value())
         },
     },
     Scarce {

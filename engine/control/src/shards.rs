@@ -50,22 +50,31 @@ impl Live {
         self.cores().map(|core| &*core.endpoints[usize::from(id.0)]).collect()
     }
 
-    /// The shards of all listeners that are internal, or of all that are not.
+    /// The shards of all listeners that are internal, or of all that are not; those that are gone among them.
     pub(crate) fn listeners(&self, internal: bool) -> impl Iterator<Item = &ListenerCounters> {
         let settings = &self.snapshot.listeners;
-        self.cores().flat_map(move |core| {
+        let former = self.generation.former_listeners().iter().filter(move |row| row.internal == internal);
+        let running = self.cores().flat_map(move |core| {
             let shards = settings.iter().zip(&core.listeners);
             shards.filter(move |(listener, _)| listener.internal == internal).map(|(_, shard)| &**shard)
-        })
+        });
+        running.chain(former.flat_map(|row| row.shards.iter().map(|shard| &**shard)))
     }
 
-    /// The shards of all channels that are internal, or of all that are not.
+    /// The shards of all channels that are internal, or of all that are not; those that are gone among them.
     pub(crate) fn channels(&self, internal: bool) -> impl Iterator<Item = &ChannelCounters> {
         let settings = &self.snapshot.channels;
-        self.cores().flat_map(move |core| {
+        let former = self.generation.former_channels().iter().filter(move |row| row.internal == internal);
+        let running = self.cores().flat_map(move |core| {
             let shards = settings.iter().zip(&core.channels);
             shards.filter(move |(channel, _)| channel.internal == internal).map(|(_, shard)| &**shard)
-        })
+        });
+        running.chain(former.flat_map(|row| row.shards.iter().map(|shard| &**shard)))
+    }
+
+    /// The shards of all listeners there ever were.
+    pub(crate) fn all_listeners(&self) -> impl Iterator<Item = &ListenerCounters> {
+        self.listeners(false).chain(self.listeners(true))
     }
 
     /// Faults of all kinds by name.

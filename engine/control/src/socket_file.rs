@@ -7,9 +7,11 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use config::snapshot::{BindAddress, Listener, Snapshot};
+
 /// The file of a Unix socket that this process has bound; removed when dropped.
 #[derive(Debug)]
-pub struct SocketFile {
+pub(crate) struct SocketFile {
     path: Box<Path>,
     identity: (u64, u64),
 }
@@ -19,8 +21,47 @@ impl SocketFile {
     ///
     /// # Errors
     /// When there is none, or it cannot be looked at.
-    pub fn at(path: &Path) -> io::Result<Self> {
+    pub(crate) fn at(path: &Path) -> io::Result<Self> {
         Ok(Self { path: path.into(), identity: identity(path)? })
+    }
+}
+
+/// The files of all listeners at a path.
+#[derive(Debug, Default)]
+pub struct SocketFiles(Vec<Owned>);
+
+/// Whose file it is.
+#[derive(Debug)]
+struct Owned {
+    listener: String,
+    is_internal: bool,
+    file: SocketFile,
+}
+
+impl SocketFiles {
+    /// Keeps the file of a listener.
+    pub(crate) fn push(&mut self, listener: &Listener, file: SocketFile) {
+        self.0.push(Owned { listener: listener.name.clone(), is_internal: listener.internal, file });
+    }
+
+    /// Takes the files of listeners that have come.
+    pub(crate) fn append(&mut self, mut others: Self) {
+        self.0.append(&mut others.0);
+    }
+
+    /// Removes those of listeners that are not in `snapshot`, or are somewhere else there.
+    pub(crate) fn keep(&mut self, snapshot: &Snapshot) {
+        self.0.retain(|owned| {
+            snapshot.listeners.iter().any(|listener| match &listener.bind {
+                BindAddress::Unix { path, .. } => listener.name == owned.listener && *path == owned.file.path,
+                BindAddress::Tcp(_) => false,
+            })
+        });
+    }
+
+    /// Removes those of listeners that a drain closes. Internal ones end with the process.
+    pub(crate) fn begin_drain(&mut self) {
+        self.0.retain(|owned| owned.is_internal);
     }
 }
 

@@ -9,6 +9,7 @@ use proxy::roster::member::{Member, WEIGHT_ONE};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::apply::ConfigurationStatus;
 use crate::catalogue::{
     self, ByCore, ChannelByCore, ChannelSums, CoreSums, EndpointByCore, EndpointSums, ListenerByCore,
     ListenerSums, Sums, UpstreamSums, sum,
@@ -24,6 +25,7 @@ use crate::{CoreInfo, Shared};
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Stats<'s> {
     process: ProcessStats<'s>,
+    configuration: ConfigurationStatus,
     totals: Totals,
     cores: Vec<CoreStatus<'s>>,
     listeners: Vec<ListenerStatus<'s>>,
@@ -148,6 +150,7 @@ impl<'s> Stats<'s> {
         let snapshot = &live.snapshot;
         Self {
             process: ProcessStats::of(shared, live),
+            configuration: shared.configuration_status(live),
             totals: Totals::of(live),
             cores: (0..)
                 .zip(&shared.process.cores)

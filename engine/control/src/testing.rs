@@ -13,7 +13,10 @@ use proxy::roster::keeper::Keeper;
 use runtime::mailbox::{Receiver, mailbox};
 use runtime::{CoreConfig, DriverKind};
 
+use crate::candidate::{LocalTerms, Origin};
 use crate::live::Live;
+use crate::reload::Own;
+use crate::socket_file::SocketFiles;
 use crate::{Certificates, CoreInfo, ProcessInfo, Shared};
 
 /// The inside of a core that is not running: its executor's set-up and its mailbox.
@@ -42,7 +45,8 @@ impl IdleCore {
 pub(crate) fn shared(cores: usize) -> (Arc<Shared>, Vec<IdleCore>) {
     let text = config::default_config();
     let loaded = config::load_str("default.toml", text, config::Format::Toml, &|_| None);
-    let snapshot = Arc::new(loaded.expect("the default is fine").snapshot);
+    let loaded = loaded.expect("the default is fine");
+    let (schema, snapshot) = (Arc::new(loaded.schema), Arc::new(loaded.snapshot));
     let (fellows, idle): (Vec<_>, Vec<IdleCore>) = (0..cores)
         .map(|index| {
             let config = CoreConfig::new(index, DriverKind::Epoll).expect("eventfd");
@@ -65,5 +69,13 @@ pub(crate) fn shared(cores: usize) -> (Arc<Shared>, Vec<IdleCore>) {
     let addresses = vec![address.into(); snapshot.listeners.len()].into();
     let counters = idle.iter().map(|core| Arc::clone(&core.config.counters));
     let generation = Generation::first(snapshot, Arc::clone(keeper.roster()), Arc::default(), counters);
-    (Shared::new(process, Live::first(generation, fellows, addresses, keeper, certificates)), idle)
+    let origin = Origin { source: "a test".to_owned(), version: None };
+    let live = Live::first(generation, fellows, addresses, keeper, certificates, (schema, origin));
+    let own = Own::new(config::Text::Default, LocalTerms::default());
+    (Shared::new(process, live, own, SocketFiles::default()), idle)
+}
+
+/// Says for cores that nobody runs that they have taken up the generation after this one.
+pub(crate) fn take_up(generation: &Generation) {
+    generation.stats.iter().for_each(|core| core.core.generation.set(generation.number + 1));
 }

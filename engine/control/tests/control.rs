@@ -9,7 +9,11 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use control::{Certificates, Control, ControlSetup, CoreInfo, CoreWatch, Exit, ProcessInfo};
+use config::Text;
+use control::{
+    Certificates, Control, ControlSetup, CoreInfo, CoreWatch, Exit, LocalTerms, Origin, Own, ProcessInfo,
+    SocketFiles,
+};
 use proxy::core_main::Fellow;
 use proxy::generation::Generation;
 use proxy::message::CoreMessage;
@@ -28,7 +32,8 @@ struct Bench {
 fn bench(cores: usize) -> Bench {
     let text = config::default_config();
     let loaded = config::load_str("default.toml", text, config::Format::Toml, &|_| None);
-    let snapshot = Arc::new(loaded.expect("the default is fine").snapshot);
+    let loaded = loaded.expect("the default is fine");
+    let snapshot = Arc::new(loaded.snapshot);
     let (mut fellows, mut inner, mut counters) = (Vec::new(), Vec::new(), Vec::new());
     for index in 0..cores {
         let config = CoreConfig::new(index, DriverKind::Epoll).expect("eventfd");
@@ -54,8 +59,11 @@ fn bench(cores: usize) -> Bench {
         generation: Generation::first(snapshot, Arc::clone(keeper.roster()), Arc::default(), counters),
         keeper,
         fellows: fellows.into(),
+        schema: Arc::new(loaded.schema),
+        origin: Origin { source: "a test".to_owned(), version: None },
+        own: Own::new(Text::Default, LocalTerms::default()),
         admin: Some(listener),
-        socket_files: Vec::new(),
+        socket_files: SocketFiles::default(),
     })
     .expect("control");
     let cores = inner.into_iter().zip(watches).map(|((config, mailbox), watch)| (config, mailbox, watch));

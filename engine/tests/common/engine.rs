@@ -121,9 +121,19 @@ impl Engine {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let path =
             Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-{number}.toml", std::process::id()));
-        fs::write(&path, format!("{config}\n[admin]\nbind = \"127.0.0.1:0\"\n"))
-            .expect("a writable directory");
+        write_config(&path, config);
         command.args(arguments).arg("--config").arg(&path);
+        Self::run(command, path)
+    }
+
+    /// Starts `command` with these arguments alone and does not wait for anything.
+    #[track_caller]
+    pub(crate) fn spawn_without_file(command: &mut Command, arguments: &[String]) -> Self {
+        Self::run(command.args(arguments), PathBuf::new())
+    }
+
+    #[track_caller]
+    fn run(command: &mut Command, config: PathBuf) -> Self {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -136,7 +146,7 @@ impl Engine {
             let log = Arc::clone(&log);
             move || log.follow(stderr)
         });
-        Self { child, config: path, log }
+        Self { child, config, log }
     }
 
     /// Waits for the lines that say that everything accepts.
@@ -191,6 +201,31 @@ impl Engine {
     #[track_caller]
     pub(crate) fn connect(&self) -> Connection {
         Connection::open(self.web())
+    }
+
+    /// Puts another configuration into its file, which nobody has told it to read yet.
+    #[track_caller]
+    pub(crate) fn rewrite(&self, config: impl fmt::Display) {
+        write_config(&self.config, config);
+    }
+
+    /// Asks the admin listener as a program would; the answer's status and JSON.
+    #[track_caller]
+    pub(crate) fn ask_admin(&self, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
+        let body = body.map(Value::to_string).unwrap_or_default();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: admin\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n\
+             {body}",
+            body.len()
+        );
+        let response = Connection::open(self.admin()).ask(&request);
+        (response.status(), serde_json::from_slice(&response.body).expect("JSON"))
+    }
+
+    /// Has it read its configuration file again.
+    #[track_caller]
+    pub(crate) fn reload(&self) -> (u16, Value) {
+        self.ask_admin("POST", "/config/reload", None)
     }
 
     /// All of standard error until now.
@@ -362,6 +397,12 @@ impl Log {
         let (lines, _) = waited.unwrap_or_else(PoisonError::into_inner);
         assert!(is_enough(&lines), "the engine only said:\n{}", lines.lines.join("\n"));
     }
+}
+
+/// Writes a configuration whose admin listener gets a port of its own.
+#[track_caller]
+fn write_config(path: &Path, config: impl fmt::Display) {
+    fs::write(path, format!("{config}\n[admin]\nbind = \"127.0.0.1:0\"\n")).expect("a writable directory");
 }
 
 fn parse_url(url: &str) -> SocketAddr {

@@ -11,7 +11,7 @@ use proxy::stats::{Phase, Row};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::latency::Window;
+use crate::latency::{Owner, Window};
 
 /// Percentiles in the JSON answer, with the key of each.
 const PERCENTILES: [(&str, f64); 7] = [
@@ -114,13 +114,13 @@ impl LatencyQuery {
         })
     }
 
-    /// Whether this row is asked for. What took an internal channel is part of what took the one before it, and would
-    /// count twice among all.
-    pub(super) fn covers(&self, row: Row, snapshot: &Snapshot) -> bool {
-        match (self.row, row) {
-            (Some(wanted), row) => wanted == row,
-            (None, Row::Channel(id)) => !snapshot.channels[usize::from(id.0)].internal,
-            (None, Row::Listener(_)) => false,
+    /// Whether the latencies of this owner are asked for. What took an internal channel is part of what took the one before
+    /// it, and would count twice among all.
+    pub(super) fn covers(&self, owner: &Owner, is_internal: bool, snapshot: &Snapshot) -> bool {
+        match (self.row, owner) {
+            (Some(wanted), owner) => Owner::of(wanted, snapshot).0 == *owner,
+            (None, Owner::Channel(_)) => !is_internal,
+            (None, Owner::Listener(_)) => false,
         }
     }
 }
@@ -224,6 +224,11 @@ mod tests {
         LatencyQuery::parse(&pairs, &snapshot()).map_err(|error| error.to_string())
     }
 
+    fn covers(query: LatencyQuery, row: Row, snapshot: &Snapshot) -> bool {
+        let (owner, is_internal) = Owner::of(row, snapshot);
+        query.covers(&owner, is_internal, snapshot)
+    }
+
     #[test]
     fn what_is_left_out_has_a_default() {
         let everything =
@@ -243,7 +248,7 @@ mod tests {
         let snapshot = snapshot();
         let covered = |text: &str| {
             let query = parse(text).expect("query");
-            [0, 1, 2].map(|id| query.covers(Row::Channel(ChannelId(id)), &snapshot))
+            [0, 1, 2].map(|id| covers(query, Row::Channel(ChannelId(id)), &snapshot))
         };
         assert_eq!(covered(""), [true, true, false]);
         assert_eq!(covered("channel=api"), [false, true, false]);
@@ -254,9 +259,9 @@ mod tests {
     fn the_messages_of_a_listener_are_only_covered_by_its_name() {
         let snapshot = snapshot();
         let db = Row::Listener(ListenerId(2));
-        assert!(!parse("").expect("query").covers(db, &snapshot));
+        assert!(!covers(parse("").expect("query"), db, &snapshot));
         let query = parse("listener=db").expect("query");
-        assert!(query.covers(db, &snapshot) && !query.covers(Row::Channel(ChannelId(2)), &snapshot));
+        assert!(covers(query, db, &snapshot) && !covers(query, Row::Channel(ChannelId(2)), &snapshot));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use super::AppState;
 use super::extract::Query;
 use super::latency_query::{Format, LatencyQuery, summary};
 use super::refusal::Refusal;
+use crate::latency::Owner;
 use crate::metrics;
 use crate::stats::Stats;
 
@@ -46,8 +47,9 @@ pub(super) async fn latency(State(shared): AppState, parameters: Query) -> Resul
         .map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error.to_string()))?;
     let mut aggregator = shared.aggregator.lock().await;
     aggregator.collect().await;
-    let is_wanted = |row| query.covers(row, &live.snapshot);
-    let merged = aggregator.latency().merged(is_wanted, query.phase, query.window, Instant::now());
+    let latency = aggregator.latency();
+    let is_wanted = |owner: &Owner| query.covers(owner, latency.is_internal(owner), &live.snapshot);
+    let merged = latency.merged(is_wanted, query.phase, query.window, Instant::now());
     drop(aggregator);
     match query.format {
         Format::Json => Ok(Json(summary(&query, &live.snapshot, &merged)).into_response()),
@@ -67,7 +69,7 @@ pub(super) async fn metrics(State(shared): AppState) -> Result<Response, Refusal
     Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())
 }
 
-/// `POST /certificates/reload`: what SIGHUP does, with an answer: 200, or 422 when something in the files is of no use.
+/// `POST /certificates/reload`: what SIGHUP does with them, with an answer: 200, or 422 when something in the files is of no use.
 pub(super) async fn reload_certificates(State(shared): AppState) -> Result<Response, Refusal> {
     let certificates = Arc::clone(&shared.live().certificates);
     // By a thread of its own: a file may be slow to come.

@@ -4,6 +4,7 @@
 
 use auth::permission::Permission::{ChangeConfiguration, ChangeUpstreams, ViewStatistics, ViewStatus};
 
+use super::configuration::{self, Kept};
 use super::document::{self, Document};
 use super::gate::Access::{Needs, Public};
 use super::latency_query::LatencySummary;
@@ -14,6 +15,7 @@ use super::views::{
     Upstreams,
 };
 use super::{process, register, upstreams};
+use crate::apply::Applied;
 use crate::certificates::Reloaded;
 use crate::latency::Window;
 use crate::metrics;
@@ -53,6 +55,13 @@ fn of_the_process(table: &mut Table) {
         get("/metrics", Needs(ViewStatistics), "metrics", process::metrics)
             .about("The same counters and latencies for collectors.")
             .answers_text(200, "OpenMetrics text.", metrics::CONTENT_TYPE),
+    );
+    table.add(
+        post("/config/reload", Needs(ChangeConfiguration), "reload_configuration", configuration::reload)
+            .about("Reads the configuration file again and applies it, as SIGHUP does.")
+            .answers::<Applied>(200, "What has changed.")
+            .answers::<Kept>(422, "Something is wrong with it, or cannot be had; what runs is kept.")
+            .refuses(409, "The process was started without a file, or the configuration is a store's."),
     );
     table.add(
         post(

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use config::snapshot::EndpointId;
+use config::snapshot::{EndpointId, Upstream};
 use proto::health::check::{Check, CheckTerms};
 use proto::health::ejection::Ejection;
 
@@ -15,7 +15,7 @@ use super::member::Member;
 const TOLD_EVERY: Duration = Duration::from_secs(10);
 
 /// One endpoint, as probes and traffic have found it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Ward {
     pub(super) id: EndpointId,
     pub(super) generation: u32,
@@ -103,6 +103,25 @@ impl Ward {
             last_probe: None,
             telling: Telling::default(),
         }
+    }
+
+    /// The same endpoint in another configuration, where it is `member`. What is found out no longer is forgotten.
+    pub(super) fn next(&self, member: &Member, settings: &Upstream, now: Duration) -> Self {
+        let mut next = Self { id: member.id, generation: member.generation, ..self.clone() };
+        next.probing = match (&settings.health, self.probing) {
+            (None, _) => Probing::Never,
+            // Whoever made the probe that is underway no longer tells of it.
+            (Some(_), Probing::Never | Probing::Underway) => Probing::Due(now),
+            (Some(_), due @ Probing::Due(_)) => due,
+        };
+        if settings.health.is_none() {
+            (next.check, next.awaits_probe, next.last_probe) = (Check::new(), false, None);
+        }
+        if settings.ejection.is_none() {
+            (next.ejection, next.awaits_probe) = (Ejection::default(), false);
+        }
+        next.warming = next.warming.filter(|_| settings.slow_start.is_some());
+        next
     }
 
     /// Since when it is as it is.

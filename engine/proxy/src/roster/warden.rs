@@ -2,6 +2,8 @@
 //!
 //! Never a socket, a clock or a die of its own: control, or a simulated network, makes the probes and says what time it is.
 
+mod next;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -123,7 +123,24 @@ impl Drop for Listener {
 /// # Errors
 /// The kernel's, most often `AddrInUse`, `AddrNotAvailable` or `PermissionDenied`.
 pub fn bind_per_core(address: SocketAddr, backlog: u32, cores: usize) -> io::Result<Vec<TcpListener>> {
-    drop(bound_socket(address, false)?);
+    can_bind(address)?;
+    bind_beside(address, backlog, cores)
+}
+
+/// Whether [`bind_per_core`] would get `address` now. Nobody can connect meanwhile: nothing listens.
+///
+/// # Errors
+/// What it would say.
+pub fn can_bind(address: SocketAddr) -> io::Result<()> {
+    bound_socket(address, false).map(drop)
+}
+
+/// What [`bind_per_core`] does, for an address at which this process listens already: until those sockets are closed the
+/// kernel spreads connections over them and the new ones.
+///
+/// # Errors
+/// The kernel's; `AddrInUse` when others listen there.
+pub fn bind_beside(address: SocketAddr, backlog: u32, cores: usize) -> io::Result<Vec<TcpListener>> {
     let mut address = address;
     let mut listeners = Vec::with_capacity(cores);
     for _ in 0..cores {
@@ -170,7 +187,10 @@ mod tests {
         let address = "127.0.0.1:0".parse().expect("address");
         let listeners = bind_per_core(address, 16, 1).expect("bind");
         let taken = listeners[0].local_addr().expect("address");
-        let error = bind_per_core(taken, 16, 1).expect_err("in use");
-        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        for refused in [bind_per_core(taken, 16, 1).map(drop), can_bind(taken)] {
+            assert_eq!(refused.expect_err("in use").kind(), io::ErrorKind::AddrInUse);
+        }
+        let beside = bind_beside(taken, 16, 1).expect("its owner asks");
+        assert_eq!(beside[0].local_addr().expect("address"), taken);
     }
 }

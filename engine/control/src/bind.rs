@@ -1,44 +1,40 @@
-//! Which sockets does this process listen on? All of them, bound before anything else begins.
+//! Which sockets does this process listen on? Those of its first configuration, bound before anything else begins, and those
+//! that another one brings.
 //!
 //! Never half: one address that cannot be had, and none is kept.
 
+use std::fs::{self, Permissions};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use config::snapshot::{BindAddress, EndpointAddress, Listener, ListenerId, Snapshot};
-use control::SocketFile;
 use proxy::address::Address;
+use proxy::generation::keeps_socket;
 use runtime::Handle;
-use runtime::net::listener::bind_per_core;
+use runtime::net::listener::{bind_beside, bind_per_core, can_bind};
 use runtime::net::unix::bind_unix;
+
+use crate::socket_file::{SocketFile, SocketFiles};
 
 /// The listening sockets of the process.
 #[derive(Debug)]
-pub(crate) struct Bound {
+pub struct Bound {
     /// By core: its own socket of each listener.
-    pub(crate) per_core: Vec<Vec<(ListenerId, Handle)>>,
+    pub per_core: Vec<Vec<(ListenerId, Handle)>>,
     /// By listener: where it is, the port that the kernel chose included.
-    pub(crate) addresses: Box<[Address]>,
+    pub addresses: Box<[Address]>,
     /// Files of Unix sockets.
-    pub(crate) socket_files: SocketFiles,
+    pub socket_files: SocketFiles,
     /// Admin's socket and where it is.
-    pub(crate) admin: Option<(TcpListener, SocketAddr)>,
-}
-
-/// What is to be removed, and when.
-#[derive(Debug, Default)]
-pub(crate) struct SocketFiles {
-    /// Of listeners that a drain closes: when it begins.
-    pub(crate) until_drain: Vec<SocketFile>,
-    /// Of internal ones, which end with the process.
-    pub(crate) until_end: Vec<SocketFile>,
+    pub admin: Option<(TcpListener, SocketAddr)>,
 }
 
 /// An address that could not be had.
 #[derive(Debug)]
-pub(crate) struct BindError {
+pub struct BindError {
     address: Address,
     /// The key or flag that asked for it.
     owner: String,
@@ -91,7 +87,10 @@ impl BindError {
 }
 
 /// Binds every listener for all cores, and admin once.
-pub(crate) fn bind(snapshot: &Snapshot, cores: usize) -> Result<Bound, BindError> {
+///
+/// # Errors
+/// The first address that cannot be had.
+pub fn bind(snapshot: &Snapshot, cores: usize) -> Result<Bound, BindError> {
     let mut per_core: Vec<Vec<_>> = (0..cores).map(|_| Vec::new()).collect();
     let mut addresses = Vec::new();
     let mut socket_files = SocketFiles::default();
@@ -100,8 +99,7 @@ pub(crate) fn bind(snapshot: &Snapshot, cores: usize) -> Result<Bound, BindError
             BindAddress::Tcp(address) => bind_tcp(listener, *address, cores)?,
             BindAddress::Unix { path, mode } => {
                 let (sockets, file) = bind_path(listener, path, *mode, cores)?;
-                let files = &mut socket_files;
-                if listener.internal { &mut files.until_end } else { &mut files.until_drain }.push(file);
+                socket_files.push(listener, file);
                 (sockets, Address::Unix(Arc::from(&**path)))
             }
         };
@@ -114,14 +112,152 @@ pub(crate) fn bind(snapshot: &Snapshot, cores: usize) -> Result<Bound, BindError
     Ok(Bound { per_core, addresses: addresses.into(), socket_files, admin })
 }
 
+/// The sockets that another configuration brings.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    /// By core: those of listeners that are new, or somewhere else.
+    pub(crate) per_core: Vec<Vec<(ListenerId, Handle)>>,
+    /// By listener of that configuration: where it is. Those that stay are where they are.
+    pub(crate) addresses: Box<[Address]>,
+    /// Files of new Unix sockets.
+    pub(crate) socket_files: SocketFiles,
+}
+
+/// Where this process listens, before another configuration takes over.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Standing<'s> {
+    pub(crate) snapshot: &'s Snapshot,
+    /// By listener.
+    pub(crate) addresses: &'s [Address],
+    /// Where listeners were that have gone: a core may not have closed the last of them yet.
+    pub(crate) former: &'s [Address],
+}
+
+impl Standing<'_> {
+    /// Where the listener is whose sockets go on.
+    fn kept(&self, next: &Listener) -> Option<&Address> {
+        let mut running = self.snapshot.listeners.iter().zip(self.addresses);
+        running.find(|(running, _)| keeps_socket(running, next)).map(|(_, address)| address)
+    }
+
+    /// Whether this process listens at the port, or did: what is bound there can stand beside.
+    fn has_port(&self, port: u16) -> bool {
+        let is_there = |address: &Address| matches!(address, Address::Tcp(own) if own.port() == port);
+        port != 0 && self.addresses.iter().chain(self.former).any(is_there)
+    }
+
+    /// Another listener at this path. There is no second socket at one.
+    fn at_path(&self, path: &Path) -> Option<&Listener> {
+        let is_there =
+            |bind: &BindAddress| matches!(bind, BindAddress::Unix { path: own, .. } if **own == *path);
+        self.snapshot.listeners.iter().find(|listener| is_there(&listener.bind))
+    }
+}
+
+/// Binds what `next` has and this process has not, for all cores.
+///
+/// # Errors
+/// Every address that cannot be had.
+pub(crate) fn bind_next(
+    running: Standing<'_>,
+    next: &Snapshot,
+    cores: usize,
+) -> Result<Opened, Vec<BindError>> {
+    let mut per_core: Vec<Vec<_>> = (0..cores).map(|_| Vec::new()).collect();
+    let (mut addresses, mut socket_files, mut failed) = (Vec::new(), SocketFiles::default(), Vec::new());
+    for (id, listener) in (0..).map(ListenerId).zip(&next.listeners) {
+        if let Some(address) = running.kept(listener) {
+            addresses.push(address.clone());
+            continue;
+        }
+        let bound = match &listener.bind {
+            BindAddress::Tcp(address) if running.has_port(address.port()) => {
+                bind_tcp_by(bind_beside, listener, *address, cores)
+            }
+            BindAddress::Tcp(address) => bind_tcp(listener, *address, cores),
+            BindAddress::Unix { path, mode } => path_is_free(running, listener, path).and_then(|()| {
+                let (sockets, file) = bind_path(listener, path, *mode, cores)?;
+                socket_files.push(listener, file);
+                Ok((sockets, Address::Unix(Arc::from(&**path))))
+            }),
+        };
+        match bound {
+            Ok((sockets, address)) => {
+                addresses.push(address);
+                for (core, socket) in per_core.iter_mut().zip(sockets) {
+                    core.push((id, socket));
+                }
+            }
+            Err(error) => failed.push(error),
+        }
+    }
+    if failed.is_empty() {
+        Ok(Opened { per_core, addresses: addresses.into(), socket_files })
+    } else {
+        Err(failed)
+    }
+}
+
+/// Gives the files of sockets that go on the permissions that are written of them now. Says what could not be done.
+pub(crate) fn change_modes(running: Standing<'_>, next: &Snapshot) -> Vec<String> {
+    let mut failed = Vec::new();
+    for listener in next.listeners.iter().filter(|listener| running.kept(listener).is_some()) {
+        let BindAddress::Unix { path, mode } = &listener.bind else { continue };
+        let is_written = |other: &Listener| other.name == listener.name && other.bind == listener.bind;
+        if running.snapshot.listeners.iter().any(is_written) {
+            continue;
+        }
+        if let Err(error) = fs::set_permissions(path, Permissions::from_mode(*mode)) {
+            failed.push(format!("{}: unix_mode stays as it was: {error}", owner(listener)));
+        }
+    }
+    failed
+}
+
+#[cfg_attr(not(test), allow(dead_code, reason = "what a cluster asks of each of its processes"))]
+/// What [`bind_next`] would refuse, as far as that can be seen without listening anywhere.
+pub(crate) fn check_next(running: Standing<'_>, next: &Snapshot) -> Vec<BindError> {
+    let is_new = |listener: &&Listener| running.kept(listener).is_none();
+    let can_be = |listener: &Listener| match &listener.bind {
+        BindAddress::Tcp(address) if running.has_port(address.port()) => Ok(()),
+        BindAddress::Tcp(address) => can_bind(*address).map_err(|error| BindError {
+            address: (*address).into(),
+            owner: owner(listener),
+            error,
+        }),
+        BindAddress::Unix { path, .. } => path_is_free(running, listener, path),
+    };
+    next.listeners.iter().filter(is_new).filter_map(|listener| can_be(listener).err()).collect()
+}
+
+/// Whether no other listener of this process is at a path. Of other processes the kernel knows.
+fn path_is_free(running: Standing<'_>, listener: &Listener, path: &Path) -> Result<(), BindError> {
+    let Some(other) = running.at_path(path) else { return Ok(()) };
+    let text = format!(
+        "listener.{} of this process listens there, and a socket at a path keeps its name",
+        other.name
+    );
+    let error = io::Error::new(io::ErrorKind::AlreadyExists, text);
+    Err(BindError { address: Address::Unix(path.into()), owner: owner(listener), error })
+}
+
 /// A socket of its own for each core.
 fn bind_tcp(
     listener: &Listener,
     address: SocketAddr,
     cores: usize,
 ) -> Result<(Vec<Handle>, Address), BindError> {
+    bind_tcp_by(bind_per_core, listener, address, cores)
+}
+
+fn bind_tcp_by(
+    bind: fn(SocketAddr, u32, usize) -> io::Result<Vec<TcpListener>>,
+    listener: &Listener,
+    address: SocketAddr,
+    cores: usize,
+) -> Result<(Vec<Handle>, Address), BindError> {
     let failed = |error| BindError { address: address.into(), owner: owner(listener), error };
-    let sockets = bind_per_core(address, listener.backlog, cores).map_err(failed)?;
+    let sockets = bind(address, listener.backlog, cores).map_err(failed)?;
     let bound = sockets[0].local_addr().map_err(failed)?;
     Ok((sockets.into_iter().map(Handle::from).collect(), bound.into()))
 }
@@ -152,7 +288,8 @@ fn bind_admin(address: SocketAddr) -> Result<(TcpListener, SocketAddr), BindErro
 }
 
 /// Where an endpoint is, now that the process's own listeners have their ports.
-pub(crate) fn address_of(endpoint: &EndpointAddress, listeners: &[Address]) -> Address {
+#[must_use]
+pub fn address_of(endpoint: &EndpointAddress, listeners: &[Address]) -> Address {
     match endpoint {
         EndpointAddress::Tcp(address) => Address::Tcp(*address),
         EndpointAddress::Unix(path) => Address::Unix(Arc::from(&**path)),
@@ -164,7 +301,8 @@ pub(crate) fn address_of(endpoint: &EndpointAddress, listeners: &[Address]) -> A
 }
 
 /// The address under which this host reaches its own listener: loopback for one that listens everywhere.
-pub(crate) fn reachable(bound: SocketAddr) -> SocketAddr {
+#[must_use]
+pub fn reachable(bound: SocketAddr) -> SocketAddr {
     let ip = match bound.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),

@@ -1,0 +1,223 @@
+//! What runs when nobody else says so? The configuration that the process was started with, read again when it is asked to, less
+//! the modules that are stopped.
+//!
+//! Never what a cluster shares: there the store says. Never a text that cannot be used in the place of one that can.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use config::{Loaded, Problems, Severity, Text};
+
+use crate::Shared;
+use crate::apply::{Applied, NotApplied};
+use crate::candidate::{Candidate, LocalTerms, Origin};
+
+/// A process's own configuration.
+#[derive(Debug)]
+pub struct Own {
+    /// As it was last applied.
+    text: Text,
+    terms: LocalTerms,
+    stopped: BTreeSet<String>,
+}
+
+impl Own {
+    /// What a process begins with.
+    #[must_use]
+    pub fn new(text: Text, terms: LocalTerms) -> Self {
+        Self { text, terms, stopped: BTreeSet::new() }
+    }
+
+    /// What the text is to this process without the modules in `stopped`, with what else there is to say of it.
+    fn candidate(
+        &self,
+        text: &Text,
+        stopped: &BTreeSet<String>,
+    ) -> Result<(Candidate, Vec<String>), NotApplied> {
+        let lines = |problems: &Problems, severity| -> Vec<String> {
+            problems.iter().filter(|problem| problem.severity == severity).map(ToString::to_string).collect()
+        };
+        let loaded: Loaded = text
+            .load(stopped)
+            .map_err(|problems| NotApplied { problems: lines(&problems, Severity::Error) })?;
+        let warnings = lines(&loaded.warnings, Severity::Warning);
+        let origin = Origin { source: text.name(), version: None };
+        let candidate = Candidate::new(loaded, &self.terms, origin).map_err(NotApplied::because)?;
+        Ok((candidate, warnings))
+    }
+}
+
+/// Why there is nothing to read again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoFile {
+    /// The process was started without one.
+    NotGiven,
+    /// What runs is the store's.
+    InStore,
+}
+
+impl NoFile {
+    /// What to say of it, and what to do instead.
+    pub(crate) const fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::NotGiven => {
+                ("the process was started without a configuration file", "start it with --config FILE")
+            }
+            Self::InStore => (
+                "the configuration is that of the store, which all processes of the node run",
+                "publish another one: engine config push",
+            ),
+        }
+    }
+}
+
+impl Shared {
+    /// Whether there is a file to read again, and why not.
+    pub(crate) async fn file(&self) -> Result<(), NoFile> {
+        if self.live().snapshot.store.is_some() {
+            return Err(NoFile::InStore);
+        }
+        match self.own.lock().await.text {
+            Text::File { .. } => Ok(()),
+            Text::Flags { .. } | Text::Default => Err(NoFile::NotGiven),
+        }
+    }
+
+    /// Reads the configuration file again and applies it. Every other source is as it was, and so is the outcome.
+    pub(crate) async fn reload(self: &Arc<Self>) -> Result<Applied, NotApplied> {
+        to_the_end(Arc::clone(self).reload_file()).await
+    }
+
+    async fn reload_file(self: Arc<Self>) -> Result<Applied, NotApplied> {
+        let mut own = self.own.lock().await;
+        let text = match &own.text {
+            Text::File { path, .. } => {
+                let path = path.clone();
+                // By a thread of its own: a file may be slow to come.
+                let read = tokio::task::spawn_blocking(move || Text::read(&path)).await;
+                read.map_err(|error| NotApplied::because(error.to_string()))
+                    .and_then(|read| read.map_err(|problems| NotApplied::because(problems.to_string())))
+            }
+            text @ (Text::Flags { .. } | Text::Default) => Ok(text.clone()),
+        };
+        let outcome = match text {
+            Ok(text) => {
+                let outcome = self.run_own(&own, &text, &own.stopped).await;
+                if outcome.is_ok() {
+                    own.text = text;
+                }
+                outcome
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = &outcome {
+            self.note(&own.text.name(), Some(error));
+        }
+        outcome
+    }
+
+    #[cfg_attr(not(test), allow(dead_code, reason = "what the admin listener controls modules by"))]
+    /// Stops a module: the rest of the configuration goes on without it.
+    pub(crate) async fn stop_module(self: &Arc<Self>, name: &str) -> Result<Applied, NotApplied> {
+        to_the_end(Arc::clone(self).change_modules(name.to_owned(), true)).await
+    }
+
+    #[cfg_attr(not(test), allow(dead_code, reason = "what the admin listener controls modules by"))]
+    /// Starts a module that was stopped.
+    pub(crate) async fn start_module(self: &Arc<Self>, name: &str) -> Result<Applied, NotApplied> {
+        to_the_end(Arc::clone(self).change_modules(name.to_owned(), false)).await
+    }
+
+    #[cfg_attr(not(test), allow(dead_code, reason = "what the admin listener controls modules by"))]
+    async fn change_modules(self: Arc<Self>, name: String, is_stopped: bool) -> Result<Applied, NotApplied> {
+        let mut own = self.own.lock().await;
+        if !self.live().snapshot.modules.iter().any(|module| *module.name == *name) {
+            return Err(NotApplied::because(format!("there is no module {name:?}")));
+        }
+        let mut stopped = own.stopped.clone();
+        if is_stopped {
+            stopped.insert(name);
+        } else {
+            stopped.remove(&name);
+        }
+        let outcome = self.run_own(&own, &own.text, &stopped).await;
+        if outcome.is_ok() {
+            own.stopped = stopped;
+        }
+        outcome
+    }
+
+    async fn run_own(
+        self: &Arc<Self>,
+        own: &Own,
+        text: &Text,
+        stopped: &BTreeSet<String>,
+    ) -> Result<Applied, NotApplied> {
+        let (candidate, mut warnings) = own.candidate(text, stopped)?;
+        let mut applied = self.apply(candidate).await?;
+        warnings.append(&mut applied.warnings);
+        Ok(Applied { warnings, ..applied })
+    }
+}
+
+/// Does it whether or not somebody still waits for it: what is noted must be what runs.
+async fn to_the_end(
+    change: impl Future<Output = Result<Applied, NotApplied>> + Send + 'static,
+) -> Result<Applied, NotApplied> {
+    tokio::spawn(change).await.unwrap_or_else(|error| Err(NotApplied::because(error.to_string())))
+}
+
+/// Answers SIGHUP, one after the other: those that come meanwhile are answered by the next.
+pub(crate) async fn rounds(shared: Arc<Shared>) {
+    loop {
+        shared.hung_up.notified().await;
+        match shared.file().await {
+            Ok(()) => tell(&shared.reload().await),
+            Err(no_file) => {
+                let (cause, help) = no_file.words();
+                tracing::warn!("SIGHUP: {cause}: there is nothing to read again but certificates; {help}");
+            }
+        }
+        // What runs may name files that hold something new, whether or not it is new itself.
+        let certificates = Arc::clone(&shared.live().certificates);
+        if certificates.is_empty() {
+            continue;
+        }
+        // By a thread of its own: a file may be slow to come.
+        if let Ok(outcome) = tokio::task::spawn_blocking(move || certificates.reload()).await {
+            let (reloaded, refused) = (outcome.reloaded.len(), outcome.refused.len());
+            tracing::info!(
+                "certificates: {reloaded} reloaded, {refused} refused, {} unchanged",
+                outcome.unchanged
+            );
+        }
+    }
+}
+
+/// What became of it, in the log.
+pub(crate) fn tell(outcome: &Result<Applied, NotApplied>) {
+    match outcome {
+        Ok(Applied { number, unchanged: true, .. }) => {
+            tracing::info!("configuration {number} is what is written: nothing to do");
+        }
+        Ok(Applied { number, changes, needs_restart, warnings, .. }) => {
+            for warning in warnings {
+                tracing::warn!("{warning}");
+            }
+            let changes = if changes.is_empty() { "no table changed".to_owned() } else { changes.join(", ") };
+            tracing::info!("configuration {number} runs: {changes}");
+            if !needs_restart.is_empty() {
+                tracing::warn!(
+                    "configuration {number}: takes effect with a restart: {}",
+                    needs_restart.join(", ")
+                );
+            }
+        }
+        Err(NotApplied { problems }) => {
+            for problem in problems {
+                tracing::error!("configuration not applied: {problem}");
+            }
+            tracing::error!("the configuration that runs is kept");
+        }
+    }
+}
