@@ -32,7 +32,7 @@ pub(crate) fn pool<D: sqlx::Database>(
     settings: &StoreSettings,
     options: <D::Connection as sqlx::Connection>::Options,
 ) -> Arc<sqlx::Pool<D>> {
-    let idle_max = settings.idle_connections_max.max(1) as usize;
+    let idle_max = settings.idle_connections_max as usize;
     Arc::new_cyclic(|pool: &std::sync::Weak<sqlx::Pool<D>>| {
         let pool = pool.clone();
         PoolOptions::new()

@@ -81,8 +81,10 @@ impl SealingKey {
         };
         let mut key = Zeroizing::new([0; KEY_BYTES]);
         fill_random(key.as_mut_slice())?;
-        // Under another name until it is whole: whoever finds the file finds all of it.
-        let draft = path.with_added_extension(format!("{}.new", std::process::id()));
+        // Under a name that nobody else takes until it is whole: whoever finds the file finds all of it.
+        let mut mark = [0; 8];
+        fill_random(&mut mark)?;
+        let draft = path.with_added_extension(format!("{:016x}.new", u64::from_ne_bytes(mark)));
         let written =
             OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft).and_then(|mut file| {
                 file.write_all(key.as_slice())?;

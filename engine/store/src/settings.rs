@@ -19,7 +19,7 @@ pub struct StoreSettings {
     pub url: StoreUrl,
     /// Connections at once, at least 1. PostgreSQL has one more, which listens for hints.
     pub connections_max: u32,
-    /// Connections that are kept while nobody needs them, at least 1.
+    /// Connections that are kept while nobody needs them; at 0, each call makes its own.
     pub idle_connections_max: u32,
     /// How long one call may take; then it is [`StoreError::Unavailable`].
     pub timeout: Duration,

@@ -2,15 +2,23 @@
 
 use std::future::Future;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use store::{NewConfig, NewProcess, Store, StoreSettings};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqliteConnection};
+use store::{NewConfig, NewProcess, Store, StoreError, StoreSettings};
 
 use crate::server::Server;
 
 /// No rule takes as long; whatever does is stuck.
 const RULE_MAX: Duration = Duration::from_secs(60);
+
+/// The admin listener says within five seconds that the store is away.
+pub(crate) const ANSWER_MAX: Duration = Duration::from_secs(5);
+
+/// And it works again as soon after the store does.
+pub(crate) const RECOVERY_MAX: Duration = Duration::from_secs(5);
 
 /// An empty database.
 pub(crate) struct Ground {
@@ -22,14 +30,44 @@ pub(crate) struct Ground {
 impl Ground {
     /// A file that is not there yet.
     pub(crate) fn sqlite() -> Self {
+        Self::sqlite_in("")
+    }
+
+    /// The same in a directory that may not be there yet either.
+    pub(crate) fn sqlite_in(below: &str) -> Self {
         let dir = directory();
-        let url = format!("sqlite:{}", dir.join("cluster.db").display());
+        let url = format!("sqlite:{}", dir.join(below).join("cluster.db").display());
         Self { url, dir: Some(dir) }
     }
 
     /// A database of a server that all tests share.
     pub(crate) fn postgres() -> Self {
-        Self { url: Server::shared().create_database(), dir: None }
+        Self::of(Server::shared())
+    }
+
+    /// A database of any server.
+    pub(crate) fn of(server: &Server) -> Self {
+        Self { url: server.create_database(), dir: None }
+    }
+
+    /// Where it is.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Changes it behind the store's back.
+    pub(crate) async fn say(&self, sql: &str) {
+        let sql = AssertSqlSafe(sql.to_owned());
+        match self.settings().url.file() {
+            Some(file) => {
+                let connection = SqliteConnection::connect(&file.display().to_string()).await;
+                connection.expect("a database").execute(sql).await.expect("good SQL");
+            }
+            None => {
+                let connection = PgConnection::connect(&self.url).await;
+                connection.expect("a database").execute(sql).await.expect("good SQL");
+            }
+        }
     }
 
     /// The usual settings, with this database.
@@ -63,13 +101,28 @@ pub(crate) fn directory() -> PathBuf {
     dir
 }
 
-/// Runs a rule on a ground, as control does: on one thread.
-pub(crate) fn keeps<F: Future<Output = ()>>(ground: Ground, rule: impl FnOnce(std::rc::Rc<Ground>) -> F) {
+/// Runs a rule on a ground.
+pub(crate) fn keeps(ground: Ground, rule: impl AsyncFnOnce(Rc<Ground>)) {
+    on_one_thread(rule(Rc::new(ground)));
+}
+
+/// Runs it as control does, and to an end.
+pub(crate) fn on_one_thread(work: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let ground = std::rc::Rc::new(ground);
-    runtime
-        .block_on(async { tokio::time::timeout(RULE_MAX, rule(ground)).await })
-        .expect("a rule is shown in time");
+    // Whoever asks for many kills waits for them.
+    let max = if std::env::var_os("STORE_TEST_KILLS").is_some() { RULE_MAX * 60 } else { RULE_MAX };
+    runtime.block_on(async { tokio::time::timeout(max, work).await }).expect("it is shown in time");
+}
+
+/// Asks again until the store is available.
+pub(crate) async fn until_it_works<T>(ask: impl AsyncFn() -> Result<T, StoreError>) -> T {
+    loop {
+        match ask().await {
+            Ok(answer) => return answer,
+            Err(error) => assert!(error.is_unavailable(), "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// Does `work` ten times at once, and gives what came of each.

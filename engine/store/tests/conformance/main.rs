@@ -8,13 +8,18 @@ mod server;
 mod accounts;
 mod audit;
 mod configuration;
+mod faults;
 mod keys;
 mod leases;
 mod modules;
+mod opening;
 mod processes;
 mod revocations;
+mod sealing;
 mod sessions;
 mod statistics;
+
+use faults::{crowd, killed};
 
 /// Makes two tests of each rule, `sqlite::subject::rule` and `postgres::subject::rule`.
 macro_rules! rules {
@@ -39,6 +44,14 @@ macro_rules! rules {
 }
 
 rules! {
+    opening:
+        a_database_of_a_newer_program_is_refused,
+        a_database_of_another_program_is_refused,
+        reading_only_writes_nothing,
+        what_comes_after_the_end_is_told_so,
+        changes_seen_by_a_revision_are_all_there;
+    crowd: ten_first_starts_make_one_version_and_ten_processes;
+    killed: a_commit_is_whole_or_was_not;
     configuration:
         the_first_saves_and_the_others_find_it,
         of_ten_first_saves_at_once_one_wins,

@@ -10,6 +10,9 @@ use std::process::{ChildStdin, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal};
+
 use crate::ground::directory;
 
 /// A server, and where it keeps everything. It ends when this is dropped, or the test's process is gone, however that came.
@@ -30,6 +33,25 @@ impl Server {
 
     /// Starts one with lines of postgresql.conf.
     pub(crate) fn start(lines: &str) -> Self {
+        let server = Self::prepare();
+        let initdb = ["-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale", "C", "-D"];
+        run(server.program("initdb").args(initdb).arg(&server.data));
+        server.configure(&format!("listen_addresses = ''\nmax_connections = 300\n{lines}"));
+        server.begin();
+        server
+    }
+
+    /// Starts another that follows this one.
+    pub(crate) fn start_standby(&self) -> Self {
+        let server = Self::prepare();
+        let copy = ["-U", "postgres", "-c", "fast", "--no-sync", "-R", "-h"];
+        run(self.program("pg_basebackup").args(copy).arg(&self.sockets).arg("-D").arg(&server.data));
+        server.begin();
+        server
+    }
+
+    /// Directories, and who sees to their end.
+    fn prepare() -> Self {
         let (programs, owner) = (programs(), owner());
         let dir = directory();
         // The path of a socket has at most 107 bytes, and that of a target directory may be longer.
@@ -42,33 +64,51 @@ impl Server {
             }
         }
         let lifeline = lifeline(&programs, owner, &data, &[&dir, &sockets]);
-        let server = Self { programs, owner, data, sockets, _lifeline: lifeline };
-        let initdb = ["-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale", "C", "-D"];
-        run(server.program("initdb").args(initdb).arg(&server.data));
-        server.configure(&format!(
-            "listen_addresses = ''\nunix_socket_directories = '{}'\nmax_connections = 300\n{lines}",
-            server.sockets.display()
-        ));
-        server.begin();
-        server
+        Self { programs, owner, data, sockets, _lifeline: lifeline }
     }
 
     /// Adds lines to postgresql.conf, for its next start.
-    pub(crate) fn configure(&self, lines: &str) {
+    fn configure(&self, lines: &str) {
         let file = self.data.join("postgresql.auto.conf");
         let before = fs::read_to_string(&file).unwrap_or_default();
         fs::write(&file, format!("{before}\n{lines}\n")).expect("the server's configuration can be written");
     }
 
-    /// Starts the server that is prepared.
+    /// Starts it, again if it was ended.
     pub(crate) fn begin(&self) {
         let log = self.data.join("server.log");
-        run(self
-            .program("pg_ctl")
-            .args(["start", "-w", "-s", "-t", "60", "-D"])
-            .arg(&self.data)
-            .arg("-l")
-            .arg(log));
+        let sockets = format!("-c unix_socket_directories={}", self.sockets.display());
+        let start = ["start", "-w", "-s", "-t", "60", "-o", &sockets, "-D"];
+        run(self.program("pg_ctl").args(start).arg(&self.data).arg("-l").arg(log));
+    }
+
+    /// Ends it: `fast`, or `immediate`, which is as by kill -9.
+    pub(crate) fn end(&self, mode: &str) {
+        run(self.program("pg_ctl").args(["stop", "-w", "-s", "-t", "60", "-m", mode, "-D"]).arg(&self.data));
+    }
+
+    /// Stops all of it where it stands (SIGSTOP).
+    pub(crate) fn stop(&self) {
+        // The first one first: it makes the others.
+        let first = self.first_process();
+        send(first, Signal::STOP);
+        children_of(first).into_iter().for_each(|process| send(process, Signal::STOP));
+    }
+
+    /// Has it go on (SIGCONT).
+    pub(crate) fn go_on(&self) {
+        let first = self.first_process();
+        children_of(first).into_iter().chain([first]).for_each(|process| send(process, Signal::CONT));
+    }
+
+    fn first_process(&self) -> i32 {
+        let file = fs::read_to_string(self.data.join("postmaster.pid")).expect("it runs");
+        file.lines().next().expect("a line").parse().expect("a number")
+    }
+
+    /// Where its files are.
+    pub(crate) fn data(&self) -> &Path {
+        &self.data
     }
 
     /// An empty database of its own.
@@ -113,6 +153,28 @@ fn lifeline(programs: &Path, owner: Option<(u32, u32)>, data: &Path, dirs: &[&Pa
     // A signal to the tests, such as Ctrl-C, is not for it; and nobody waits for its output.
     shell.process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
     shell.spawn().expect("a shell").stdin.take().expect("it was asked for")
+}
+
+fn send(process: i32, signal: Signal) {
+    let process = Pid::from_raw(process).expect("a number above 0");
+    match rustix::process::kill_process(process, signal) {
+        // A child that has ended meanwhile needs no signal.
+        Ok(()) | Err(Errno::SRCH) => {}
+        Err(error) => panic!("{signal:?} to {process:?}: {error}"),
+    }
+}
+
+/// Processes that a process has made and that are there still.
+fn children_of(parent: i32) -> Vec<i32> {
+    let processes = fs::read_dir("/proc").expect("processes").flatten();
+    let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let is_child = |process: &i32| {
+        // proc(5): after the name, which ends with the last parenthesis, come the state and the parent.
+        let line = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+        let after = line.rsplit_once(") ").map_or("", |(_, after)| after);
+        after.split(' ').nth(1).is_some_and(|number| number == parent.to_string())
+    };
+    numbers.filter(is_child).collect()
 }
 
 /// The newest PostgreSQL of this host.
