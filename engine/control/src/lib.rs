@@ -5,7 +5,8 @@
 //! Suggested reading order: [`ControlSetup`] and [`spawn`], `lifecycle` (signals, drain, the end), `bind` and `socket_file` (where
 //! it listens), `live` (what belongs to one generation of the configuration), `candidate`, `apply` and `reload` (how another
 //! takes over), `certificates`, `membership` and `names` (who the endpoints are), `aggregate` and `latency`, `scarcity`,
-//! `admin`, `catalogue` (every counter by name), `shards` (where they are), `stats` and `metrics` (two renderings).
+//! `admin`, `catalogue` (every counter by name), `shards` (where they are), `stats` and `metrics` (two renderings),
+//! `statistics` (the cluster's).
 
 mod lifecycle;
 
@@ -34,6 +35,7 @@ mod connections;
 mod catalogue;
 mod metrics;
 mod shards;
+mod statistics;
 mod stats;
 
 #[cfg(test)]
@@ -63,6 +65,7 @@ pub use crate::lifecycle::{CoreWatch, Exit};
 use crate::live::Live;
 pub use crate::reload::Own;
 pub use crate::socket_file::SocketFiles;
+use crate::statistics::{LastOthers, Reporter};
 
 /// What is known of this process when it starts.
 #[derive(Debug)]
@@ -139,6 +142,9 @@ pub(crate) struct Shared {
     pub(crate) hung_up: Notify,
     /// What is done again and again for the generation that runs.
     rounds: Mutex<JoinSet<()>>,
+    /// What the store holds of this process, and what it said last of others.
+    pub(crate) reporter: tokio::sync::Mutex<Reporter>,
+    pub(crate) others: LastOthers,
     draining: AtomicBool,
 }
 
@@ -157,6 +163,8 @@ impl Shared {
             own: tokio::sync::Mutex::new(own),
             hung_up: Notify::new(),
             rounds: Mutex::default(),
+            reporter: tokio::sync::Mutex::default(),
+            others: LastOthers::default(),
             draining: AtomicBool::new(false),
         })
     }
@@ -259,6 +267,7 @@ pub fn spawn(setup: ControlSetup) -> io::Result<(Control, Vec<CoreWatch>)> {
                 tokio::spawn(connections::serve(listener, admin::router(Arc::clone(&shared))));
             }
             tokio::spawn(aggregate::rounds(Arc::clone(&shared)));
+            tokio::spawn(statistics::rounds(Arc::clone(&shared)));
             tokio::spawn(certificates::rounds(Arc::clone(&shared)));
             tokio::spawn(membership::rounds(Arc::clone(&shared)));
             tokio::spawn(reload::rounds(Arc::clone(&shared)));

@@ -11,6 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
 
 use crate::Shared;
+use crate::statistics;
 
 /// What cores get on top of the drain timeout to close what is left.
 const CORE_END_GRACE: Duration = Duration::from_secs(2);
@@ -194,6 +195,7 @@ async fn drain(shared: &Shared, ends: &mut mpsc::Receiver<CoreEnd>) -> Exit {
     };
     match tokio::time::timeout(timeout + CORE_END_GRACE, all_ended).await {
         Ok(None) => {
+            statistics::last(shared).await;
             tracing::info!("drained");
             Exit { code: 0, error: None }
         }

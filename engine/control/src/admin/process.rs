@@ -20,7 +20,7 @@ use crate::metrics;
 use crate::stats::Stats;
 
 /// Latencies are recorded in nanoseconds and shown to people in milliseconds.
-const NANOS_PER_MILLISECOND: f64 = 1e6;
+pub(super) const NANOS_PER_MILLISECOND: f64 = 1e6;
 
 /// `GET /healthz`: it runs.
 pub(super) async fn lives() -> &'static str {
@@ -80,6 +80,6 @@ pub(super) async fn reload_certificates(State(shared): AppState) -> Result<Respo
     Ok((status, Json(outcome)).into_response())
 }
 
-fn cannot_write() -> Refusal {
+pub(super) fn cannot_write() -> Refusal {
     Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the text could not be written")
 }

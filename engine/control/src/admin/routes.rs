@@ -4,6 +4,7 @@
 
 use auth::permission::Permission::{ChangeConfiguration, ChangeUpstreams, ViewStatistics, ViewStatus};
 
+use super::cluster_stats::{self, ClusterStats};
 use super::configuration::{self, Kept};
 use super::document::{self, Document};
 use super::gate::Access::{Needs, Public};
@@ -28,7 +29,7 @@ pub(super) fn table() -> Table {
     let mut table = Table::default();
     of_the_process(&mut table);
     of_upstreams(&mut table);
-    of_the_cluster(&mut table);
+    of_all_processes(&mut table);
     table
 }
 
@@ -165,7 +166,8 @@ fn of_upstreams(table: &mut Table) {
     );
 }
 
-fn of_the_cluster(table: &mut Table) {
+/// What is known of every process of the cluster; of this one, where it belongs to none.
+fn of_all_processes(table: &mut Table) {
     table.add(
         get(
             "/runtime-status/node-statuses/complete",
@@ -185,5 +187,27 @@ fn of_the_cluster(table: &mut Table) {
         )
         .about("What the modules of every process stand on, and whether it is well.")
         .answers::<HealthChecks>(200, "As they are known."),
+    );
+    table.add(
+        get("/cluster/stats", Needs(ViewStatistics), "cluster_stats", cluster_stats::stats)
+            .about("Every counter of all processes of the cluster together, those that are gone included.")
+            .answers::<ClusterStats>(200, "Of others, as they were some seconds ago.")
+            .refuses(400, "There is no such parameter.")
+            .refuses(503, "The store does not answer, and has not yet."),
+    );
+    table.add(
+        get("/cluster/stats/latency", Needs(ViewStatistics), "cluster_latency", cluster_stats::latency)
+            .about("How long exchanges of all processes took, merged without loss.")
+            .asks("channel", "Only this channel's; left out: all but internal ones.", text())
+            .asks("listener", "The messages of this listener that relays bytes.", text())
+            .asks(
+                "phase",
+                "A part of each exchange.",
+                one_of(&proxy::stats::Phase::ALL.map(|phase| phase.name())),
+            )
+            .asks("format", "`hgrm` is what HdrHistogram's plotters read.", one_of(&["json", "hgrm"]))
+            .answers::<LatencySummary>(200, "The distribution since the beginning.")
+            .answers_text(200, "The distribution since the beginning.", TEXT)
+            .refuses(503, "The store does not answer, and has not yet."),
     );
 }

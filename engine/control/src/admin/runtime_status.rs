@@ -17,6 +17,7 @@ use super::extract::Query;
 use super::refusal::Refusal;
 use crate::Shared;
 use crate::live::Live;
+use crate::statistics;
 
 /// Every node with its processes.
 #[derive(Serialize, ToSchema)]
@@ -113,7 +114,7 @@ struct ProcessCheck {
 pub(super) async fn complete(State(shared): AppState, query: Query) -> Result<Json<NodeStatuses>, Refusal> {
     let [] = query.only([])?;
     let mut nodes: BTreeMap<String, Vec<ProcessStatus>> = BTreeMap::new();
-    for process in processes(&shared) {
+    for process in processes(&shared).await {
         nodes.entry(process.node.clone()).or_default().push(process);
     }
     let nodes = nodes.into_iter().map(|(node, processes)| NodeStatus { node, processes });
@@ -127,7 +128,7 @@ pub(super) async fn health_checks(
 ) -> Result<Json<HealthChecks>, Refusal> {
     let [] = query.only([])?;
     let mut checks = Vec::new();
-    for ProcessStatus { node, process, health_checks, .. } in processes(&shared) {
+    for ProcessStatus { node, process, health_checks, .. } in processes(&shared).await {
         let with_owner = |check| ProcessCheck { node: node.clone(), process: process.clone(), check };
         checks.extend(health_checks.into_iter().map(with_owner));
     }
@@ -135,9 +136,10 @@ pub(super) async fn health_checks(
     Ok(Json(HealthChecks { status: worst.unwrap_or(HealthWord::Pass), checks }))
 }
 
-/// Every process that is known.
-fn processes(shared: &Shared) -> Vec<ProcessStatus> {
-    vec![ProcessStatus::of(shared)]
+/// Every process that lives and is known; where the store has never answered, this one.
+async fn processes(shared: &Shared) -> Vec<ProcessStatus> {
+    let whole = statistics::of_cluster(shared).await;
+    whole.map_or_else(|| vec![ProcessStatus::of(shared)], |whole| whole.statuses)
 }
 
 impl ProcessStatus {
