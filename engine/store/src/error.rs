@@ -70,6 +70,13 @@ impl StoreError {
         Self::unavailable(format!("no answer within {timeout:?}"))
     }
 
+    fn not_private(cause: &str) -> Self {
+        Self::refused(
+            format!("no private connection to the database: {cause}"),
+            "see `sslmode` and `sslrootcert` in the store's URL, and whether the database speaks TLS",
+        )
+    }
+
     /// Whether the same call may succeed later by itself.
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
@@ -87,10 +94,11 @@ impl From<sqlx::Error> for StoreError {
                 Some(code) => crate::sqlite::explain(&code, error.message()),
                 None => Self::unavailable(error.message()),
             },
-            Error::Tls(cause) => Self::refused(
-                format!("no private connection to the database: {cause}"),
-                "see `sslmode` and `sslrootcert` in the store's URL, and whether the database speaks TLS",
-            ),
+            Error::Tls(cause) => Self::not_private(&cause.to_string()),
+            // A handshake that failed, such as one with a stranger.
+            Error::Io(cause) if cause.kind() == std::io::ErrorKind::InvalidData => {
+                Self::not_private(&cause.to_string())
+            }
             Error::Configuration(cause) => Self::refused(
                 format!("the database cannot be reached like that: {cause}"),
                 "see the store's URL",

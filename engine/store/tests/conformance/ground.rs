@@ -55,6 +55,12 @@ impl Ground {
         &self.url
     }
 
+    /// How PostgreSQL calls it.
+    pub(crate) fn name(&self) -> &str {
+        let place = self.url.split('?').next().expect("the beginning of a URL");
+        place.rsplit('/').next().expect("what is last in it")
+    }
+
     /// Changes it behind the store's back.
     pub(crate) async fn say(&self, sql: &str) {
         let sql = AssertSqlSafe(sql.to_owned());

@@ -13,6 +13,7 @@ mod keys;
 mod leases;
 mod modules;
 mod opening;
+mod private;
 mod processes;
 mod revocations;
 mod sealing;

@@ -152,9 +152,7 @@ fn no_more_connections_are_made_or_kept_than_allowed() {
         let settings = StoreSettings { connections_max: 3, idle_connections_max: 1, ..ground.settings() };
         let store = Store::open(settings).await.expect("a store");
         store.changed().await;
-        let url = ground.url();
-        let name =
-            url.split_once("localhost/").and_then(|(_, rest)| rest.split_once('?')).expect("our own").0;
+        let name = ground.name();
         let count = || -> u32 {
             let sql = format!("SELECT COUNT(*) FROM pg_stat_activity WHERE datname = '{name}'");
             server.say("postgres", &sql).parse().expect("a number")

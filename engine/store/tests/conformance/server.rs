@@ -3,6 +3,7 @@
 //! Never uses one that is there already, and never listens on a port: its socket is a file.
 
 use std::fs::{self, File};
+use std::net::TcpListener;
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -15,12 +16,16 @@ use rustix::process::{Pid, Signal};
 
 use crate::ground::directory;
 
+/// The port of PostgreSQL, which is part of a socket's name too.
+const STANDARD_PORT: u16 = 5432;
+
 /// A server, and where it keeps everything. It ends when this is dropped, or the test's process is gone, however that came.
 pub(crate) struct Server {
     programs: PathBuf,
     owner: Option<(u32, u32)>,
     data: PathBuf,
     sockets: PathBuf,
+    port: u16,
     _lifeline: ChildStdin,
 }
 
@@ -33,7 +38,25 @@ impl Server {
 
     /// Starts one with lines of postgresql.conf.
     pub(crate) fn start(lines: &str) -> Self {
-        let server = Self::prepare();
+        Self::start_at(STANDARD_PORT, lines)
+    }
+
+    /// Starts one that can also be reached by TCP, in the clear and by TLS.
+    pub(crate) fn start_private(certificate: &Path, key: &Path) -> Self {
+        // Whoever asks the kernel for a port gives it back before the server has it.
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = listener.local_addr().expect("it is bound").port();
+        drop(listener);
+        if let Some((user, group)) = owner() {
+            chown(key, Some(user), Some(group)).expect("root may give away");
+        }
+        let (certificate, key) = (certificate.display(), key.display());
+        let lines = format!("ssl = on\nssl_cert_file = '{certificate}'\nssl_key_file = '{key}'");
+        Self::start_at(port, &format!("listen_addresses = '127.0.0.1'\nport = {port}\nfsync = off\n{lines}"))
+    }
+
+    fn start_at(port: u16, lines: &str) -> Self {
+        let server = Self { port, ..Self::prepare() };
         let initdb = ["-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale", "C", "-D"];
         run(server.program("initdb").args(initdb).arg(&server.data));
         server.configure(&format!("listen_addresses = ''\nmax_connections = 300\n{lines}"));
@@ -64,7 +87,7 @@ impl Server {
             }
         }
         let lifeline = lifeline(&programs, owner, &data, &[&dir, &sockets]);
-        Self { programs, owner, data, sockets, _lifeline: lifeline }
+        Self { programs, owner, data, sockets, port: STANDARD_PORT, _lifeline: lifeline }
     }
 
     /// Adds lines to postgresql.conf, for its next start.
@@ -121,13 +144,21 @@ impl Server {
 
     /// The URL of one of its databases.
     pub(crate) fn url(&self, database: &str) -> String {
-        format!("postgres://postgres@localhost/{database}?host={}", self.sockets.display())
+        format!("postgres://postgres@localhost:{}/{database}?host={}", self.port, self.sockets.display())
+    }
+
+    /// The same by TCP.
+    pub(crate) fn url_of(&self, host: &str, database: &str) -> String {
+        format!("postgres://postgres@{host}:{}/{database}", self.port)
     }
 
     /// Has it do something, by a client that is not ours; what it answers.
     pub(crate) fn say(&self, database: &str, sql: &str) -> String {
         let mut psql = self.program("psql");
-        run(psql.args(["-XqAt", "-U", "postgres", "-d", database, "-c", sql, "-h"]).arg(&self.sockets))
+        run(psql
+            .args(["-XqAt", "-U", "postgres", "-d", database, "-c", sql])
+            .args(["-p", &self.port.to_string(), "-h"])
+            .arg(&self.sockets))
     }
 
     fn program(&self, name: &str) -> Command {

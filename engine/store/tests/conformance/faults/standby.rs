@@ -24,9 +24,7 @@ fn a_standby_is_refused() {
 fn whoever_loses_what_it_said_is_warned_about() {
     let server = Server::shared();
     keeps(Ground::postgres(), async |ground: Rc<Ground>| {
-        let url = ground.url();
-        let name =
-            url.split_once("localhost/").and_then(|(_, rest)| rest.split_once('?')).expect("our own").0;
+        let name = ground.name();
         server.say("postgres", &format!("ALTER DATABASE {name} SET synchronous_commit = off"));
         let store = ground.store().await;
         let warnings = store.warnings();
