@@ -9,7 +9,7 @@ mod routes;
 
 mod table;
 
-mod audit;
+pub(crate) mod audit;
 mod cross_site;
 mod gate;
 

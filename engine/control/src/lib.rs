@@ -57,6 +57,7 @@ use proxy::roster::keeper::Keeper;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
+use crate::admin::audit::Audit;
 use crate::aggregate::Aggregator;
 use crate::apply::Failure;
 pub use crate::candidate::{Candidate, LocalTerms, Origin};
@@ -145,6 +146,8 @@ pub(crate) struct Shared {
     /// What the store holds of this process, and what it said last of others.
     pub(crate) reporter: tokio::sync::Mutex<Reporter>,
     pub(crate) others: LastOthers,
+    /// What was changed, on its way to the store.
+    pub(crate) audit: Audit,
     draining: AtomicBool,
 }
 
@@ -165,6 +168,7 @@ impl Shared {
             rounds: Mutex::default(),
             reporter: tokio::sync::Mutex::default(),
             others: LastOthers::default(),
+            audit: Audit::default(),
             draining: AtomicBool::new(false),
         })
     }
@@ -268,6 +272,7 @@ pub fn spawn(setup: ControlSetup) -> io::Result<(Control, Vec<CoreWatch>)> {
             }
             tokio::spawn(aggregate::rounds(Arc::clone(&shared)));
             tokio::spawn(statistics::rounds(Arc::clone(&shared)));
+            tokio::spawn(admin::audit::write(Arc::clone(&shared)));
             tokio::spawn(certificates::rounds(Arc::clone(&shared)));
             tokio::spawn(membership::rounds(Arc::clone(&shared)));
             tokio::spawn(reload::rounds(Arc::clone(&shared)));

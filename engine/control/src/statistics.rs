@@ -29,7 +29,7 @@ const REPORT_EVERY: Duration = Duration::from_secs(5);
 const FOLD_AFTER: Duration = Duration::from_secs(60);
 
 /// How long the store is waited for: less than the 5 s within which the admin listener answers.
-const STORE_PATIENCE: Duration = Duration::from_secs(4);
+pub(crate) const STORE_PATIENCE: Duration = Duration::from_secs(4);
 
 /// What the store holds of this process, as far as it knows.
 #[derive(Debug, Default)]
@@ -278,7 +278,7 @@ fn lock(others: &LastOthers) -> std::sync::MutexGuard<'_, Option<(Instant, Arc<O
 
 /// How this process belongs to a cluster.
 #[allow(dead_code, reason = "a process is alone until it can join one")]
-enum Membership {
+pub(crate) enum Membership {
     /// It has no store.
     Alone,
     /// The store does not answer, or has not said yet what this process is called.
@@ -290,7 +290,7 @@ enum Membership {
     },
 }
 
-fn membership(_shared: &Shared) -> Membership {
+pub(crate) fn membership(_shared: &Shared) -> Membership {
     Membership::Alone
 }
 

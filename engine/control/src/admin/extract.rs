@@ -76,6 +76,23 @@ impl Query {
     }
 }
 
+/// A whole number of a query within these bounds; `default` where it is left out.
+pub(super) fn number(
+    name: &'static str,
+    value: Option<&str>,
+    bounds: std::ops::RangeInclusive<u64>,
+    default: u64,
+) -> Result<u64, Refusal> {
+    let Some(text) = value else { return Ok(default) };
+    // No sign, no blank: what std's parser takes besides digits is a plus.
+    let number = text.parse().ok().filter(|number| !text.starts_with('+') && bounds.contains(number));
+    number.ok_or_else(|| {
+        let (least, greatest) = bounds.into_inner();
+        let cause = format!("expected a whole number from {least} to {greatest}, found {text:?}");
+        Refusal::new(StatusCode::BAD_REQUEST, cause).at(name)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,5 +109,16 @@ mod tests {
         let refused = |text: &str| query(text).only(["a", "b"]).expect_err(text).error;
         assert_eq!(refused("a=1&d=2"), "there is no parameter \"d\"");
         assert_eq!(refused("a=1&a=2"), "a is given more than once");
+    }
+
+    #[test]
+    fn a_number_of_a_query_is_digits_within_its_bounds() {
+        let read = |text| number("limit", text, 1..=100, 50).map_err(|refusal| refusal.error);
+        assert_eq!(read(None), Ok(50));
+        assert_eq!(read(Some("100")), Ok(100));
+        for text in ["0", "101", "-1", "+1", "1.0", " 1", "", "99999999999999999999"] {
+            let expected = format!("expected a whole number from 1 to 100, found {text:?}");
+            assert_eq!(read(Some(text)), Err(expected));
+        }
     }
 }

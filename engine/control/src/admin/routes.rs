@@ -2,15 +2,18 @@
 //!
 //! Never a route beside it: whoever looks for what a role may do looks here.
 
-use auth::permission::Permission::{ChangeConfiguration, ChangeUpstreams, ViewStatistics, ViewStatus};
+use auth::permission::Permission::{
+    ChangeConfiguration, ChangeUpstreams, ViewAudit, ViewStatistics, ViewStatus,
+};
 
+use super::audit::{self, AuditPage};
 use super::cluster_stats::{self, ClusterStats};
 use super::configuration::{self, Kept};
 use super::document::{self, Document};
 use super::gate::Access::{Needs, Public};
 use super::latency_query::LatencySummary;
 use super::runtime_status::{self, HealthChecks, NodeStatuses};
-use super::table::{Route, Table, delete, get, one_of, patch, post, text};
+use super::table::{Route, Table, delete, get, one_of, patch, post, text, whole};
 use super::views::{
     EndpointChange, EndpointChanged, EndpointRemoved, NewEndpoint, Registered, Registration, UpstreamView,
     Upstreams,
@@ -209,5 +212,18 @@ fn of_all_processes(table: &mut Table) {
             .answers::<LatencySummary>(200, "The distribution since the beginning.")
             .answers_text(200, "The distribution since the beginning.", TEXT)
             .refuses(503, "The store does not answer, and has not yet."),
+    );
+    table.add(
+        get("/audit", Needs(ViewAudit), "audit", audit::show)
+            .about("Who changed what in the cluster, the newest first.")
+            .asks("actor", "Only what this user or client did.", text())
+            .asks("action", "Only this operation.", text())
+            .asks("subject", "Only what was done to this.", text())
+            .asks("node", "Only what was done at this node.", text())
+            .asks("limit", "How many at most; 100 if left out.", whole(1, audit::PAGE_MAX))
+            .asks("before", "Only entries with a lower ID.", whole(1, u32::MAX.into()))
+            .answers::<AuditPage>(200, "With what `before` is to be for the next page.")
+            .refuses(404, "The process belongs to no cluster: what it changed is in its log.")
+            .refuses(503, "The store does not answer."),
     );
 }

@@ -204,6 +204,15 @@ pub(super) fn one_of(words: &[&str]) -> Schema {
     ObjectBuilder::new().schema_type(Type::String).enum_values(Some(words)).into()
 }
 
+/// A whole number within these bounds.
+pub(super) fn whole(least: u64, greatest: u64) -> Schema {
+    ObjectBuilder::new()
+        .schema_type(Type::Integer)
+        .minimum(Some(least as f64))
+        .maximum(Some(greatest as f64))
+        .into()
+}
+
 /// A part that a path leaves open, by its name.
 fn open_part(name: &str) -> Parameter {
     let description = match name {
