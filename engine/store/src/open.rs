@@ -21,7 +21,7 @@ impl Store {
         let (database, warnings) = match &settings.url.place {
             Place::Sqlite(path) => (sqlite::connect(path, &settings).await?, Vec::new()),
             Place::Postgres(options) => {
-                let database = postgres::connect(options, &settings);
+                let database = postgres::connect(options, &settings)?;
                 let warnings = postgres::probe(&database).await?;
                 (database, warnings)
             }

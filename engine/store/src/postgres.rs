@@ -2,6 +2,7 @@
 //!
 //! Never on a standby, which only reads, and later than others wrote. Never relies on a hint: whoever missed it looks again by himself.
 
+use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,16 +24,26 @@ const SILENCE_MAX: Duration = Duration::from_secs(30);
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Prepares connections; none is made yet.
-pub(crate) fn connect(options: &PgConnectOptions, settings: &StoreSettings) -> Database {
+pub(crate) fn connect(options: &PgConnectOptions, settings: &StoreSettings) -> Result<Database, StoreError> {
+    // Found missing while connecting, it would look as if the server were.
+    for (name, path) in settings.url.files.iter().filter(|(_, path)| !path.to_string_lossy().contains('%')) {
+        File::open(path).map_err(|error| {
+            StoreError::refused(
+                format!("{} cannot be read: {error}", path.display()),
+                format!("see `{name}` in the store's URL"),
+            )
+        })?;
+    }
     let pool = Pool::Postgres(database::pool(settings, dressed(options, settings)));
-    Database { pool, timeout: settings.timeout, read_only: settings.read_only }
+    Ok(Database { pool, timeout: settings.timeout, read_only: settings.read_only })
 }
 
 /// The server gives up when the caller does, so that nothing waits for a lock, or holds one, for somebody who has left.
 fn dressed(options: &PgConnectOptions, settings: &StoreSettings) -> PgConnectOptions {
     use sqlx::ConnectOptions;
     let timeout = format!("{}ms", settings.timeout.as_millis().max(1));
-    let mut options = options.clone().application_name("corelane").disable_statement_logging().options([
+    let name = options.get_application_name().unwrap_or("corelane");
+    let mut options = options.clone().application_name(name).disable_statement_logging().options([
         ("statement_timeout", timeout.as_str()),
         ("lock_timeout", &timeout),
         ("idle_in_transaction_session_timeout", &timeout),

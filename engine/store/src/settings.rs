@@ -49,6 +49,8 @@ impl StoreSettings {
 pub struct StoreUrl {
     /// Without the password.
     shown: String,
+    /// What it names that has to be there, by the names of parameters.
+    pub(crate) files: Vec<(&'static str, PathBuf)>,
     pub(crate) place: Place,
 }
 
@@ -94,6 +96,14 @@ impl FromStr for StoreUrl {
             }
             Place::Sqlite(path.into())
         } else if text.starts_with("postgres://") || text.starts_with("postgresql://") {
+            if let Some((name, _)) = parameters_of(text).find(|(name, _)| !is_known(name)) {
+                // A name that is a slip may be a secret's beginning: of what is unknown, letters alone are said.
+                let name: String = name
+                    .chars()
+                    .take_while(|letter| letter.is_ascii_alphabetic() || *letter == '_')
+                    .collect();
+                return Err(wrong(&format!("it has an unknown parameter \"{name}\"")));
+            }
             let options: PgConnectOptions = text.parse().map_err(|error| match error {
                 sqlx::Error::Configuration(cause) => wrong(&cause.to_string()),
                 _ => wrong("it cannot be read"),
@@ -102,7 +112,11 @@ impl FromStr for StoreUrl {
         } else {
             return Err(wrong("it begins with neither `sqlite:` nor `postgres://`"));
         };
-        Ok(Self { shown, place })
+        let files = FILES.iter().filter_map(|file| {
+            let (_, value) = parameters_of(text).find(|(name, _)| name == file)?;
+            Some((*file, value.into()))
+        });
+        Ok(Self { shown, files: files.collect(), place })
     }
 }
 
@@ -135,6 +149,8 @@ fn without_password(url: &str) -> String {
         // That is not where a user stands, so nobody can say where a password is.
         Some((user, _)) if user.contains(['/', '?', '#']) => return format!("{scheme}://…"),
         Some((user, hidden)) => format!("{user}{hidden}@"),
+        // Without a host, a password looks like a port.
+        None if !has_port_or_none(place) => return format!("{scheme}://…"),
         None => String::new(),
     };
     let (place, parameters) =
@@ -144,16 +160,52 @@ fn without_password(url: &str) -> String {
     let shown: Vec<_> = parameters
         .split('&')
         .map(|parameter| match parameter.split_once('=') {
-            Some((name, _)) if !SHOWN.contains(&name) => format!("{name}=***"),
-            _ => parameter.to_owned(),
+            Some((name, _)) if SHOWN.contains(&name) => parameter.to_owned(),
+            Some((name, _)) if HIDDEN.contains(&name) => format!("{name}=***"),
+            _ => "***".to_owned(),
         })
         .collect();
     format!("{scheme}://{place}?{}", shown.join("&"))
 }
 
-/// Parameters of a URL that are no secrets; every other's value stays unsaid.
-const SHOWN: &[&str] =
-    &["sslmode", "ssl-mode", "sslrootcert", "host", "hostaddr", "port", "dbname", "user", "application_name"];
+/// Whether what follows a colon, if there is one before the path, can be a port. Addresses of IPv6 stand in brackets.
+fn has_port_or_none(place: &str) -> bool {
+    let authority = place.split(['/', '?', '#']).next().unwrap_or_default();
+    let after = authority.rsplit_once(']').map_or(authority, |(_, after)| after);
+    after.split_once(':').is_none_or(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// A URL's parameters, by name and value.
+fn parameters_of(url: &str) -> impl Iterator<Item = (&str, &str)> {
+    let (_, parameters) = url.rsplit_once('?').unwrap_or_default();
+    let pairs = parameters.split('&').filter(|pair| !pair.is_empty());
+    pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+}
+
+fn is_known(parameter: &str) -> bool {
+    SHOWN.contains(&parameter) || HIDDEN.contains(&parameter)
+}
+
+/// Parameters of a URL that are no secrets.
+const SHOWN: &[&str] = &[
+    "sslmode",
+    "sslrootcert",
+    "sslcert",
+    "sslkey",
+    "host",
+    "hostaddr",
+    "port",
+    "dbname",
+    "user",
+    "application_name",
+    "statement-cache-capacity",
+];
+
+/// Parameters that name a file.
+const FILES: &[&str] = &["sslrootcert", "sslcert", "sslkey"];
+
+/// Parameters that are, or may hold some.
+const HIDDEN: &[&str] = &["password", "options"];
 
 #[cfg(test)]
 mod tests {
@@ -174,6 +226,9 @@ mod tests {
         check("postgres://eva:s3/cret?s3cret@db/c", "postgres://eva:***@db/c");
         check("postgres://eva@db/c?password=s3cret@", "postgres://…");
         check("postgres://eva@db/c?password=s3cret&host=/run", "postgres://eva@db/c?password=***&host=/run");
+        check("postgres://eva:s3cret/cluster", "postgres://…");
+        check("postgres://[::1]:5432/c?s3cret", "postgres://[::1]:5432/c?***");
+        check("postgres://db/c?passwort=s3cret", "postgres://db/c?***");
         check("postgresql:eva:s3cret@db", "postgresql:…");
         check("sqlite:state/cluster.db", "sqlite:state/cluster.db");
     }
@@ -191,6 +246,8 @@ mod tests {
         check("sqlite::memory:", "a file is missing");
         check("sqlite:a.db?mode=ro", "no parameters");
         check("postgres://eva:s3cret@db:port/c", "invalid port");
+        check("postgres://eva@db/c?pasword=s3cret", "unknown parameter \"pasword\"");
+        check("postgres://eva@db/c?sslmode=require&%73=s3cret", "unknown parameter \"\"");
         check("postgres://eva:s3cret@db/c?sslmode=perhaps", "unknown value \"perhaps\"");
     }
 

@@ -33,7 +33,7 @@ pub(crate) async fn connect(path: &Path, settings: &StoreSettings) -> Result<Dat
         // A transaction that was said to be done is on the disk: who loses power loses none.
         .synchronous(SqliteSynchronous::Full)
         // SQLite's own message comes before the deadline, and says what it waited for.
-        .busy_timeout(settings.timeout.mul_f64(0.9))
+        .busy_timeout(settings.timeout.mul_f64(0.75))
         .disable_statement_logging();
     if !settings.read_only {
         switch_to_wal(&options, settings.timeout).await?;

@@ -76,6 +76,9 @@ fn sslmode_is_kept_to() {
             ("localhost", "sslmode=verify-full".to_owned()),
             ("localhost", "sslmode=verify-ca".to_owned()),
         ];
+        let missing = open("localhost", "sslmode=verify-full&sslrootcert=/nowhere/authority.pem").await;
+        let Err(StoreError::Refused { cause, help }) = missing else { panic!("no such file: {missing:?}") };
+        assert!(cause.contains("/nowhere/authority.pem") && help.contains("sslrootcert"), "{cause}; {help}");
         for (host, parameters) in strangers {
             let refused = open(host, &parameters).await;
             let Err(StoreError::Refused { help, .. }) = refused else {

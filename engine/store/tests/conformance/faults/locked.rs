@@ -12,7 +12,7 @@ use crate::ground::{ANSWER_MAX, Ground, config, keeps, process};
 #[test]
 fn whoever_writes_is_told_in_time_and_whoever_reads_goes_on() {
     keeps(Ground::sqlite(), async |ground| {
-        let settings = StoreSettings { timeout: Duration::from_millis(500), ..ground.settings() };
+        let settings = StoreSettings { timeout: Duration::from_secs(2), ..ground.settings() };
         let store = store::Store::open(settings.clone()).await.expect("nobody holds it yet");
         store.save_first_config("gateway", &config(1)).await.expect("saved");
         let mut holder = child("holds the lock", ground.url()).spawn().expect("this program");
