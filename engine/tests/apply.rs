@@ -4,7 +4,7 @@
 
 mod common;
 #[path = "common/tls.rs"]
-#[allow(dead_code, reason = "certificates alone are taken from it")]
+#[allow(dead_code, reason = "no client shows a certificate here")]
 mod tls;
 
 use std::fmt::Write as _;
@@ -19,6 +19,8 @@ use common::engine::{Config, Driver, Engine};
 use common::origin::Origin;
 use common::{eventually, on_both_drivers};
 use rustix::process::Signal;
+use rustls::HandshakeKind;
+use rustls::version::TLS13;
 use serde_json::{Value, json};
 
 use self::tls::{Authority, Files};
@@ -354,6 +356,36 @@ fn statistics_go_on() {
         assert_eq!(engine.latency("channel=all")["count"], 5);
         drop(kept);
         engine.assert_counter("/totals/connections_open", 0);
+    });
+}
+
+#[test]
+fn tls_sessions_go_on() {
+    on_both_drivers(|driver| {
+        let (files, authority) = (Files::new(), Authority::new());
+        let pair = files.write_pair("web", &authority.issue(&["a.example"]));
+        let private = |text: &str| {
+            let tls = format!("protocol = \"https\"\ntls = {{ certificates = [{pair}] }}\n");
+            saying(text).replace("[channel", &format!("{tls}[channel"))
+        };
+        let engine = Engine::start_on_cores(driver, 2, private("one"));
+        let client = authority.client(&TLS13, None);
+        let handshake = || {
+            let mut private = tls::connect(engine.web(), &client, "a.example").expect("a handshake");
+            let answer = tls::ask(&mut private).expect("an answer");
+            (private.conn.handshake_kind(), answer)
+        };
+        assert_eq!(handshake().0, Some(HandshakeKind::Full));
+        for text in ["two", "three"] {
+            apply(&engine, private(text));
+            let (kind, answer) = handshake();
+            assert_eq!(kind, Some(HandshakeKind::Resumed));
+            assert!(answer.ends_with(text), "{answer}");
+        }
+        // With another table of certificates too: the keys are the process's.
+        let other = files.write_pair("other", &authority.issue(&["b.example"]));
+        apply(&engine, private("four").replace(&pair, &format!("{pair}, {other}")));
+        assert_eq!(handshake().0, Some(HandshakeKind::Resumed));
     });
 }
 

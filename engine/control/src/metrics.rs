@@ -95,6 +95,13 @@ impl Scrape {
         let fingerprint = self.live.fingerprint();
         let config = [("node", self.live.snapshot.node.as_str()), ("fingerprint", fingerprint.as_str())];
         families.begin("config", "The configuration", None, MetricType::Info)?.encode_info(&config)?;
+        let number = self.live.generation.number;
+        families
+            .begin("config_number", "Configurations that the process has run", None, MetricType::Gauge)?
+            .encode_gauge(&number)?;
+        let is_refused = u64::from(self.shared.last_failure().is_some());
+        let help = "1 while the last configuration that was to be applied was not";
+        families.begin("config_refused", help, None, MetricType::Gauge)?.encode_gauge(&is_refused)?;
         let started = process.started_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         let unit = Some(&Unit::Seconds);
         let help = "When the process started, since the Unix epoch";
@@ -451,6 +458,8 @@ mod tests {
             |series: &str, expected: f64| assert_eq!(samples.get(series), Some(&expected), "{series}");
         check("corelane_build_info{version=\"1.2.3\",driver=\"epoll\"}", 1.0);
         check("corelane_cores", 2.0);
+        check("corelane_config_number", 1.0);
+        check("corelane_config_refused", 0.0);
         check("corelane_core_connections_open{core=\"1\"}", 4.0);
         check("corelane_listener_accepted_total{listener=\"web\"}", 7.0);
         check("corelane_listener_received_bytes_total{listener=\"web\"}", 0.0);

@@ -292,3 +292,59 @@ fn a_probe_that_could_not_be_made_says_nothing_of_the_endpoint() {
     scene.pass(secs(2));
     assert_eq!(scene.probes[0], 2);
 }
+
+impl Scene {
+    /// Another configuration takes over, with these keys of the same upstream.
+    fn go_on(&mut self, keys: &str) {
+        let Scene { warden, keeper, .. } = Self::new(keys);
+        let snapshot = warden.snapshot;
+        drop(keeper);
+        let address_of = |written: &EndpointAddress| match written {
+            EndpointAddress::Tcp(address) => (*address).into(),
+            other => panic!("{other:?}"),
+        };
+        self.keeper = self.keeper.next(&snapshot, address_of);
+        self.warden = self.warden.next(&snapshot, &mut self.keeper, self.now);
+        self.turn();
+    }
+}
+
+#[test]
+fn another_configuration_knows_what_was_known() {
+    let keys = "health = { jitter = '0%', rise = 2, fall = 3 }\nejection = { failures = 3, time = '10s' }";
+    let mut scene = Scene::new(keys);
+    scene.faults[1] = Some("connection refused");
+    scene.pass(secs(10));
+    scene.fail(2, 3);
+    assert_eq!(scene.states(), "ude");
+    let (probes, told) = (scene.probes, scene.told().len());
+    assert_eq!(told, 2);
+    let tally = *scene.warden.tally(EndpointId(1));
+    scene.go_on(&format!("{keys}\nbalance = 'least_connections'"));
+    assert_eq!((scene.states().as_str(), scene.told()), ("ude", Vec::new()), "nothing is found out anew");
+    assert_eq!(scene.probes, probes, "and nobody asked before its time");
+    assert_eq!(*scene.warden.tally(EndpointId(1)), tally);
+    let ward = scene.warden.ward(UPSTREAM, EndpointId(1)).expect("watched");
+    assert_eq!(ward.cause(), Some("connection refused (3 probes in a row)"));
+    scene.faults[1] = None;
+    scene.pass(secs(20));
+    assert_eq!(scene.states(), "uuu", "what was begun is brought to its end");
+}
+
+#[test]
+fn nobody_is_left_out_for_what_is_not_looked_for_any_more() {
+    let mut scene = Scene::new(
+        "health = { jitter = '0%' }\nejection = { failures = 3, time = '1h' }\nslow_start = { time = '1h' }",
+    );
+    scene.faults[1] = Some("connection refused");
+    scene.pass(secs(10));
+    scene.fail(2, 3);
+    scene.keeper.drain(UPSTREAM, EndpointId(1), true).expect("it is there");
+    assert_eq!(scene.states(), "ule");
+    scene.go_on("");
+    assert_eq!(scene.states(), "ulu");
+    scene.keeper.drain(UPSTREAM, EndpointId(1), false).expect("it is there");
+    assert_eq!(scene.states(), "uuu", "nor for what a drain had hidden");
+    assert_eq!(scene.weight(2), WEIGHT_ONE);
+    assert!(scene.warden.next_time().is_none());
+}
