@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crossbeam_queue::ArrayQueue;
 use proxy::core_main::Fellow;
 use proxy::generation::Generation;
-use proxy::message::CoreMessage;
+use proxy::message::{CoreMessage, LastWord};
 use proxy::stats::{CollectedQueue, HistogramSet, Recorded};
 use tokio::time::MissedTickBehavior;
 
@@ -91,6 +91,19 @@ impl Aggregator {
     pub(crate) async fn retire(&mut self) {
         self.collect().await;
         self.retired = true;
+    }
+
+    /// What a core is told with its drain: to hand over at its end what it has recorded by then. Nothing if it owes an answer yet.
+    pub(crate) fn last_word(&mut self, core: usize) -> Option<LastWord> {
+        let awaited = self.awaited.get_mut(core).filter(|awaited| awaited.is_none())?;
+        *awaited = Some(Arc::clone(&self.generation));
+        let empty = Box::new(HistogramSet::new(&self.generation.snapshot));
+        Some(LastWord { generation: self.generation.number, empty, reply: Arc::clone(&self.replies) })
+    }
+
+    /// Merges what cores have handed over at their end.
+    pub(crate) fn take_last_words(&mut self) {
+        self.take_replies();
     }
 
     fn ask(&mut self) {
@@ -185,7 +198,7 @@ mod tests {
     fn answer(core: IdleCore, index: usize, fellow: &Fellow) -> u32 {
         let asked = Rc::new(Cell::new(0));
         let count = Rc::clone(&asked);
-        fellow.sender.send(CoreMessage::Drain { timeout: Duration::ZERO }).expect("room");
+        fellow.sender.send(CoreMessage::Drain { timeout: Duration::ZERO, last: None }).expect("room");
         core.run(move |message| {
             if let CoreMessage::CollectHistograms { empty, reply, .. } = message {
                 count.set(count.get() + 1);

@@ -322,7 +322,7 @@ mod tests {
     /// What a core was told, once it is let run; then it ends.
     fn told(core: IdleCore, shared: &Shared, index: usize) -> usize {
         let (count, counted) = std::sync::mpsc::channel();
-        let end = CoreMessage::Drain { timeout: Duration::ZERO };
+        let end = CoreMessage::Drain { timeout: Duration::ZERO, last: None };
         shared.fellows[index].sender.send(end).expect("room");
         core.run(move |message| {
             if let CoreMessage::Renew { .. } = message {

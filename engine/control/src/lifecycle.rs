@@ -176,13 +176,21 @@ async fn drain(shared: &Shared, ends: &mut mpsc::Receiver<CoreEnd>) -> Exit {
     shared.socket_files().begin_drain();
     let timeout = shared.live().snapshot.process.drain_timeout;
     let all_ended = async {
-        let mut untold: Vec<&Fellow> = shared.fellows.iter().collect();
-        loop {
-            untold.retain(|fellow| fellow.sender.send(CoreMessage::Drain { timeout }).is_err());
-            if untold.is_empty() {
-                break;
+        let mut untold: Vec<(&Fellow, CoreMessage)> = Vec::new();
+        {
+            let mut aggregator = shared.aggregator.lock().await;
+            for (core, fellow) in shared.fellows.iter().enumerate() {
+                untold.push((fellow, CoreMessage::Drain { timeout, last: aggregator.last_word(core) }));
             }
-            tokio::time::sleep(MAILBOX_RETRY).await;
+        }
+        while !untold.is_empty() {
+            let told = untold.into_iter();
+            untold = told
+                .filter_map(|(fellow, message)| Some((fellow, fellow.sender.send(message).err()?)))
+                .collect();
+            if !untold.is_empty() {
+                tokio::time::sleep(MAILBOX_RETRY).await;
+            }
         }
         let mut failure = None;
         for _ in 0..shared.fellows.len() {
@@ -195,6 +203,7 @@ async fn drain(shared: &Shared, ends: &mut mpsc::Receiver<CoreEnd>) -> Exit {
     };
     match tokio::time::timeout(timeout + CORE_END_GRACE, all_ended).await {
         Ok(None) => {
+            shared.aggregator.lock().await.take_last_words();
             statistics::last(shared).await;
             tracing::info!("drained");
             Exit { code: 0, error: None }

@@ -21,7 +21,7 @@ use crate::date::DateText;
 use crate::exchange::Route;
 use crate::generation::Generation;
 use crate::handshake::Handshakes;
-use crate::message::CoreMessage;
+use crate::message::{CoreMessage, LastWord};
 use crate::private::Private;
 use crate::relay::SetAside;
 use crate::roster::Roster;
@@ -218,6 +218,10 @@ pub async fn serve_on(core: Core, setup: CoreSetup) -> io::Result<()> {
     core.spawn(read_mail(core.clone(), Rc::clone(&commons), mailbox));
     let timeout = commons.drain.begun().await;
     finish(&core, &commons, timeout).await;
+    if let Some(LastWord { generation, empty, reply }) = commons.drain.last.take() {
+        // As with every set: a full queue means that control is gone.
+        let _ = reply.push(commons.collect(generation, empty));
+    }
     Ok(())
 }
 
@@ -258,7 +262,8 @@ async fn read_mail(core: Core, commons: Rc<Commons>, mailbox: Receiver<CoreMessa
                 commons.find(generation).iter().for_each(|state| state.upstreams.called(upstream));
             }
             CoreMessage::Renew { generation, opened } => commons.renew(generation, opened),
-            CoreMessage::Drain { timeout } => {
+            CoreMessage::Drain { timeout, last } => {
+                commons.drain.last.set(last);
                 commons.drain.begin(timeout);
                 commons.close();
             }
@@ -304,6 +309,8 @@ pub(crate) struct Drain {
     /// How long what has begun may go on; `None` before the drain.
     timeout: Cell<Option<Duration>>,
     waiting: RefCell<Vec<Waker>>,
+    /// Who is told at the end what was recorded.
+    last: Cell<Option<LastWord>>,
 }
 
 impl Drain {

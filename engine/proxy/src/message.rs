@@ -63,7 +63,20 @@ pub enum CoreMessage {
     Drain {
         /// How long exchanges in progress may go on.
         timeout: Duration,
+        /// Who is told at the very end what was recorded until then.
+        last: Option<LastWord>,
     },
+}
+
+/// What a core does with its histograms when it ends: as [`CoreMessage::CollectHistograms`] does.
+#[derive(Debug)]
+pub struct LastWord {
+    /// Number of the generation whose set is meant; those of others come along.
+    pub generation: u64,
+    /// An empty set, shaped after that generation's snapshot.
+    pub empty: Box<HistogramSet>,
+    /// Takes the full one.
+    pub reply: CollectedQueue,
 }
 
 /// Messages a core's mailbox holds; connections beyond it stay with the core that accepted them.

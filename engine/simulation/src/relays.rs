@@ -299,7 +299,7 @@ fn perform(
         }
     }
     for fellow in fellows {
-        if fellow.sender.send(CoreMessage::Drain { timeout: DRAIN_TIMEOUT }).is_err() {
+        if fellow.sender.send(CoreMessage::Drain { timeout: DRAIN_TIMEOUT, last: None }).is_err() {
             book.borrow_mut().breaks("a mailbox is full");
         }
     }

@@ -147,7 +147,7 @@ impl Stage {
 
         self.note("drain");
         for fellow in self.fellows.iter() {
-            if fellow.sender.send(CoreMessage::Drain { timeout: DRAIN_TIMEOUT }).is_err() {
+            if fellow.sender.send(CoreMessage::Drain { timeout: DRAIN_TIMEOUT, last: None }).is_err() {
                 self.breaks(Law::Restless, "a mailbox is full");
             }
         }
