@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, anyhow};
 use config::snapshot::Snapshot;
+use config::snapshot::security::{SecurityKind, SecurityModule};
 use control::bind::{self, Bound};
 use control::{Candidate, Control, ControlSetup, CoreInfo, CoreWatch, ProcessInfo};
 use proxy::core_main::{CoreSetup, Fellow, serve};
@@ -94,13 +95,16 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     exit.error.map_or(Ok(ExitCode::from(exit.code)), |error| Err(anyhow!(error)))
 }
 
-/// Waits for the first answers of name servers, but not for ever: who comes meanwhile waits in the kernel's queue.
+/// Waits for the first answers of name servers, and for the keys of tokens, but not for ever: who comes meanwhile waits in the
+/// kernel's queue.
 fn wait_for_names(snapshot: &Snapshot, control: &Control) {
     let has_names = snapshot.upstreams.iter().any(|upstream| !upstream.names.is_empty());
-    if has_names && !control.wait_for_names(FIRST_ANSWERS_TIMEOUT) {
+    let is_check = |module: &SecurityModule| matches!(module.kind, SecurityKind::TokenCheck(_));
+    let has_checks = snapshot.security.iter().any(is_check);
+    if (has_names || has_checks) && !control.wait_for_names(FIRST_ANSWERS_TIMEOUT) {
         tracing::warn!(
-            "not every name among the endpoints was answered within {} s: it is asked for again, and an upstream without \
-             an endpoint answers 503",
+            "not every name among the endpoints, or not every set of keys for tokens, was had within {} s: it is asked for \
+             again, an upstream without an endpoint answers 503, and no token is believed without its key",
             FIRST_ANSWERS_TIMEOUT.as_secs()
         );
     }

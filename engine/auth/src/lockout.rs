@@ -30,9 +30,8 @@ impl Default for LockoutTerms {
 }
 
 /// The failures of one process.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Attempts {
-    terms: LockoutTerms,
     users: Failures<Box<str>>,
     addresses: Failures<IpAddr>,
 }
@@ -41,7 +40,7 @@ pub struct Attempts {
 #[derive(Debug)]
 pub struct Attempt {
     user: Box<str>,
-    address: IpAddr,
+    address: Option<IpAddr>,
     at: Instant,
 }
 
@@ -53,23 +52,25 @@ pub struct LockedOut {
 }
 
 impl Attempts {
-    /// Nobody has failed yet.
-    #[must_use]
-    pub fn new(terms: LockoutTerms) -> Self {
-        Self { terms, users: Failures::default(), addresses: Failures::default() }
-    }
-
-    /// Begins a login at `now`.
+    /// Begins a login at `now`; without an address where many come by one.
     ///
     /// # Errors
     /// The user or the address has failed too often.
-    pub fn begin(&mut self, user: &str, address: IpAddr, now: Instant) -> Result<Attempt, LockedOut> {
+    pub fn begin(
+        &mut self,
+        user: &str,
+        address: Option<IpAddr>,
+        terms: &LockoutTerms,
+        now: Instant,
+    ) -> Result<Attempt, LockedOut> {
         let user: Box<str> = user[..user.floor_char_boundary(NAME_BYTES_MAX)].into();
-        let address = network(address);
-        self.users.look(&user, &self.terms, now)?;
-        self.addresses.look(&address, &self.terms, now)?;
+        let address = address.map(network);
+        self.users.look(&user, terms, now)?;
+        if let Some(address) = address {
+            self.addresses.look(&address, terms, now)?;
+            self.addresses.note(address, now);
+        }
         self.users.note(user.clone(), now);
-        self.addresses.note(address, now);
         Ok(Attempt { user, address, at: now })
     }
 
@@ -77,7 +78,9 @@ impl Attempts {
     /// others without end.
     pub fn succeeded(&mut self, attempt: &Attempt) {
         self.users.by_key.remove(&attempt.user);
-        self.addresses.take_back(&attempt.address, attempt.at);
+        if let Some(address) = &attempt.address {
+            self.addresses.take_back(address, attempt.at);
+        }
     }
 }
 
@@ -149,13 +152,22 @@ mod tests {
 
     const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
 
+    #[derive(Default)]
+    struct Tries(Attempts);
+
+    impl Tries {
+        fn begin(&mut self, user: &str, address: IpAddr, now: Instant) -> Result<Attempt, LockedOut> {
+            self.0.begin(user, Some(address), &LockoutTerms::default(), now)
+        }
+    }
+
     fn address(number: u32) -> IpAddr {
         IpAddr::V4((0x0a00_0000 + number).into())
     }
 
     #[test]
     fn the_eleventh_failure_of_a_minute_is_not_tried() {
-        let (mut attempts, start) = (Attempts::new(LockoutTerms::default()), Instant::now());
+        let (mut attempts, start) = (Tries::default(), Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
         for second in 0..10 {
             assert!(attempts.begin("eva", address(second), at(u64::from(second))).is_ok(), "{second}");
@@ -171,7 +183,7 @@ mod tests {
 
     #[test]
     fn an_address_that_tries_many_users_is_stopped_too() {
-        let (mut attempts, now) = (Attempts::new(LockoutTerms::default()), Instant::now());
+        let (mut attempts, now) = (Tries::default(), Instant::now());
         for user in 0..10 {
             assert!(attempts.begin(&format!("user{user}"), HERE, now).is_ok());
         }
@@ -181,7 +193,7 @@ mod tests {
 
     #[test]
     fn one_host_is_one_in_ipv6_too() {
-        let (mut attempts, now) = (Attempts::new(LockoutTerms::default()), Instant::now());
+        let (mut attempts, now) = (Tries::default(), Instant::now());
         for host in 0..10u16 {
             let address = IpAddr::from([0x2001, 0xdb8, 0, 1, 0, 0, 0, host]);
             assert!(attempts.begin(&format!("user{host}"), address, now).is_ok());
@@ -195,12 +207,12 @@ mod tests {
 
     #[test]
     fn success_forgets_the_users_failures_and_not_the_addresss() {
-        let (mut attempts, now) = (Attempts::new(LockoutTerms::default()), Instant::now());
+        let (mut attempts, now) = (Tries::default(), Instant::now());
         for _ in 0..9 {
             assert!(attempts.begin("eva", HERE, now).is_ok());
         }
         let attempt = attempts.begin("eva", HERE, now).expect("the tenth");
-        attempts.succeeded(&attempt);
+        attempts.0.succeeded(&attempt);
         assert!(attempts.begin("eva", address(1), now).is_ok());
         assert!(attempts.begin("adam", HERE, now).is_ok(), "the tenth of the address was none");
         assert!(attempts.begin("adam", HERE, now).is_err(), "and nine, with this one, were");
@@ -208,14 +220,14 @@ mod tests {
 
     #[test]
     fn logins_that_are_under_way_count() {
-        let (mut attempts, now) = (Attempts::new(LockoutTerms::default()), Instant::now());
+        let (mut attempts, now) = (Tries::default(), Instant::now());
         let begun: Vec<_> = (0..20).map(|_| attempts.begin("eva", HERE, now)).collect();
         assert_eq!(begun.iter().filter(|attempt| attempt.is_ok()).count(), 10);
     }
 
     #[test]
     fn a_full_table_refuses_whom_it_does_not_know_and_forgets_nobody() {
-        let (mut attempts, now) = (Attempts::new(LockoutTerms::default()), Instant::now());
+        let (mut attempts, now) = (Tries::default(), Instant::now());
         for _ in 0..10 {
             assert!(attempts.begin("eva", HERE, now).is_ok());
         }
@@ -227,13 +239,13 @@ mod tests {
         assert!(attempts.begin("user1", address(2), now).is_ok(), "whom it knows goes on");
         let later = now + Duration::from_secs(60);
         assert!(attempts.begin("one more", address(1 << 20), later).is_ok());
-        assert!(attempts.users.by_key.len() < 10, "what is over has gone");
+        assert!(attempts.0.users.by_key.len() < 10, "what is over has gone");
     }
 
     #[test]
     fn names_of_any_length_are_kept_short() {
-        let (mut attempts, now) = (Attempts::new(LockoutTerms::default()), Instant::now());
+        let (mut attempts, now) = (Tries::default(), Instant::now());
         assert!(attempts.begin(&"ü".repeat(10_000), HERE, now).is_ok());
-        assert!(attempts.users.by_key.keys().all(|name| name.len() <= NAME_BYTES_MAX));
+        assert!(attempts.0.users.by_key.keys().all(|name| name.len() <= NAME_BYTES_MAX));
     }
 }

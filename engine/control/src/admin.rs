@@ -24,6 +24,13 @@ mod latency_query;
 mod process;
 mod register;
 pub(crate) mod runtime_status;
+
+mod clients;
+mod denied;
+mod login;
+mod tokens;
+mod users;
+
 mod upstreams;
 mod views;
 

@@ -160,6 +160,8 @@ impl Shared {
         warnings.extend(change_modes(running.standing(), &prepared.snapshot));
         let opened = self.hand_over(&running, prepared);
         let live = self.live();
+        // Before the cores go by it: a token is not to be refused for want of a key that can be had.
+        self.security().take_up(&live).await;
         warnings.extend(self.tell_cores(&live, opened).await);
         self.aggregator.lock().await.renew(&live.generation);
         Ok(Applied { number: live.generation.number, unchanged: false, changes, needs_restart, warnings })

@@ -29,6 +29,8 @@ mod aggregate;
 mod latency;
 mod scarcity;
 
+mod security;
+
 mod admin;
 mod connections;
 
@@ -65,6 +67,7 @@ pub use crate::certificates::{Certificates, Note, Notes, Reloaded};
 pub use crate::lifecycle::{CoreWatch, Exit};
 use crate::live::Live;
 pub use crate::reload::Own;
+use crate::security::Security;
 pub use crate::socket_file::SocketFiles;
 use crate::statistics::{LastOthers, Reporter};
 
@@ -128,6 +131,7 @@ pub(crate) struct Shared {
     pub(crate) fellows: Arc<[Fellow]>,
     /// The generation of the configuration that the cores run.
     live: ArcSwap<Live>,
+    security: OnceLock<Security>,
     /// Held across a round, so that two queries do not ask the cores at once.
     pub(crate) aggregator: tokio::sync::Mutex<Aggregator>,
     socket_files: Mutex<SocketFiles>,
@@ -159,6 +163,7 @@ impl Shared {
             fixed: apply::fixed(&live.snapshot),
             fellows: Arc::clone(&live.fellows),
             live: ArcSwap::from_pointee(live),
+            security: OnceLock::new(),
             aggregator: tokio::sync::Mutex::new(aggregator),
             socket_files: Mutex::new(socket_files),
             applying: tokio::sync::Mutex::new(()),
@@ -195,6 +200,11 @@ impl Shared {
 
     pub(crate) fn last_failure(&self) -> MutexGuard<'_, Option<Failure>> {
         self.last_failure.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who may do what.
+    pub(crate) fn security(&self) -> &Security {
+        self.security.get_or_init(|| Security::new(self.live().snapshot.store.is_some()))
     }
 
     pub(crate) fn is_draining(&self) -> bool {
@@ -277,6 +287,7 @@ pub fn spawn(setup: ControlSetup) -> io::Result<(Control, Vec<CoreWatch>)> {
             tokio::spawn(membership::rounds(Arc::clone(&shared)));
             tokio::spawn(reload::rounds(Arc::clone(&shared)));
             shared.begin_rounds(Some(&asked_for));
+            tokio::spawn(security::rounds(Arc::clone(&shared), asked_for.clone()));
             drop(asked_for);
             let exit = lifecycle::run(&shared, signals, ends, &asked).await;
             // Whatever else of the process still refers to them.

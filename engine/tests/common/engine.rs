@@ -402,7 +402,11 @@ impl Log {
 /// Writes a configuration whose admin listener gets a port of its own.
 #[track_caller]
 fn write_config(path: &Path, config: impl fmt::Display) {
-    fs::write(path, format!("{config}\n[admin]\nbind = \"127.0.0.1:0\"\n")).expect("a writable directory");
+    let mut text = config.to_string();
+    if !text.contains("[admin]") {
+        text.push_str("\n[admin]\nbind = \"127.0.0.1:0\"\n");
+    }
+    fs::write(path, text).expect("a writable directory");
 }
 
 fn parse_url(url: &str) -> SocketAddr {

@@ -41,6 +41,27 @@ impl Object {
         }
     }
 
+    /// Yes or no; `None` if the key is left out.
+    pub(super) fn boolean(&mut self, key: &'static str) -> Result<Option<bool>, Refusal> {
+        match self.take(key) {
+            None => Ok(None),
+            Some(Value::Bool(value)) => Ok(Some(value)),
+            Some(other) => Err(wrong(key, format!("expected true or false, found {}", kind(&other)))),
+        }
+    }
+
+    /// A list of strings; `None` if the key is left out.
+    pub(super) fn texts(&mut self, key: &'static str) -> Result<Option<Vec<String>>, Refusal> {
+        let Some(value) = self.take(key) else { return Ok(None) };
+        let wrong = |other: &Value| wrong(key, format!("expected a list of strings, found {}", kind(other)));
+        let Value::Array(items) = value else { return Err(wrong(&value)) };
+        let text = |item: Value| match item {
+            Value::String(text) => Ok(text),
+            other => Err(wrong(&other)),
+        };
+        items.into_iter().map(text).collect::<Result<_, _>>().map(Some)
+    }
+
     /// A whole number within these bounds; `None` if the key is left out.
     pub(super) fn number(
         &mut self,

@@ -2,18 +2,21 @@
 //!
 //! Never lets a request by that its route does not allow: a route without [`Access`] cannot be written.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use auth::permission::Permission;
+use auth::permission::{Permission, Permissions};
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 
-use super::audit;
 use super::refusal::Refusal;
+use super::{audit, denied};
 use crate::Shared;
+use crate::security::Peer;
+use crate::security::caller::Denied;
 
 /// Who may use a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,12 +32,14 @@ pub(super) enum Access {
 pub(crate) struct Actor {
     /// Name of the user or client.
     pub(crate) name: Arc<str>,
+    /// What he may do: nobody gives what he does not have.
+    pub(crate) permissions: Permissions,
 }
 
 impl Actor {
     /// Where nobody has to say who he is.
     pub(crate) fn anonymous() -> Self {
-        Self { name: "anonymous".into() }
+        Self { name: "anonymous".into(), permissions: Permissions::NONE }
     }
 }
 
@@ -52,12 +57,10 @@ pub(super) async fn pass(State(gate): State<Gate>, mut request: Request, next: N
     let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
     let actor = match gate.access {
         Access::Public => Actor::anonymous(),
-        Access::Needs(permission) => {
-            match admit(&gate.shared, request.headers(), request.method(), permission).await {
-                Ok(actor) => actor,
-                Err(refusal) => return refusal.into_response(),
-            }
-        }
+        Access::Needs(permission) => match admit(&gate.shared, Asker::of(&request), permission).await {
+            Ok(actor) => actor,
+            Err(refused) => return denied::response(refused),
+        },
     };
     if is_read || gate.access == Access::Public {
         request.extensions_mut().insert(actor);
@@ -71,14 +74,28 @@ pub(super) async fn pass(State(gate): State<Gate>, mut request: Request, next: N
     response
 }
 
+/// What a request says of who sends it.
+struct Asker {
+    headers: HeaderMap,
+    method: Method,
+    address: IpAddr,
+}
+
+impl Asker {
+    fn of(request: &Request) -> Self {
+        // Who comes by a path has no address of his own.
+        let peer = request.extensions().get();
+        let address = peer.map_or(Ipv4Addr::LOCALHOST.into(), |Peer(peer)| peer.ip());
+        Self { headers: request.headers().clone(), method: request.method().clone(), address }
+    }
+}
+
 /// Who sends this, if he may.
-async fn admit(
-    _shared: &Shared,
-    _headers: &HeaderMap,
-    _method: &Method,
-    _permission: Permission,
-) -> Result<Actor, Refusal> {
-    Ok(Actor::anonymous())
+async fn admit(shared: &Shared, asker: Asker, permission: Permission) -> Result<Actor, Denied> {
+    let Asker { headers, method, address } = asker;
+    let live = shared.live();
+    let caller = shared.security().admit(&live, &headers, &method, address, permission).await?;
+    Ok(Actor { name: caller.name, permissions: caller.permissions })
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Actor {

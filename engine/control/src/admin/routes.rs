@@ -3,22 +3,27 @@
 //! Never a route beside it: whoever looks for what a role may do looks here.
 
 use auth::permission::Permission::{
-    ChangeConfiguration, ChangeUpstreams, ViewAudit, ViewStatistics, ViewStatus,
+    ChangeConfiguration, ChangeUpstreams, ManageClients, ManageKeys, ManageUsers, ViewAudit, ViewStatistics,
+    ViewStatus,
 };
 
 use super::audit::{self, AuditPage};
+use super::clients::{ClientChanged, ClientView, Clients, NewClient};
 use super::cluster_stats::{self, ClusterStats};
 use super::configuration::{self, Kept};
 use super::document::{self, Document};
 use super::gate::Access::{Needs, Public};
 use super::latency_query::LatencySummary;
+use super::login::{Login, SessionView};
 use super::runtime_status::{self, HealthChecks, NodeStatuses};
 use super::table::{Route, Table, delete, get, one_of, patch, post, text, whole};
+use super::tokens::{Keys, Revocation, Revoked, Rotated, TokenView};
+use super::users::{NewUser, UserChanged, UserView, Users};
 use super::views::{
     EndpointChange, EndpointChanged, EndpointRemoved, NewEndpoint, Registered, Registration, UpstreamView,
     Upstreams,
 };
-use super::{process, register, upstreams};
+use super::{clients, login, process, register, tokens, upstreams, users};
 use crate::apply::Applied;
 use crate::certificates::Reloaded;
 use crate::latency::Window;
@@ -33,6 +38,9 @@ pub(super) fn table() -> Table {
     of_the_process(&mut table);
     of_upstreams(&mut table);
     of_all_processes(&mut table);
+    of_logins(&mut table);
+    of_users(&mut table);
+    of_tokens(&mut table);
     table
 }
 
@@ -225,5 +233,146 @@ fn of_all_processes(table: &mut Table) {
             .answers::<AuditPage>(200, "With what `before` is to be for the next page.")
             .refuses(404, "The process belongs to no cluster: what it changed is in its log.")
             .refuses(503, "The store does not answer."),
+    );
+}
+
+fn of_logins(table: &mut Table) {
+    table.add(
+        post("/login", Public, "log_in", login::log_in)
+            .about("Begins a session, whose id is a cookie that no page can read.")
+            .takes::<Login>()
+            .answers::<SessionView>(200, "Who is logged in now.")
+            .refuses(401, "The name or the password is wrong.")
+            .refuses(404, "Admin asks for no users.")
+            .refuses(429, "Too many logins of this user or from this address have failed.")
+            .refuses(503, "The store is not available."),
+    );
+    table.add(
+        post("/logout", Public, "log_out", login::log_out)
+            .about("Ends the session, in all processes.")
+            .reads_field("X-CSRF-Token", "What the log-in gave.", text())
+            .answers_nothing(204, "It is over.")
+            .refuses(401, "Nobody is logged in.")
+            .refuses(429, "Too many logins of this user or from this address have failed.")
+            .refuses(503, "The store is not available."),
+    );
+    table.add(
+        get("/session", Public, "session", login::show)
+            .about("Who sends this, and what he may do.")
+            .answers::<SessionView>(200, "Who it is.")
+            .refuses(401, "Nobody is logged in.")
+            .refuses(429, "Too many logins of this user or from this address have failed.")
+            .refuses(503, "The store is not available."),
+    );
+}
+
+fn of_users(table: &mut Table) {
+    table.add(
+        get("/users", Needs(ManageUsers), "users", users::list)
+            .about("Everybody who may log in.")
+            .answers::<Users>(200, "As they are now.")
+            .refuses(503, "The store is not available."),
+    );
+    table.add(
+        post("/users", Needs(ManageUsers), "add_user", users::add)
+            .about("Adds a user.")
+            .takes::<NewUser>()
+            .answers::<UserView>(201, "He may log in.")
+            .refuses(409, "There is one of this name.")
+            .refuses(503, "The store is not available."),
+    );
+    table.add(
+        patch("/users/{user}", Needs(ManageUsers), "change_user", users::change)
+            .about("Changes a user, and ends his sessions; what is left out stays.")
+            .takes::<UserChanged>()
+            .answers::<UserView>(200, "As he is now.")
+            .refuses(
+                409,
+                "He is the last with the role administrator, or somebody else has changed him meanwhile.",
+            )
+            .refuses(503, "The store is not available."),
+    );
+    table.add(
+        delete("/users/{user}", Needs(ManageUsers), "remove_user", users::remove)
+            .about("Removes a user, and ends his sessions.")
+            .answers_nothing(204, "He is gone.")
+            .refuses(409, "He is the last with the role administrator.")
+            .refuses(503, "The store is not available."),
+    );
+    table.add(
+        get("/clients", Needs(ManageClients), "clients", clients::list)
+            .about("Every program that is given tokens.")
+            .answers::<Clients>(200, "As they are now.")
+            .refuses(503, "The store is not available."),
+    );
+    table.add(
+        post("/clients", Needs(ManageClients), "add_client", clients::add)
+            .about("Adds a client. The answer has its secret, which nobody can show again.")
+            .takes::<NewClient>()
+            .answers::<ClientView>(201, "It is given tokens.")
+            .refuses(409, "There is one of this name.")
+            .refuses(503, "The store is not available."),
+    );
+    table.add(
+        patch("/clients/{client}", Needs(ManageClients), "change_client", clients::change)
+            .about("Changes a client, or has another secret made; what is left out stays.")
+            .takes::<ClientChanged>()
+            .answers::<ClientView>(200, "As it is now.")
+            .refuses(409, "Somebody else has changed it meanwhile.")
+            .refuses(503, "The store is not available."),
+    );
+    table.add(
+        delete("/clients/{client}", Needs(ManageClients), "remove_client", clients::remove)
+            .about("Removes a client. What it was given holds until it is over, or revoked.")
+            .answers_nothing(204, "It is gone.")
+            .refuses(503, "The store is not available."),
+    );
+}
+
+fn of_tokens(table: &mut Table) {
+    table.add(
+        post("/token", Public, "token", tokens::give)
+            .about("A token for a client: OAuth 2.0 client credentials (RFC 6749, 4.4).")
+            .takes_form(&["grant_type", "scope", "client_id", "client_secret"])
+            .reads_field("Authorization", "`Basic` with the client's name and secret.", text())
+            .answers::<TokenView>(200, "The token.")
+            .refuses(400, "Something is missing, or asked for that the client was not given.")
+            .refuses(401, "The client or its secret is not known.")
+            .refuses(404, "This node issues no tokens.")
+            .refuses(429, "Too many tries of this client have failed.")
+            .refuses(503, "The store is not available."),
+    );
+    table.add(
+        post("/token/revoke", Public, "give_back_token", tokens::take_back)
+            .about("Takes a client's own token back (RFC 7009).")
+            .takes_form(&["token", "client_id", "client_secret"])
+            .reads_field("Authorization", "`Basic` with the client's name and secret.", text())
+            .answers_nothing(200, "It is believed no more.")
+            .refuses(400, "Something is missing.")
+            .refuses(401, "The client or its secret is not known.")
+            .refuses(404, "This node issues no tokens.")
+            .refuses(429, "Too many tries of this client have failed.")
+            .refuses(503, "The store is not available."),
+    );
+    table.add(
+        post("/tokens/revoke", Needs(ManageClients), "revoke_token", tokens::revoke)
+            .about("Takes any token back that this node has issued.")
+            .takes::<Revocation>()
+            .answers::<Revoked>(200, "Whether it was one that held.")
+            .refuses(404, "This node issues no tokens.")
+            .refuses(503, "The store is not available."),
+    );
+    table.add(
+        get("/jwks", Public, "jwks", tokens::keys)
+            .about("The public keys that tokens of this node are verified with (RFC 7517).")
+            .answers::<Keys>(200, "As they are now.")
+            .refuses(404, "This node issues no tokens."),
+    );
+    table.add(
+        post("/keys/rotate", Needs(ManageKeys), "rotate_keys", tokens::rotate)
+            .about("Makes the next key for tokens. What the last one signed is believed until it is over.")
+            .answers::<Rotated>(200, "It signs in a few seconds.")
+            .refuses(404, "This node issues no tokens.")
+            .refuses(503, "The store is not available."),
     );
 }

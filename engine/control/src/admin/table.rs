@@ -124,6 +124,12 @@ impl Route {
         self.answers_with(status, description, "application/json", reference::<T>())
     }
 
+    /// Answers without a body.
+    pub(super) fn answers_nothing(mut self, status: u16, description: &str) -> Self {
+        self.answers.entry(status).or_default().description = description.to_owned();
+        self
+    }
+
     /// Answers with text.
     pub(super) fn answers_text(self, status: u16, description: &str, kind: &str) -> Self {
         self.answers_with(status, description, kind, text().into())
@@ -153,6 +159,18 @@ impl Route {
             .refuses(413, "The body is too long.")
             .refuses(415, "The body does not say that it is JSON.")
             .refuses(422, "A key of the body is unknown, missing or out of its bounds.")
+    }
+
+    /// Takes a form with these fields.
+    pub(super) fn takes_form(mut self, fields: &[&str]) -> Self {
+        let form = fields.iter().fold(ObjectBuilder::new(), |form, field| form.property(*field, text()));
+        let schema: RefOr<Schema> = Schema::from(form).into();
+        let body = RequestBodyBuilder::new()
+            .content("application/x-www-form-urlencoded", Content::new(Some(schema)))
+            .required(Some(Required::True))
+            .build();
+        self.operation.request_body = Some(body.into());
+        self.refuses(413, "The body is too long.").refuses(415, "The body does not say that it is a form.")
     }
 
     /// Takes a parameter of the query.
@@ -220,6 +238,8 @@ fn open_part(name: &str) -> Parameter {
         "endpoint" => "Name or address of an endpoint",
         "node" => "ID of a node",
         "process" => "ID of a process",
+        "user" => "Name of a user",
+        "client" => "Name of a client",
         "module" => "Name of a module, such as `listener.web`",
         _ => "A name",
     };

@@ -1,0 +1,313 @@
+//! Is somebody who may not turned away, however he asks? Log-in, sessions, roles, and what attackers try with them.
+//!
+//! Never takes the engine's word for who somebody is: every request is spelled out as a browser or a script would send it.
+
+mod common;
+
+use common::connection::Connection;
+use common::engine::{Driver, Engine};
+use common::eventually;
+use common::message::Message;
+use serde_json::{Value, json};
+
+const CONFIG: &str = r#"
+[listener.web]
+bind = "127.0.0.1:0"
+[channel.all]
+respond = {}
+[security.local]
+type = "local_inbound"
+[admin]
+bind = "127.0.0.1:0"
+security = "local"
+"#;
+
+fn start() -> Engine {
+    Engine::start(Driver::Epoll, CONFIG)
+}
+
+/// The password that is shown once.
+fn first_password(engine: &Engine) -> String {
+    let find = || {
+        let log = engine.log();
+        let line = log.lines().find(|line| line.starts_with("There was no user yet."))?;
+        line.split('"').nth(3).map(str::to_owned)
+    };
+    eventually("the first user is made", || find().is_some());
+    find().expect("it has been there")
+}
+
+/// Sends a request with these further field lines.
+#[track_caller]
+fn send(engine: &Engine, method: &str, path: &str, fields: &str, body: Option<&Value>) -> Message {
+    let body = body.map(Value::to_string).unwrap_or_default();
+    let kind = if body.is_empty() { "" } else { "Content-Type: application/json\r\n" };
+    Connection::open(engine.admin()).ask(&format!(
+        "{method} {path} HTTP/1.1\r\nHost: admin\r\n{kind}{fields}Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    ))
+}
+
+fn json_of(message: &Message) -> Value {
+    serde_json::from_slice(&message.body).unwrap_or_else(|error| panic!("{error}: {message:?}"))
+}
+
+/// Somebody's browser.
+struct Browser<'e> {
+    engine: &'e Engine,
+    cookie: String,
+    csrf: String,
+}
+
+impl<'e> Browser<'e> {
+    #[track_caller]
+    fn log_in(engine: &'e Engine, user: &str, password: &str) -> Self {
+        Self::log_in_with(engine, user, password, "")
+    }
+
+    #[track_caller]
+    fn log_in_with(engine: &'e Engine, user: &str, password: &str, fields: &str) -> Self {
+        let answer = try_to_log_in(engine, user, password, fields);
+        assert_eq!(answer.status(), 200, "{answer:?}");
+        let cookie = answer.head.value("Set-Cookie").expect("a cookie");
+        let (cookie, attributes) = cookie.split_once(';').expect("attributes");
+        for attribute in ["HttpOnly", "SameSite=Strict", "Path=/"] {
+            assert!(attributes.contains(attribute), "{attributes}");
+        }
+        assert_eq!(answer.head.value("Cache-Control"), Some("no-store"));
+        let csrf = json_of(&answer)["csrf_token"].as_str().expect("a token").to_owned();
+        assert!(
+            !answer.text().contains(cookie.split_once('=').expect("a value").1),
+            "the id is the cookie's alone"
+        );
+        Self { engine, cookie: cookie.to_owned(), csrf }
+    }
+
+    #[track_caller]
+    fn get(&self, path: &str) -> Message {
+        send(self.engine, "GET", path, &format!("Cookie: {}\r\n", self.cookie), None)
+    }
+
+    #[track_caller]
+    fn change(&self, method: &str, path: &str, body: Option<&Value>) -> Message {
+        let fields = format!("Cookie: {}\r\nX-CSRF-Token: {}\r\n", self.cookie, self.csrf);
+        send(self.engine, method, path, &fields, body)
+    }
+}
+
+#[track_caller]
+fn try_to_log_in(engine: &Engine, user: &str, password: &str, fields: &str) -> Message {
+    send(engine, "POST", "/login", fields, Some(&json!({ "user": user, "password": password })))
+}
+
+const GOOD: &str = "correct horse battery";
+
+#[test]
+fn nobody_is_let_in_before_he_has_logged_in_and_nobody_after_he_has_logged_out() {
+    let engine = start();
+    let password = first_password(&engine);
+    for path in ["/stats", "/metrics", "/upstreams", "/users"] {
+        let refused = send(&engine, "GET", path, "", None);
+        assert_eq!(refused.status(), 401, "{path}");
+        assert!(refused.head.value("WWW-Authenticate").is_some());
+    }
+    for path in ["/healthz", "/readyz", "/endpoint-health", "/openapi.json"] {
+        assert_eq!(send(&engine, "GET", path, "", None).status(), 200, "{path}");
+    }
+    let admin = Browser::log_in(&engine, "admin", &password);
+    assert_eq!(admin.get("/stats").status(), 200);
+    let session = json_of(&admin.get("/session"));
+    assert_eq!((&session["user"], &session["roles"]), (&json!("admin"), &json!(["administrator"])));
+    assert_eq!(admin.change("POST", "/logout", None).status(), 204);
+    assert_eq!(admin.get("/stats").status(), 401);
+    assert_eq!(engine.log().matches(&password).count(), 1, "shown once");
+}
+
+#[test]
+fn each_login_has_a_session_of_its_own_and_one_that_was_planted_is_worth_nothing() {
+    let engine = start();
+    let password = first_password(&engine);
+    let planted = format!("corelane_session={}", "A".repeat(43));
+    let first = Browser::log_in_with(&engine, "admin", &password, &format!("Cookie: {planted}\r\n"));
+    assert_ne!(first.cookie, planted);
+    assert_eq!(send(&engine, "GET", "/stats", &format!("Cookie: {planted}\r\n"), None).status(), 401);
+    // Who logs in again is given another id, and the one before is over.
+    let second = Browser::log_in_with(&engine, "admin", &password, &format!("Cookie: {}\r\n", first.cookie));
+    assert_ne!(first.cookie, second.cookie);
+    assert_eq!(first.get("/stats").status(), 401);
+    assert_eq!(second.get("/stats").status(), 200);
+    // Of two cookies of that name somebody else may have put one there.
+    let both = format!("Cookie: {}; {planted}\r\n", second.cookie);
+    assert_eq!(send(&engine, "GET", "/stats", &both, None).status(), 401);
+}
+
+#[test]
+fn what_changes_something_by_a_cookie_has_to_prove_that_it_is_meant() {
+    let engine = start();
+    let admin = Browser::log_in(&engine, "admin", &first_password(&engine));
+    let new = json!({ "name": "eva", "password": GOOD, "roles": ["viewer"] });
+    let cookie = format!("Cookie: {}\r\n", admin.cookie);
+    for fields in [
+        cookie.clone(),
+        format!("{cookie}X-CSRF-Token: \r\n"),
+        format!("{cookie}X-CSRF-Token: {}\r\n", "A".repeat(43)),
+        format!("{cookie}X-CSRF-Token: {}\r\n", admin.cookie),
+        format!("{cookie}X-CSRF-Token: {}\r\nOrigin: http://evil.example\r\n", admin.csrf),
+        format!("{cookie}X-CSRF-Token: {}\r\nSec-Fetch-Site: cross-site\r\n", admin.csrf),
+    ] {
+        assert_eq!(send(&engine, "POST", "/users", &fields, Some(&new)).status(), 403, "{fields}");
+    }
+    assert_eq!(send(&engine, "POST", "/logout", &cookie, None).status(), 403);
+    assert_eq!(json_of(&admin.get("/users"))["users"].as_array().map(Vec::len), Some(1), "nothing was done");
+    assert_eq!(admin.change("POST", "/users", Some(&new)).status(), 201);
+    // A login that a form of another site could send is none.
+    let form = "POST /login HTTP/1.1\r\nHost: a\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\n{}";
+    assert_eq!(Connection::open(engine.admin()).ask(form).status(), 415);
+}
+
+#[test]
+fn after_ten_failures_in_a_minute_nobody_is_let_try_not_even_with_the_right_password() {
+    let engine = start();
+    let password = first_password(&engine);
+    for number in 0..10 {
+        let wrong = try_to_log_in(&engine, "admin", &format!("wrong {number}"), "");
+        assert_eq!(wrong.status(), 401);
+        let unknown = json!("the name or the password is wrong");
+        assert_eq!(json_of(&wrong)["error"], unknown, "it does not say which");
+    }
+    let locked_out = try_to_log_in(&engine, "admin", &password, "");
+    assert_eq!(locked_out.status(), 429);
+    let seconds: u64 = locked_out.head.value("Retry-After").expect("when").parse().expect("seconds");
+    assert!((1..=61).contains(&seconds), "{seconds}");
+    // The address has failed as often, whoever it tries next; and Basic is no way around.
+    assert_eq!(try_to_log_in(&engine, "somebody", "x", "").status(), 429);
+    let basic = "Authorization: Basic YWRtaW46eA==\r\n";
+    assert_eq!(send(&engine, "GET", "/stats", basic, None).status(), 429);
+}
+
+#[test]
+fn who_is_disabled_changed_or_removed_is_not_logged_in_any_more() {
+    let engine = start();
+    let admin = Browser::log_in(&engine, "admin", &first_password(&engine));
+    let new = json!({ "name": "eva", "password": GOOD, "roles": ["operator"] });
+    assert_eq!(admin.change("POST", "/users", Some(&new)).status(), 201);
+    assert_eq!(admin.change("POST", "/users", Some(&new)).status(), 409);
+    let check = |change: Value| {
+        let eva = Browser::log_in(&engine, "eva", GOOD);
+        assert_eq!(eva.get("/stats").status(), 200);
+        assert_eq!(admin.change("PATCH", "/users/eva", Some(&change)).status(), 200, "{change}");
+        assert_eq!(eva.get("/stats").status(), 401, "{change}");
+    };
+    check(json!({ "roles": ["viewer"] }));
+    check(json!({ "disabled": true }));
+    assert_eq!(try_to_log_in(&engine, "eva", GOOD, "").status(), 401);
+    assert_eq!(admin.change("PATCH", "/users/eva", Some(&json!({ "disabled": false }))).status(), 200);
+    let eva = Browser::log_in(&engine, "eva", GOOD);
+    assert_eq!(admin.change("DELETE", "/users/eva", None).status(), 204);
+    assert_eq!(eva.get("/stats").status(), 401);
+    // Somebody has to be able to undo what is done.
+    assert_eq!(admin.change("DELETE", "/users/admin", None).status(), 409);
+    assert_eq!(admin.change("PATCH", "/users/admin", Some(&json!({ "disabled": true }))).status(), 409);
+    assert_eq!(admin.get("/stats").status(), 200);
+}
+
+#[test]
+fn bad_users_are_refused_with_the_rule() {
+    let engine = start();
+    let admin = Browser::log_in(&engine, "admin", &first_password(&engine));
+    let check = |user: Value, at: &str, error: &str| {
+        let refused = admin.change("POST", "/users", Some(&user));
+        let told = json_of(&refused);
+        assert_eq!((refused.status(), &told["at"]), (422, &json!(at)), "{told}");
+        assert!(told["error"].as_str().expect("text").contains(error), "{told}");
+    };
+    let user =
+        |name: &str, password: &str| json!({ "name": name, "password": password, "roles": ["viewer"] });
+    check(user("", GOOD), "name", "1 to 64");
+    check(user("eva/../admin", GOOD), "name", "1 to 64");
+    check(user("<script>", GOOD), "name", "1 to 64");
+    check(user("eva", "short"), "password", "at least 12 characters");
+    check(user("eva", "Password123456"), "password", "tried first");
+    check(user("evangeline", "my evangeline secret"), "password", "own name");
+    check(json!({ "name": "eva", "password": GOOD, "roles": ["king"] }), "roles", "unknown role");
+    check(json!({ "name": "eva", "password": GOOD, "roles": "viewer" }), "roles", "a list of strings");
+    check(json!({ "name": "eva", "password": GOOD, "roles": [], "x": 1 }), "x", "unknown key");
+}
+
+/// Every route of the document, asked by somebody of each role, and by nobody.
+#[test]
+fn a_route_lets_in_whose_role_has_its_permission_and_nobody_else() {
+    let engine = start();
+    let admin = Browser::log_in(&engine, "admin", &first_password(&engine));
+    let roles = [
+        ("administrator", None),
+        (
+            "operator",
+            Some(
+                &[
+                    "view_status",
+                    "view_statistics",
+                    "view_configuration",
+                    "control_modules",
+                    "control_processes",
+                    "change_upstreams",
+                ][..],
+            ),
+        ),
+        (
+            "editor",
+            Some(&[
+                "view_status",
+                "view_statistics",
+                "view_configuration",
+                "change_configuration",
+                "change_upstreams",
+            ]),
+        ),
+        ("viewer", Some(&["view_status", "view_statistics", "view_configuration"])),
+        ("auditor", Some(&["view_status", "view_statistics", "view_configuration", "view_audit"])),
+    ];
+    let mut browsers = Vec::new();
+    for (role, permissions) in roles {
+        let user = json!({ "name": format!("{role}.1"), "password": GOOD, "roles": [role] });
+        assert_eq!(admin.change("POST", "/users", Some(&user)).status(), 201);
+        browsers.push((role, permissions, Browser::log_in(&engine, &format!("{role}.1"), GOOD)));
+    }
+    let user = json!({ "name": "nothing", "password": GOOD, "roles": [] });
+    assert_eq!(admin.change("POST", "/users", Some(&user)).status(), 201);
+    browsers.push(("without a role", Some(&[]), Browser::log_in(&engine, "nothing", GOOD)));
+
+    let document = json_of(&send(&engine, "GET", "/openapi.json", "", None));
+    let mut asked = 0;
+    for (path, operations) in document["paths"].as_object().expect("paths") {
+        for (method, operation) in operations.as_object().expect("operations") {
+            let Some(permission) = operation["x-permission"].as_str() else {
+                assert_eq!(operation["x-public"], json!(true), "{method} {path} says who may use it");
+                continue;
+            };
+            let method = method.to_uppercase();
+            let mut place = path.clone();
+            while let (Some(start), Some(end)) = (place.find('{'), place.find('}')) {
+                place.replace_range(start..=end, "nobody");
+            }
+            assert_eq!(send(&engine, &method, &place, "", None).status(), 401, "{method} {path} by nobody");
+            for (role, permissions, browser) in &browsers {
+                let may = permissions.is_none_or(|permissions| permissions.contains(&permission));
+                let answer = browser.change(
+                    &method,
+                    &place,
+                    Some(&json!({})).filter(|_| method != "GET" && method != "DELETE"),
+                );
+                let is_denied = answer.status() == 403 && answer.text().contains("this takes the permission");
+                assert_eq!(is_denied, !may, "{method} {path} ({permission}) by {role}: {answer:?}");
+                assert!(
+                    answer.status() < 500 || answer.status() == 503,
+                    "{method} {path} by {role}: {answer:?}"
+                );
+                assert_ne!(answer.status(), 401, "{method} {path} by {role}");
+                asked += 1;
+            }
+        }
+    }
+    assert!(asked > 60, "only {asked}");
+}
