@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use store::{Store, StoreSettings};
+use sqlx::{Connection, Executor, PgConnection};
+use store::{FirstSave, Store, StoreError, StoreSettings};
 
 use crate::ground::{ANSWER_MAX, Ground, RECOVERY_MAX, config, keeps, until_it_works};
 use crate::server::Server;
@@ -38,5 +39,31 @@ fn whoever_asks_is_told_in_time_and_goes_on_when_it_does() {
             store.current_config("gateway").await.expect("an answer").map(|one| one.summary.version),
             Some(1)
         );
+    });
+}
+
+#[test]
+fn a_call_that_was_under_way_ends_too() {
+    let server = Server::start("fsync = off");
+    keeps(Ground::of(&server), async |ground| {
+        // The server gives up waiting by itself after that, unless it is stopped before.
+        let settings = StoreSettings { timeout: Duration::from_secs(4), ..ground.settings() };
+        let store = Store::open(settings).await.expect("a server that works");
+        let mut holder = PgConnection::connect(ground.url()).await.expect("a database");
+        holder.execute("BEGIN; LOCK TABLE counter IN EXCLUSIVE MODE").await.expect("nobody else has it");
+        let write = tokio::spawn({
+            let store = store.clone();
+            async move { store.save_first_config("gateway", &config(1)).await }
+        });
+        while server.say(ground.name(), "SELECT COUNT(*) FROM pg_locks WHERE NOT granted") == "0" {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        server.stop();
+        let refused = write.await.expect("no panic");
+        assert_eq!(refused, Err(StoreError::Unavailable { cause: "no answer within 4s".to_owned() }));
+        server.go_on();
+        holder.execute("ROLLBACK").await.expect("it goes on");
+        let saved = until_it_works(async || store.save_first_config("gateway", &config(1)).await).await;
+        assert_eq!(saved, FirstSave::Saved(1), "what was given up was not done");
     });
 }

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use store::{Store, StoreError};
+use store::{Store, StoreError, StoreSettings};
 
 use crate::ground::{Ground, keeps};
 use crate::server::Server;
@@ -13,10 +13,15 @@ fn a_standby_is_refused() {
     let standby = primary.start_standby();
     keeps(Ground::of(&primary), async |ground| {
         ground.store().await.close().await;
-        let there = standby.url("postgres");
-        let refused = Store::open(store::StoreSettings::new(there.parse().expect("a URL"))).await.map(drop);
-        let Err(StoreError::Refused { cause, help }) = refused else { panic!("it only reads: {refused:?}") };
-        assert!(cause.contains("standby") && help.contains("primary"), "{cause}; {help}");
+        let settings = StoreSettings::new(standby.url("postgres").parse().expect("a URL"));
+        // A reader would find what the others had decided a while ago.
+        for read_only in [false, true] {
+            let refused = Store::open(StoreSettings { read_only, ..settings.clone() }).await.map(drop);
+            let Err(StoreError::Refused { cause, help }) = refused else {
+                panic!("it only follows: {refused:?}")
+            };
+            assert!(cause.contains("standby") && help.contains("primary"), "{cause}; {help}");
+        }
     });
 }
 
