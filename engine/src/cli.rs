@@ -76,11 +76,28 @@ pub(crate) struct RunArgs {
     #[arg(long, hide = true, value_parser = refuse_process_id)]
     process_id: Option<String>,
 
-    #[arg(long, hide = true, value_parser = refuse_not_available)]
-    node: Option<String>,
+    /// Join the cluster whose store is here: sqlite:PATH or postgres://USER@HOST/DATABASE
+    #[arg(long, value_name = "URL", conflicts_with_all = ["listen", "to"])]
+    pub(crate) store: Option<String>,
 
-    #[arg(long, hide = true, value_parser = refuse_not_available)]
-    store: Option<String>,
+    #[command(flatten)]
+    pub(crate) member: MemberArgs,
+
+    /// Where to keep a copy of the last configuration that ran, to start from while the store is away
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
+}
+
+/// Which node of a cluster, and the key of its secrets.
+#[derive(Args, Debug)]
+pub(crate) struct MemberArgs {
+    /// ID of the node: 1 to 30 of A-Z a-z 0-9 _ - .
+    #[arg(long, value_name = "ID", value_parser = node_id)]
+    pub(crate) node: Option<String>,
+
+    /// File of the key that secrets in the store are encrypted with
+    #[arg(long, value_name = "FILE")]
+    pub(crate) store_key: Option<PathBuf>,
 }
 
 /// Form of log lines.
@@ -117,6 +134,9 @@ pub(crate) enum Command {
     /// Show and change the endpoints of a running engine
     #[command(subcommand)]
     Upstream(UpstreamCommand),
+    /// Show the cluster that a running engine belongs to, and have its processes do something
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
     /// Write what LVS, the kernel's balancer, would be told to do the same
     Render(RenderArgs),
 }
@@ -128,7 +148,7 @@ pub(crate) struct CheckArgs {
     pub(crate) config: PathBuf,
 }
 
-/// Which configuration to show.
+/// Which configuration to show, or what to make of it.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
     /// The embedded default, to begin a file with
@@ -137,6 +157,121 @@ pub(crate) enum ConfigCommand {
     Schema,
     /// A configuration with every default filled in
     Dump(DumpArgs),
+    /// Put a file into the store as the next version of a node's configuration; exit code 1 if it is not made active
+    Push(PushArgs),
+    /// What a file and a node's configuration in the store do not say alike; exit code 0 if nothing, else 1
+    Diff(DiffArgs),
+    /// The versions of a node's configuration, the newest first
+    History(HistoryArgs),
+    /// Make an earlier version of a node's configuration anew
+    Rollback(RollbackArgs),
+}
+
+/// Where a cluster is asked: one of its processes, or its store.
+#[derive(Args, Debug)]
+pub(crate) struct ClusterArgs {
+    /// Admin address of a process of the cluster
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9000")]
+    pub(crate) admin: String,
+
+    /// The store itself, without asking a process
+    #[arg(long, value_name = "URL", conflicts_with = "admin")]
+    pub(crate) store: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) member: MemberArgs,
+
+    /// Print the answer as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct PushArgs {
+    /// Configuration file
+    pub(crate) file: PathBuf,
+
+    /// The version that was edited: refused if another is active by now. Left out, the active one
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) base: Option<u64>,
+
+    /// Why
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub(crate) comment: String,
+
+    #[command(flatten)]
+    pub(crate) at: ClusterArgs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DiffArgs {
+    /// Configuration file
+    pub(crate) file: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) at: ClusterArgs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct HistoryArgs {
+    #[command(flatten)]
+    pub(crate) at: ClusterArgs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RollbackArgs {
+    /// Which version
+    #[arg(value_name = "VERSION")]
+    pub(crate) version: u64,
+
+    #[command(flatten)]
+    pub(crate) at: ClusterArgs,
+}
+
+/// What to ask of a cluster.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClusterCommand {
+    /// How a process belongs to its cluster, and who else does
+    Status(AdminArgs),
+    /// Every process of the cluster
+    Processes(AdminArgs),
+    /// Have a process finish what it has and end
+    Drain(DrainArgs),
+    /// What a node is made of; 'start' and 'stop' change what of it runs
+    Modules(ModulesArgs),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DrainArgs {
+    /// ID of the process
+    pub(crate) process: String,
+
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ModulesArgs {
+    /// What to do with a module; left out, all are listed
+    #[arg(value_enum, requires = "name")]
+    pub(crate) change: Option<ModuleChange>,
+
+    /// Name of the module, such as listener.web
+    pub(crate) name: Option<String>,
+
+    /// ID of the node; left out, that of the process that is asked
+    #[arg(long, value_name = "ID", value_parser = node_id)]
+    pub(crate) node: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+}
+
+/// What to do with a module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ModuleChange {
+    Start,
+    Stop,
 }
 
 #[derive(Args, Debug)]
@@ -282,6 +417,11 @@ fn refuse_process_id(_: &str) -> Result<String, &'static str> {
     Err("process IDs are assigned automatically, so that no two are ever alike; leave the flag out")
 }
 
-fn refuse_not_available(_: &str) -> Result<String, &'static str> {
-    Err("clusters are not available yet in this version; give the configuration by --config")
+fn node_id(text: &str) -> Result<String, String> {
+    // Zones and nodes are named by one rule.
+    match config::check_zone(text) {
+        Ok(()) => Ok(text.to_owned()),
+        Err((cause, Some(suggestion))) => Err(format!("{cause} ({suggestion})")),
+        Err((cause, None)) => Err(cause),
+    }
 }

@@ -1,6 +1,6 @@
 //! How is a running process asked? Over HTTP at its admin address.
 //!
-//! Never through a proxy, and never for longer than [`TIMEOUT`].
+//! Never through a proxy, and never for longer than [`TIMEOUT`] unless the process is known to take its time.
 
 use std::time::Duration;
 
@@ -22,10 +22,15 @@ pub(crate) struct AdminClient {
 impl AdminClient {
     /// For a URL such as `http://127.0.0.1:9000`, or just its address.
     pub(crate) fn new(url: &str) -> Self {
+        Self::patient(url, TIMEOUT)
+    }
+
+    /// The same, for what takes a process longer to answer.
+    pub(crate) fn patient(url: &str, timeout: Duration) -> Self {
         let url = url.trim_end_matches('/');
         let url = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
         let config = ureq::Agent::config_builder()
-            .timeout_global(Some(TIMEOUT))
+            .timeout_global(Some(timeout))
             .http_status_as_error(false)
             // Admin is next door: HTTP_PROXY does not concern it.
             .proxy(None)

@@ -6,14 +6,17 @@ mod cli;
 mod logging;
 
 mod announce;
+mod join;
 mod settings;
 mod start;
 
 mod client;
+mod cluster;
 mod reload;
 mod render;
 mod report;
 mod upstream;
+mod versions;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -41,6 +44,11 @@ fn main() -> ExitCode {
         Some(Command::Config(ConfigCommand::Default)) => print(config::default_config()),
         Some(Command::Config(ConfigCommand::Schema)) => print(&config::json_schema()),
         Some(Command::Config(ConfigCommand::Dump(args))) => settings::dump(args.config.as_deref()),
+        Some(Command::Config(ConfigCommand::Push(args))) => versions::push(args),
+        Some(Command::Config(ConfigCommand::Diff(args))) => versions::diff(args),
+        Some(Command::Config(ConfigCommand::History(args))) => versions::history(args),
+        Some(Command::Config(ConfigCommand::Rollback(args))) => versions::rollback(args),
+        Some(Command::Cluster(command)) => cluster::run(command),
         Some(Command::Status(args)) => report::status(args),
         Some(Command::Reload(args)) => reload::run(args),
         Some(Command::Stats(args)) => report::stats(args),

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::anyhow;
+use anyhow::{anyhow, bail};
 use config::snapshot::Snapshot;
 use config::{Loaded, Problems, Severity, Text};
 use control::{Candidate, Certificates, LocalTerms, Note, Origin, Own};
@@ -24,6 +24,8 @@ pub(crate) enum Source<'a> {
     File(&'a Path),
     /// `--listen` and `--to`.
     Flags { listen: &'a [String], to: &'a [String] },
+    /// `--store` alone.
+    Store,
     /// Nothing was given.
     Default,
 }
@@ -33,6 +35,7 @@ impl<'a> Source<'a> {
     pub(crate) fn of(args: &'a RunArgs) -> Self {
         match &args.config {
             Some(path) => Self::File(path),
+            None if args.store.is_some() => Self::Store,
             None if args.listen.is_empty() => Self::Default,
             None => Self::Flags { listen: &args.listen, to: &args.to },
         }
@@ -42,6 +45,7 @@ impl<'a> Source<'a> {
         match self {
             Self::File(path) => path.display().to_string(),
             Self::Flags { .. } => "the command line".to_owned(),
+            Self::Store => "the store".to_owned(),
             Self::Default => "the embedded default".to_owned(),
         }
     }
@@ -51,6 +55,9 @@ impl<'a> Source<'a> {
         match self {
             Self::File(path) => Text::read(path).map_err(|problems| self.refusal(&problems)),
             Self::Flags { listen, to } => Ok(Text::Flags { listen: listen.to_vec(), to: to.to_vec() }),
+            Self::Store => {
+                bail!("what is in the store was checked before it got there; give a file by --config")
+            }
             Self::Default => Ok(Text::Default),
         }
     }
@@ -130,7 +137,7 @@ fn fine(name: &str, snapshot: &Snapshot) -> String {
 }
 
 /// People get the lines that the problems are about; scripts one line for each problem; a log in JSON its events.
-fn show(problems: &Problems) {
+pub(crate) fn show(problems: &Problems) {
     if problems.is_empty() {
         return;
     }

@@ -25,6 +25,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::announce::Serving;
 use crate::cli::RunArgs;
+use crate::join;
 use crate::logging;
 use crate::settings::{self, Source};
 
@@ -38,7 +39,13 @@ const FIRST_ANSWERS_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let started = (Instant::now(), SystemTime::now());
     logging::begin(args.log_format, args.log_level);
-    let (Candidate { snapshot, schema, origin }, own) = settings::load(args)?;
+    let (Candidate { snapshot, schema, origin }, own, joined) = match join::join(args)? {
+        Some((candidate, own, joined)) => (candidate, own, Some(joined)),
+        None => {
+            let (candidate, own) = settings::load(args)?;
+            (candidate, own, None)
+        }
+    };
     let certificates = Arc::new(settings::certificates(&snapshot)?);
     let placement = args.cores.placement();
     raise_descriptor_limit();
@@ -76,6 +83,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         schema,
         origin,
         own,
+        joined,
         admin,
         socket_files,
     })

@@ -84,9 +84,7 @@ fn what_is_not_available_is_refused_and_not_ignored() {
     engine(&["--process-id", "gateway-1"])
         .assert_code(2)
         .assert_stderr("process IDs are assigned automatically");
-    engine(&["--node", "gateway"]).assert_code(2).assert_stderr("not available yet in this version");
-    engine(&["--store", "sqlite:x.db"]).assert_code(2).assert_stderr("not available yet in this version");
-    engine(&["reload"]).assert_code(2).assert_stderr("reload");
+    engine(&["--node", "gateway"]).assert_code(1).assert_stderr("name its store by --store URL");
 }
 
 #[test]

@@ -17,6 +17,7 @@ mod body;
 mod extract;
 mod refusal;
 
+mod cluster;
 mod cluster_stats;
 mod configuration;
 mod document;

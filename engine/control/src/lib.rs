@@ -8,6 +8,7 @@
 //! `admin`, `catalogue` (every counter by name), `shards` (where they are), `stats` and `metrics` (two renderings),
 //! `statistics` (the cluster's).
 
+mod cluster;
 mod lifecycle;
 
 pub mod bind;
@@ -44,7 +45,7 @@ mod stats;
 mod testing;
 
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::thread::JoinHandle;
@@ -64,6 +65,11 @@ use crate::aggregate::Aggregator;
 use crate::apply::Failure;
 pub use crate::candidate::{Candidate, LocalTerms, Origin};
 pub use crate::certificates::{Certificates, Note, Notes, Reloaded};
+use crate::cluster::Cluster;
+pub use crate::cluster::{
+    Begun, Decision, Difference, EditError, Editor, JoinError, Joined, Joining, Local, LocalFile, Push,
+    differences, join, node_of,
+};
 pub use crate::lifecycle::{CoreWatch, Exit};
 use crate::live::Live;
 pub use crate::reload::Own;
@@ -118,6 +124,8 @@ pub struct ControlSetup {
     pub origin: Origin,
     /// What is read again.
     pub own: Own,
+    /// The cluster that the process has joined; `None` if it is alone.
+    pub joined: Option<Joined>,
     /// The admin listener; `None` leaves signals as the only way in.
     pub admin: Option<TcpListener>,
     /// Where nobody is to find a listener once it is gone.
@@ -132,6 +140,10 @@ pub(crate) struct Shared {
     /// The generation of the configuration that the cores run.
     live: ArcSwap<Live>,
     security: OnceLock<Security>,
+    /// The cluster that the process belongs to, if any.
+    cluster: OnceLock<Arc<Cluster>>,
+    /// Where the admin listener is, if there is one.
+    pub(crate) admin_address: OnceLock<SocketAddr>,
     /// Held across a round, so that two queries do not ask the cores at once.
     pub(crate) aggregator: tokio::sync::Mutex<Aggregator>,
     socket_files: Mutex<SocketFiles>,
@@ -164,6 +176,8 @@ impl Shared {
             fellows: Arc::clone(&live.fellows),
             live: ArcSwap::from_pointee(live),
             security: OnceLock::new(),
+            cluster: OnceLock::new(),
+            admin_address: OnceLock::new(),
             aggregator: tokio::sync::Mutex::new(aggregator),
             socket_files: Mutex::new(socket_files),
             applying: tokio::sync::Mutex::new(()),
@@ -207,12 +221,18 @@ impl Shared {
         self.security.get_or_init(|| Security::new(self.live().snapshot.store.is_some()))
     }
 
+    /// The cluster that the process belongs to; none when it is alone.
+    pub(crate) fn cluster(&self) -> Option<&Arc<Cluster>> {
+        self.cluster.get()
+    }
+
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
     }
 
     pub(crate) fn begin_drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
+        self.live().generation.standing.drain();
     }
 }
 
@@ -256,7 +276,15 @@ impl Control {
 /// # Errors
 /// When no thread or no file descriptor is left.
 pub fn spawn(setup: ControlSetup) -> io::Result<(Control, Vec<CoreWatch>)> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let drain = Arc::new(Notify::new());
+    let (cluster, runtime, document) = match setup.joined {
+        Some(joined) => {
+            let (cluster, runtime, document) = Cluster::new(joined, &setup.generation, Arc::clone(&drain));
+            (Some(Arc::new(cluster)), runtime, document)
+        }
+        None => (None, tokio::runtime::Builder::new_current_thread().enable_all().build()?, None),
+    };
+    let admin_address = setup.admin.as_ref().and_then(|admin| admin.local_addr().ok());
     let entered = runtime.enter();
     let signals = lifecycle::Signals::new()?;
     let admin = setup.admin.map(connections::adopt).transpose()?;
@@ -272,7 +300,12 @@ pub fn spawn(setup: ControlSetup) -> io::Result<(Control, Vec<CoreWatch>)> {
         (setup.schema, setup.origin),
     );
     let shared = Shared::new(setup.process, live, setup.own, setup.socket_files);
-    let drain = Arc::new(Notify::new());
+    if let Some(address) = admin_address {
+        shared.admin_address.get_or_init(|| address);
+    }
+    if let Some(cluster) = cluster {
+        shared.cluster.get_or_init(|| cluster);
+    }
     let asked = Arc::clone(&drain);
     let (asked_for, names_asked) = mpsc::channel();
     let thread = std::thread::Builder::new().name("control".to_owned()).spawn(move || {
@@ -288,6 +321,9 @@ pub fn spawn(setup: ControlSetup) -> io::Result<(Control, Vec<CoreWatch>)> {
             tokio::spawn(reload::rounds(Arc::clone(&shared)));
             shared.begin_rounds(Some(&asked_for));
             tokio::spawn(security::rounds(Arc::clone(&shared), asked_for.clone()));
+            if let Some(cluster) = shared.cluster() {
+                cluster::spawn(&shared, cluster, document);
+            }
             drop(asked_for);
             let exit = lifecycle::run(&shared, signals, ends, &asked).await;
             // Whatever else of the process still refers to them.

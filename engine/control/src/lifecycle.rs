@@ -16,6 +16,9 @@ use crate::statistics;
 /// What cores get on top of the drain timeout to close what is left.
 const CORE_END_GRACE: Duration = Duration::from_secs(2);
 
+/// How long the store may take to hear that the process leaves. Whoever is not told sees no more beats.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Pause before cores whose mailbox is full are told again to drain.
 const MAILBOX_RETRY: Duration = Duration::from_millis(5);
 
@@ -171,6 +174,12 @@ fn unexpected(end: Option<CoreEnd>) -> String {
 /// Tells every core to finish what it has and waits for all of them.
 async fn drain(shared: &Shared, ends: &mut mpsc::Receiver<CoreEnd>) -> Exit {
     shared.begin_drain();
+    let delay = shared.live().snapshot.terms.drain_delay;
+    if !delay.is_zero() {
+        // Balancers in front are told before anybody is turned away.
+        tracing::info!("/endpoint-health says so for {} ms before the listeners close", delay.as_millis());
+        tokio::time::sleep(delay).await;
+    }
     shared.aggregator.lock().await.retire().await;
     // Before the cores: who comes from here on finds nobody, or who has taken this process's place.
     shared.socket_files().begin_drain();
@@ -201,10 +210,16 @@ async fn drain(shared: &Shared, ends: &mut mpsc::Receiver<CoreEnd>) -> Exit {
         }
         failure
     };
-    match tokio::time::timeout(timeout + CORE_END_GRACE, all_ended).await {
+    let ended = tokio::time::timeout(timeout + CORE_END_GRACE, all_ended).await;
+    if matches!(ended, Ok(None)) {
+        shared.aggregator.lock().await.take_last_words();
+        statistics::last(shared).await;
+    }
+    if let Some(cluster) = shared.cluster() {
+        cluster.leave(LEAVE_TIMEOUT).await;
+    }
+    match ended {
         Ok(None) => {
-            shared.aggregator.lock().await.take_last_words();
-            statistics::last(shared).await;
             tracing::info!("drained");
             Exit { code: 0, error: None }
         }

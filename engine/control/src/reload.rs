@@ -116,19 +116,16 @@ impl Shared {
         outcome
     }
 
-    #[cfg_attr(not(test), allow(dead_code, reason = "what the admin listener controls modules by"))]
     /// Stops a module: the rest of the configuration goes on without it.
     pub(crate) async fn stop_module(self: &Arc<Self>, name: &str) -> Result<Applied, NotApplied> {
         to_the_end(Arc::clone(self).change_modules(name.to_owned(), true)).await
     }
 
-    #[cfg_attr(not(test), allow(dead_code, reason = "what the admin listener controls modules by"))]
     /// Starts a module that was stopped.
     pub(crate) async fn start_module(self: &Arc<Self>, name: &str) -> Result<Applied, NotApplied> {
         to_the_end(Arc::clone(self).change_modules(name.to_owned(), false)).await
     }
 
-    #[cfg_attr(not(test), allow(dead_code, reason = "what the admin listener controls modules by"))]
     async fn change_modules(self: Arc<Self>, name: String, is_stopped: bool) -> Result<Applied, NotApplied> {
         let mut own = self.own.lock().await;
         if !self.live().snapshot.modules.iter().any(|module| *module.name == *name) {

@@ -277,7 +277,6 @@ fn lock(others: &LastOthers) -> std::sync::MutexGuard<'_, Option<(Instant, Arc<O
 }
 
 /// How this process belongs to a cluster.
-#[allow(dead_code, reason = "a process is alone until it can join one")]
 pub(crate) enum Membership {
     /// It has no store.
     Alone,
@@ -290,8 +289,12 @@ pub(crate) enum Membership {
     },
 }
 
-pub(crate) fn membership(_shared: &Shared) -> Membership {
-    Membership::Alone
+pub(crate) fn membership(shared: &Shared) -> Membership {
+    let Some(cluster) = shared.cluster() else { return Membership::Alone };
+    match (cluster.store(), cluster.process_id()) {
+        (Ok(store), Some(process)) => Membership::Member { store, process, node: cluster.node().to_owned() },
+        _ => Membership::Away,
+    }
 }
 
 /// Reports every few seconds, for as long as the process lives.

@@ -63,6 +63,7 @@ fn bench(cores: usize) -> Bench {
         origin: Origin { source: "a test".to_owned(), version: None },
         own: Own::new(Text::Default, LocalTerms::default()),
         admin: Some(listener),
+        joined: None,
         socket_files: SocketFiles::default(),
     })
     .expect("control");

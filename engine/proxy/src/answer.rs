@@ -17,6 +17,7 @@ use crate::exchange::Route;
 use crate::outcome::Fault;
 use crate::response::count_answer;
 use crate::rules;
+use crate::standing::Readiness;
 use crate::stats::Phase;
 use crate::tokens;
 use crate::workspace::{AnswerSpace, Lent, Workspace};
@@ -105,6 +106,42 @@ pub(crate) async fn last_hop(
     let mut space = state.answer_spaces.take();
     space.text.clear();
     space.text.extend_from_slice(&answer);
+    match send(state, client, space).await {
+        Ok(()) => finish(state, client, rest).await,
+        Err(_) => Next::Close,
+    }
+}
+
+/// Says whether new traffic is welcome: what balancers in front ask, and what everybody is told while another process acts.
+pub(crate) async fn say_readiness(
+    state: &CoreState,
+    client: &mut Client,
+    rest: Rest,
+    readiness: Readiness,
+    work: &mut Workspace,
+) -> Next {
+    let (status, body) = match readiness {
+        Readiness::Ready => (200, "ok\n"),
+        Readiness::Draining => (503, "draining\n"),
+        Readiness::Standby => (503, "standby\n"),
+    };
+    let rest = Some(rest).filter(|rest| keeps(state, client, &work.request, rest));
+    let date = state.date.now(&state.core);
+    let plan = AnswerPlan {
+        keep_alive: rest.is_some(),
+        head_only: work.request.method == Method::Head,
+        retry_after_seconds: retry_after(state, client, status),
+        date: Some(&date),
+    };
+    let mut head = ArrayVec::<u8, ANSWER_BYTES_MAX>::new();
+    let written = answer_head(status, "text/plain; charset=utf-8", body.len(), &plan, &mut head);
+    written.expect("the content type is short");
+    let mut space = state.answer_spaces.take();
+    space.text.clear();
+    space.text.extend_from_slice(&head);
+    if has_body(status, &plan) {
+        space.text.extend_from_slice(body.as_bytes());
+    }
     match send(state, client, space).await {
         Ok(()) => finish(state, client, rest).await,
         Err(_) => Next::Close,

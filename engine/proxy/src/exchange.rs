@@ -28,6 +28,7 @@ use crate::relay::{Broken, Coding};
 use crate::request::{self, AtHand};
 use crate::response::{self, Answered, Answering, Passed, Progress, Upload};
 use crate::rules::{self, Held};
+use crate::standing::{READINESS_PATH, Readiness};
 use crate::stats::{ChannelCounters, ListenerCounters, Phase};
 use crate::upgrade::{self, Switched};
 use crate::upstream::{Connection, Found};
@@ -86,6 +87,10 @@ pub(crate) async fn exchange(state: &CoreState, client: &mut Client, work: &mut 
     if work.request.max_forwards == Some(0) {
         let rest = Rest::after_head(&work.request, chunk);
         return answer::last_hop(state, client, rest, work).await;
+    }
+    if let Some(readiness) = readiness_asked(state, listener, &chunk, &work.request) {
+        let rest = Rest::after_head(&work.request, chunk);
+        return answer::say_readiness(state, client, rest, readiness, work).await;
     }
 
     // 2. The channel.
@@ -209,6 +214,22 @@ fn unforwarded(chunk: Chunk, work: &mut Workspace) -> Rest {
 /// Whether a body says of itself that it is longer than allowed.
 fn is_too_large(framing: RequestFraming, limits: &Limits) -> bool {
     matches!(framing, RequestFraming::Length(bytes) if bytes > limits.body_bytes_max)
+}
+
+/// What a request is told instead of being served: it asks how the process stands, or the process does not act.
+#[inline]
+fn readiness_asked(
+    state: &CoreState,
+    listener: ListenerId,
+    head: &[u8],
+    request: &RequestHead,
+) -> Option<Readiness> {
+    let standing = &state.generation.standing;
+    if request.path(head) != READINESS_PATH && standing.may_act() {
+        return None;
+    }
+    // What comes by an internal one was let in elsewhere.
+    (!state.listener(listener).internal).then(|| standing.readiness())
 }
 
 fn find_channel(

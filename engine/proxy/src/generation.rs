@@ -11,6 +11,7 @@ use runtime::counter::RuntimeCounters;
 use crate::admission::Admission;
 use crate::private::Private;
 use crate::roster::Roster;
+use crate::standing::Standing;
 use crate::stats::{ChannelCounters, CoreStats, EndpointCounters, ListenerCounters};
 
 /// Rows of one kind that are remembered by name once they are gone. What exceeds them is counted as one, without a name.
@@ -29,6 +30,8 @@ pub struct Generation {
     pub private: Arc<Private>,
     /// The connections of the process.
     pub admission: Arc<Admission>,
+    /// Whether the process acts; one for all generations.
+    pub standing: Arc<Standing>,
     /// Where each core counts, by its index.
     pub stats: Box<[Arc<CoreStats>]>,
     former_listeners: Vec<Former<ListenerCounters>>,
@@ -65,6 +68,7 @@ impl Generation {
         Arc::new(Self {
             number: 1,
             admission: Admission::new(&snapshot),
+            standing: Arc::default(),
             stats,
             former_listeners: Vec::new(),
             former_channels: Vec::new(),
@@ -113,6 +117,7 @@ impl Generation {
         Arc::new(Self {
             number: self.number + 1,
             admission: Admission::next(&self.admission, &self.snapshot, &snapshot),
+            standing: Arc::clone(&self.standing),
             stats: stats.collect(),
             former_listeners: listeners.into_former(ListenerCounters::absorb),
             former_channels: channels.into_former(ChannelCounters::absorb),

@@ -263,6 +263,14 @@ pub(crate) fn begin(state: &Rc<CoreState>, mut client: Client, deadline: Option<
         Place::Nowhere => return,
     };
     let settings = client.settings(state);
+    if matches!(settings.protocol, Protocol::Tcp(_) | Protocol::Tls(_))
+        && !settings.internal
+        && !state.generation.standing.may_act()
+    {
+        // An end would say that who was asked for had nothing to say. Where this is refused, the client is gone.
+        let _ = client.stream.reset_on_close();
+        return;
+    }
     match settings.protocol {
         Protocol::Http if client.unread.is_none() => client.park(state),
         Protocol::Http => state.core.spawn(client::serve(Rc::clone(state), client)),

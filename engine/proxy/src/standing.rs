@@ -8,6 +8,9 @@ use std::time::Duration;
 
 use runtime::time::boot_time;
 
+/// Where balancers ask how the process stands, on every listener for requests that is not internal.
+pub(crate) const READINESS_PATH: &[u8] = b"/endpoint-health";
+
 /// No end: every process of the node acts.
 const ALWAYS: u64 = u64::MAX;
 

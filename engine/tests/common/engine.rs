@@ -162,6 +162,13 @@ impl Engine {
         });
     }
 
+    /// Waits until everything accepts that is configured, wherever that is written.
+    #[track_caller]
+    pub(crate) fn wait_until_serving(&self) {
+        // The last of the lines that say so.
+        self.log.wait_until(|lines| lines.after("driver").count() == 1);
+    }
+
     /// What runs when `driver` is asked for, found out once.
     pub(crate) fn settled_driver(driver: Driver) -> &'static str {
         static SETTLED: [OnceLock<String>; 2] = [const { OnceLock::new() }; 2];

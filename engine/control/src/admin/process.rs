@@ -32,6 +32,9 @@ pub(super) async fn ready(State(shared): AppState) -> Result<&'static str, Refus
     if shared.is_draining() {
         return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "draining"));
     }
+    if shared.cluster().is_some_and(|cluster| cluster.is_standby()) {
+        return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "standby"));
+    }
     Ok("ok\n")
 }
 

@@ -2,6 +2,8 @@
 //!
 //! Never a route beside it: whoever looks for what a role may do looks here.
 
+mod cluster;
+
 use auth::permission::Permission::{
     ChangeConfiguration, ChangeUpstreams, ManageClients, ManageKeys, ManageUsers, ViewAudit, ViewStatistics,
     ViewStatus,
@@ -41,6 +43,7 @@ pub(super) fn table() -> Table {
     of_logins(&mut table);
     of_users(&mut table);
     of_tokens(&mut table);
+    cluster::add_to(&mut table);
     table
 }
 
@@ -92,7 +95,7 @@ fn ready(route: Route) -> Route {
     route
         .about("Whether new traffic is welcome: what balancers in front ask.")
         .answers_text(200, "It is.", TEXT)
-        .refuses(503, "The process drains.")
+        .refuses(503, "The process drains, or another of its node serves.")
 }
 
 fn latencies(route: Route) -> Route {

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::DefaultBodyLimit;
 use axum::handler::Handler;
 use axum::middleware;
 use axum::routing::{MethodFilter, MethodRouter, on};
@@ -171,6 +172,12 @@ impl Route {
             .build();
         self.operation.request_body = Some(body.into());
         self.refuses(413, "The body is too long.").refuses(415, "The body does not say that it is a form.")
+    }
+
+    /// Takes a body that may be longer than others.
+    pub(super) fn with_body_max(mut self, bytes: usize) -> Self {
+        self.handler = self.handler.layer(DefaultBodyLimit::max(bytes));
+        self
     }
 
     /// Takes a parameter of the query.

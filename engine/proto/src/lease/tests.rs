@@ -1,3 +1,7 @@
+//! Are the rules kept one by one? Each by the shortest story in which it matters.
+//!
+//! Never in real time.
+
 use super::*;
 
 const TERMS: LeaseTerms = LeaseTerms { time: Duration::from_secs(3), margin: Duration::from_millis(500) };
