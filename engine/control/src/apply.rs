@@ -2,7 +2,7 @@
 //!
 //! Never half, and never two at a time: until the cores are told, nothing has changed, and what could not be done says why.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -278,13 +278,9 @@ fn compare<'c, T: PartialEq + 'c>(
     new: impl Iterator<Item = (&'c str, &'c T)>,
     changes: &mut Vec<String>,
 ) {
-    let (old, new): (Vec<_>, Vec<_>) = (old.collect(), new.collect());
-    let find = |list: &[(&str, &'c T)], name: &str| {
-        list.iter().find(|(other, _)| *other == name).map(|(_, value)| *value)
-    };
-    let names: BTreeSet<&str> = old.iter().chain(&new).map(|(name, _)| *name).collect();
-    for name in names {
-        let what = match (find(&old, name), find(&new, name)) {
+    let (old, new): (BTreeMap<_, _>, BTreeMap<_, _>) = (old.collect(), new.collect());
+    for name in old.keys().chain(new.keys()).collect::<BTreeSet<_>>() {
+        let what = match (old.get(name), new.get(name)) {
             (None, Some(_)) => "added",
             (Some(_), None) => "removed",
             (Some(old), Some(new)) if old != new => "changed",

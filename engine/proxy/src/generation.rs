@@ -3,6 +3,7 @@
 //!
 //! Never changed once it is there: another configuration is another generation, and nothing that keeps its name begins anew.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use config::snapshot::{BindAddress, EndpointId, Listener, Snapshot, UpstreamId};
@@ -160,17 +161,20 @@ impl Generation {
         upstreams: &[Option<UpstreamId>],
     ) -> Vec<Option<EndpointId>> {
         let mut endpoints = vec![None; usize::from(snapshot.slots_count)];
+        let mut is_taken = vec![false; usize::from(self.snapshot.slots_count)];
         for ((id, upstream), former_id) in (0..).map(UpstreamId).zip(&snapshot.upstreams).zip(upstreams) {
             let Some(former_id) = *former_id else { continue };
             let former = &self.snapshot.upstreams[usize::from(former_id.0)];
             let (members, former_members) = (roster.members(id), self.roster.members(former_id));
+            let by_name: HashMap<&str, EndpointId> =
+                former_members.all.iter().map(|former| (&*former.name, former.id)).collect();
             for member in &members.all {
-                let same = former_members.all.iter().find(|former| former.name == member.name);
-                endpoints[usize::from(member.id.0)] = same.map(|former| former.id);
+                let Some(&same) = by_name.get(&*member.name) else { continue };
+                endpoints[usize::from(member.id.0)] = Some(same);
+                is_taken[usize::from(same.0)] = true;
             }
             for (slot, former_slot) in upstream.slots().zip(former.slots()) {
-                let is_vacant = members.find(slot).is_none();
-                if is_vacant && !endpoints.contains(&Some(former_slot)) {
+                if members.find(slot).is_none() && !is_taken[usize::from(former_slot.0)] {
                     endpoints[usize::from(slot.0)] = Some(former_slot);
                 }
             }
