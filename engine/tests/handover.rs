@@ -129,7 +129,7 @@ fn a_core_that_takes_nothing_loses_nothing() {
             client.head().is_some()
         });
         for fellow in &*fellows {
-            assert!(fellow.sender.send(CoreMessage::Drain { timeout: PATIENCE }).is_ok());
+            assert!(fellow.sender.send(CoreMessage::Drain { timeout: PATIENCE, last: None }).is_ok());
         }
         for core in [busy, revived] {
             core.join().expect("no panic").expect("the core ends well");
@@ -157,7 +157,10 @@ fn connections_that_wait_at_a_path_when_the_cores_drain_are_served() {
             setup.listeners = vec![(ListenerId(0), listener.into())];
         }
         for fellow in &*fellows {
-            fellow.sender.send(CoreMessage::Drain { timeout: PATIENCE }).expect("room in the mailbox");
+            fellow
+                .sender
+                .send(CoreMessage::Drain { timeout: PATIENCE, last: None })
+                .expect("room in the mailbox");
         }
         let cores: Vec<_> = setups.into_iter().map(|setup| thread::spawn(move || serve(setup))).collect();
         for mut client in clients {
