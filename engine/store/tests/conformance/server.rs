@@ -56,7 +56,8 @@ impl Server {
     }
 
     fn start_at(port: u16, lines: &str) -> Self {
-        let server = Self { port, ..Self::prepare() };
+        let mut server = Self::prepare();
+        server.port = port;
         let initdb = ["-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale", "C", "-D"];
         run(server.program("initdb").args(initdb).arg(&server.data));
         server.configure(&format!("listen_addresses = ''\nmax_connections = 300\n{lines}"));
@@ -113,20 +114,21 @@ impl Server {
     /// Stops all of it where it stands (SIGSTOP).
     pub(crate) fn stop(&self) {
         // The first one first: it makes the others.
-        let first = self.first_process();
+        let first = self.first_process().expect("it runs");
         send(first, Signal::STOP);
         children_of(first).into_iter().for_each(|process| send(process, Signal::STOP));
     }
 
     /// Has it go on (SIGCONT).
     pub(crate) fn go_on(&self) {
-        let first = self.first_process();
+        let first = self.first_process().expect("it runs");
         children_of(first).into_iter().chain([first]).for_each(|process| send(process, Signal::CONT));
     }
 
-    fn first_process(&self) -> i32 {
-        let file = fs::read_to_string(self.data.join("postmaster.pid")).expect("it runs");
-        file.lines().next().expect("a line").parse().expect("a number")
+    /// None while it is ended.
+    fn first_process(&self) -> Option<i32> {
+        let file = fs::read_to_string(self.data.join("postmaster.pid")).ok()?;
+        file.lines().next()?.parse().ok()
     }
 
     /// Where its files are.
@@ -163,6 +165,15 @@ impl Server {
 
     fn program(&self, name: &str) -> Command {
         program(&self.programs, self.owner, name)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // A test that failed while it was stopped leaves it so, and what is stopped does not end when it is told to.
+        if self.first_process().is_some() {
+            self.go_on();
+        }
     }
 }
 
