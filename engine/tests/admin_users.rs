@@ -4,10 +4,9 @@
 
 mod common;
 
+use common::browser::{Browser, first_password, json_of, send, try_to_log_in};
 use common::connection::Connection;
 use common::engine::{Driver, Engine};
-use common::eventually;
-use common::message::Message;
 use serde_json::{Value, json};
 
 const CONFIG: &str = r#"
@@ -24,80 +23,6 @@ security = "local"
 
 fn start() -> Engine {
     Engine::start(Driver::Epoll, CONFIG)
-}
-
-/// The password that is shown once.
-fn first_password(engine: &Engine) -> String {
-    let find = || {
-        let log = engine.log();
-        let line = log.lines().find(|line| line.starts_with("There was no user yet."))?;
-        line.split('"').nth(3).map(str::to_owned)
-    };
-    eventually("the first user is made", || find().is_some());
-    find().expect("it has been there")
-}
-
-/// Sends a request with these further field lines.
-#[track_caller]
-fn send(engine: &Engine, method: &str, path: &str, fields: &str, body: Option<&Value>) -> Message {
-    let body = body.map(Value::to_string).unwrap_or_default();
-    let kind = if body.is_empty() { "" } else { "Content-Type: application/json\r\n" };
-    Connection::open(engine.admin()).ask(&format!(
-        "{method} {path} HTTP/1.1\r\nHost: admin\r\n{kind}{fields}Content-Length: {}\r\n\r\n{body}",
-        body.len()
-    ))
-}
-
-fn json_of(message: &Message) -> Value {
-    serde_json::from_slice(&message.body).unwrap_or_else(|error| panic!("{error}: {message:?}"))
-}
-
-/// Somebody's browser.
-struct Browser<'e> {
-    engine: &'e Engine,
-    cookie: String,
-    csrf: String,
-}
-
-impl<'e> Browser<'e> {
-    #[track_caller]
-    fn log_in(engine: &'e Engine, user: &str, password: &str) -> Self {
-        Self::log_in_with(engine, user, password, "")
-    }
-
-    #[track_caller]
-    fn log_in_with(engine: &'e Engine, user: &str, password: &str, fields: &str) -> Self {
-        let answer = try_to_log_in(engine, user, password, fields);
-        assert_eq!(answer.status(), 200, "{answer:?}");
-        let cookie = answer.head.value("Set-Cookie").expect("a cookie");
-        let (cookie, attributes) = cookie.split_once(';').expect("attributes");
-        for attribute in ["HttpOnly", "SameSite=Strict", "Path=/"] {
-            assert!(attributes.contains(attribute), "{attributes}");
-        }
-        assert_eq!(answer.head.value("Cache-Control"), Some("no-store"));
-        let csrf = json_of(&answer)["csrf_token"].as_str().expect("a token").to_owned();
-        assert!(
-            !answer.text().contains(cookie.split_once('=').expect("a value").1),
-            "the id is the cookie's alone"
-        );
-        Self { engine, cookie: cookie.to_owned(), csrf }
-    }
-
-    #[track_caller]
-    fn get(&self, path: &str) -> Message {
-        send(self.engine, "GET", path, &format!("Cookie: {}\r\n", self.cookie), None)
-    }
-
-    #[track_caller]
-    fn change(&self, method: &str, path: &str, body: Option<&Value>) -> Message {
-        let fields = format!("Cookie: {}\r\nX-CSRF-Token: {}\r\n", self.cookie, self.csrf);
-        send(self.engine, method, path, &fields, body)
-    }
-}
-
-#[track_caller]
-fn try_to_log_in(engine: &Engine, user: &str, password: &str, fields: &str) -> Message {
-    send(engine, "POST", "/login", fields, Some(&json!({ "user": user, "password": password })))
 }
 
 const GOOD: &str = "correct horse battery";

@@ -4,6 +4,7 @@
 
 #![allow(dead_code, reason = "each test binary takes what it needs")]
 
+pub(crate) mod browser;
 pub(crate) mod cluster;
 pub(crate) mod connection;
 pub(crate) mod dns;

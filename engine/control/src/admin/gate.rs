@@ -2,13 +2,14 @@
 //!
 //! Never lets a request by that its route does not allow: a route without [`Access`] cannot be written.
 
+use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use auth::permission::{Permission, Permissions};
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, Method, StatusCode};
+use axum::http::{Extensions, HeaderMap, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
 
@@ -57,7 +58,13 @@ pub(super) async fn pass(State(gate): State<Gate>, mut request: Request, next: N
     let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
     let actor = match gate.access {
         Access::Public => Actor::anonymous(),
-        Access::Needs(permission) => match admit(&gate.shared, Asker::of(&request), permission).await {
+        Access::Needs(permission) => match admit(
+            &gate.shared,
+            Asker::of(request.headers(), request.method(), request.extensions()),
+            permission,
+        )
+        .await
+        {
             Ok(actor) => actor,
             Err(refused) => return denied::response(refused),
         },
@@ -75,23 +82,30 @@ pub(super) async fn pass(State(gate): State<Gate>, mut request: Request, next: N
 }
 
 /// What a request says of who sends it.
-struct Asker {
+pub(super) struct Asker {
     headers: HeaderMap,
     method: Method,
     address: IpAddr,
 }
 
 impl Asker {
-    fn of(request: &Request) -> Self {
+    fn of(headers: &HeaderMap, method: &Method, extensions: &Extensions) -> Self {
         // Who comes by a path has no address of his own.
-        let peer = request.extensions().get();
-        let address = peer.map_or(Ipv4Addr::LOCALHOST.into(), |Peer(peer)| peer.ip());
-        Self { headers: request.headers().clone(), method: request.method().clone(), address }
+        let address = extensions.get().map_or(Ipv4Addr::LOCALHOST.into(), |Peer(peer)| peer.ip());
+        Self { headers: headers.clone(), method: method.clone(), address }
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Asker {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self::of(&parts.headers, &parts.method, &parts.extensions))
     }
 }
 
 /// Who sends this, if he may.
-async fn admit(shared: &Shared, asker: Asker, permission: Permission) -> Result<Actor, Denied> {
+pub(super) async fn admit(shared: &Shared, asker: Asker, permission: Permission) -> Result<Actor, Denied> {
     let Asker { headers, method, address } = asker;
     let live = shared.live();
     let caller = shared.security().admit(&live, &headers, &method, address, permission).await?;

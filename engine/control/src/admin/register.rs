@@ -4,6 +4,7 @@
 
 use std::time::{Duration, Instant};
 
+use auth::permission::Permission;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
 use axum::Json;
@@ -14,10 +15,13 @@ use config::snapshot::register::Registering;
 use config::snapshot::{EndpointTerms, UpstreamId};
 use proxy::roster::member::Source;
 
+use super::denied;
 use super::extract::Path;
+use super::gate::{self, Asker};
 use super::upstreams::{self, address, read, refusal, terms, upstream};
 use super::views::{EndpointView, LeaseView, Registered};
 use super::{AppState, Refusal};
+use crate::Shared;
 use crate::live::Live;
 use crate::membership::{Joined, Newcomer};
 
@@ -25,11 +29,11 @@ use crate::membership::{Joined, Newcomer};
 pub(super) async fn register(
     State(shared): AppState,
     Path(name): Path<String>,
+    asker: Asker,
     request: Request,
 ) -> Result<Response, Refusal> {
-    {
-        let live = shared.live();
-        admit(registering(&live, upstream(&live, &name)?)?, request.headers())?;
+    if let Some(denied) = turned_away(&shared, &name, asker, request.headers()).await? {
+        return Ok(denied);
     }
     let mut object = read(request).await?;
     // Only now: while the body came there may have been another generation.
@@ -78,11 +82,15 @@ pub(super) async fn register(
 pub(super) async fn leave(
     State(shared): AppState,
     Path((name, endpoint)): Path<(String, String)>,
+    asker: Asker,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
+    if let Some(denied) = turned_away(&shared, &name, asker, &headers).await? {
+        return Ok(denied);
+    }
     let live = shared.live();
     let id = upstream(&live, &name)?;
-    admit(registering(&live, id)?, &headers)?;
+    registering(&live, id)?;
     let endpoint = upstreams::endpoint(&live, id, &endpoint)?;
     if !live.leases.remove(endpoint) {
         return Err(Refusal::new(StatusCode::CONFLICT, "has not registered itself")
@@ -99,6 +107,26 @@ fn registering(live: &Live, id: UpstreamId) -> Result<&Registering, Refusal> {
         Refusal::new(StatusCode::FORBIDDEN, format!("upstream {:?} lets no server register", upstream.name))
             .help(format!("add [upstream.{}.register] to the configuration file", upstream.name))
     })
+}
+
+/// Asks a server for the upstream's token. Where there is none and admin asks everybody else who he is, a server has to be somebody
+/// who may change endpoints.
+async fn turned_away(
+    shared: &Shared,
+    name: &str,
+    asker: Asker,
+    headers: &HeaderMap,
+) -> Result<Option<Response>, Refusal> {
+    {
+        let live = shared.live();
+        let registering = registering(&live, upstream(&live, name)?)?;
+        admit(registering, headers)?;
+        if registering.token.is_some() {
+            return Ok(None);
+        }
+    }
+    let admitted = gate::admit(shared, asker, Permission::ChangeUpstreams).await;
+    Ok(admitted.err().map(denied::response))
 }
 
 /// Asks for the token. Digests are compared, in a time that says neither how long it is nor how much of it was right.
