@@ -21,6 +21,7 @@ use crate::catalogue::{self, Entry, Kind, sum};
 use crate::latency::{Latency, Owner};
 use crate::live::Live;
 use crate::shards::{responses, retries};
+use crate::statistics::{Membership, membership};
 
 /// What [`exposition`] is, for the `Content-Type` of its answer.
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -102,6 +103,13 @@ impl Scrape {
         let is_refused = u64::from(self.shared.last_failure().is_some());
         let help = "1 while the last configuration that was to be applied was not";
         families.begin("config_refused", help, None, MetricType::Gauge)?.encode_gauge(&is_refused)?;
+        if let Membership::Member { process, .. } = membership(&self.shared) {
+            let version = self.live.origin.version.map_or_else(String::new, |version| version.to_string());
+            let cluster = [("process", process.as_str()), ("config_version", version.as_str())];
+            families
+                .begin("cluster", "This process in its cluster", None, MetricType::Info)?
+                .encode_info(&cluster)?;
+        }
         let started = process.started_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         let unit = Some(&Unit::Seconds);
         let help = "When the process started, since the Unix epoch";

@@ -156,14 +156,11 @@ pub(super) async fn show(State(shared): AppState, query: Query) -> Result<Json<A
     let text = |value: Option<&str>| value.map(str::to_owned);
     let filter =
         AuditFilter { actor: text(actor), action: text(action), subject: text(subject), node: text(node) };
-    let store = match membership(&shared) {
-        Membership::Alone => {
-            return Err(Refusal::new(StatusCode::NOT_FOUND, "this process belongs to no cluster")
-                .help("what it changed is in its log, in lines that begin with `audit`"));
-        }
-        Membership::Away => return Err(away()),
-        Membership::Member { store, .. } => store,
+    let Some(cluster) = shared.cluster() else {
+        return Err(Refusal::new(StatusCode::NOT_FOUND, "this process belongs to no cluster")
+            .help("what it changed is in its log, in lines that begin with `audit`"));
     };
+    let store = cluster.store().map_err(|_| away())?;
     let asked = store.audit(&filter, limit as u32, before);
     let rows =
         tokio::time::timeout(STORE_PATIENCE, asked).await.ok().and_then(Result::ok).ok_or_else(away)?;

@@ -17,7 +17,7 @@ use super::extract::Query;
 use super::refusal::Refusal;
 use crate::Shared;
 use crate::live::Live;
-use crate::statistics;
+use crate::statistics::{self, Membership, membership};
 
 /// Every node with its processes.
 #[derive(Serialize, ToSchema)]
@@ -146,19 +146,42 @@ impl ProcessStatus {
     /// Of this process.
     pub(crate) fn of(shared: &Shared) -> Self {
         let live = shared.live();
+        let membership = membership(shared);
+        let mut modules: Vec<_> = live.snapshot.modules.iter().map(ModuleStatus::of).collect();
+        let manager = ModuleKind::ClusterManager.name();
+        // What a node shares says nothing of the store: it is there all the same.
+        if shared.cluster().is_some() && !modules.iter().any(|module| module.name == manager) {
+            modules.push(ModuleStatus::started(manager));
+        }
+        let mut health_checks = checks(&live);
+        health_checks.extend(of_store(&membership));
         Self {
-            process: None,
+            process: match membership {
+                Membership::Member { process, .. } => Some(process),
+                Membership::Alone | Membership::Away => None,
+            },
             node: live.snapshot.node.clone(),
             version: shared.process.version.to_owned(),
             pid: std::process::id(),
             state: if shared.is_draining() { "draining" } else { "serving" }.to_owned(),
-            modules: live.snapshot.modules.iter().map(ModuleStatus::of).collect(),
-            health_checks: checks(&live),
+            modules,
+            health_checks,
         }
     }
 }
 
 impl ModuleStatus {
+    /// One of a kind that there is once.
+    fn started(kind: &str) -> Self {
+        Self {
+            name: kind.to_owned(),
+            kind: kind.to_owned(),
+            status: ModuleWord::Started,
+            requires: Vec::new(),
+            waits_for: None,
+        }
+    }
+
     fn of(module: &Module) -> Self {
         let (status, waits_for) = match &module.state {
             ModuleState::Started => (ModuleWord::Started, None),
@@ -173,6 +196,20 @@ impl ModuleStatus {
             waits_for,
         }
     }
+}
+
+/// What membership in a cluster stands on.
+fn of_store(membership: &Membership) -> Option<HealthCheck> {
+    let (status, message) = match membership {
+        Membership::Alone => return None,
+        Membership::Member { .. } => (HealthWord::Pass, None),
+        Membership::Away => {
+            let cause = "the store does not answer: what is known goes on being served";
+            (HealthWord::Warn, Some(cause.to_owned()))
+        }
+    };
+    let module = ModuleKind::ClusterManager.name().to_owned();
+    Some(HealthCheck { module, name: "store".to_owned(), status, message })
 }
 
 /// What the modules of this process stand on: endpoints and certificates.

@@ -1,3 +1,7 @@
+//! Is the sum of several processes what all of them have counted, whoever comes, goes and comes back?
+//!
+//! Never with processes that run: what they would have counted is made up.
+
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
