@@ -137,6 +137,9 @@ pub(crate) enum Command {
     /// Show the cluster that a running engine belongs to, and have its processes do something
     #[command(subcommand)]
     Cluster(ClusterCommand),
+    /// Show and change who may log in
+    #[command(subcommand)]
+    User(UserCommand),
     /// Write what LVS, the kernel's balancer, would be told to do the same
     Render(RenderArgs),
 }
@@ -279,6 +282,68 @@ pub(crate) struct DumpArgs {
     /// Configuration file; left out, the embedded default
     #[arg(long, short, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+}
+
+/// What to do with users. Who asks is said by CORELANE_USER and CORELANE_PASSWORD_FILE.
+#[derive(Debug, Subcommand)]
+pub(crate) enum UserCommand {
+    /// All users with their roles
+    List(AdminArgs),
+    /// Add a user
+    Add(NewUserArgs),
+    /// Give a user another password; he has to log in again
+    Password(PasswordArgs),
+    /// Give a user other roles; he has to log in again
+    Roles(RolesArgs),
+    /// Let a user log in no more, and log him out
+    Disable(UserArgs),
+    /// Let a user log in again
+    Enable(UserArgs),
+    /// Remove a user, and log him out
+    Remove(UserArgs),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct UserArgs {
+    /// Name of the user
+    pub(crate) name: String,
+
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct NewUserArgs {
+    #[command(flatten)]
+    pub(crate) user: UserArgs,
+
+    /// Roles: administrator, operator, editor, viewer, auditor
+    #[arg(long, value_name = "ROLE[,ROLE...]", value_delimiter = ',')]
+    pub(crate) roles: Vec<String>,
+
+    /// File with the user's password; left out, it is read from standard input
+    #[arg(long, value_name = "FILE")]
+    pub(crate) password_file: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct PasswordArgs {
+    #[command(flatten)]
+    pub(crate) user: UserArgs,
+
+    /// File with the user's password; left out, it is read from standard input
+    #[arg(long, value_name = "FILE")]
+    pub(crate) password_file: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RolesArgs {
+    #[command(flatten)]
+    pub(crate) user: UserArgs,
+
+    /// Roles: administrator, operator, editor, viewer, auditor
+    #[arg(value_name = "ROLE", required = true)]
+    pub(crate) roles: Vec<String>,
 }
 
 /// What to do with endpoints.

@@ -5,6 +5,8 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 /// A process that is alive answers in milliseconds.
@@ -13,10 +15,29 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest answer that is read; thousands of channels fit in.
 const ANSWER_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
+/// Who asks: `CORELANE_USER`, with his password in the file that `CORELANE_PASSWORD_FILE` names. Not in arguments, which every user of
+/// the machine can read.
+fn credentials() -> Option<String> {
+    let user = std::env::var("CORELANE_USER").ok()?;
+    let file = std::env::var("CORELANE_PASSWORD_FILE").ok()?;
+    match std::fs::read_to_string(&file) {
+        Ok(password) => {
+            let password = password.trim_end_matches(['\r', '\n']);
+            Some(format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))))
+        }
+        Err(error) => {
+            tracing::warn!("asking without a name: the password cannot be read from {file:?}: {error}");
+            None
+        }
+    }
+}
+
 /// The admin listener of a process.
 pub(crate) struct AdminClient {
     agent: ureq::Agent,
     url: String,
+    /// Who asks, for `Authorization`, where somebody has said so.
+    credentials: Option<String>,
 }
 
 impl AdminClient {
@@ -35,7 +56,7 @@ impl AdminClient {
             // Admin is next door: HTTP_PROXY does not concern it.
             .proxy(None)
             .build();
-        Self { agent: config.into(), url }
+        Self { agent: config.into(), url, credentials: credentials() }
     }
 
     /// The JSON under `path`.
@@ -51,11 +72,17 @@ impl AdminClient {
         let request = ureq::http::Request::builder()
             .method(method)
             .uri(&url)
-            .header("Content-Type", "application/json")
-            .body(text)
-            .context("a request cannot be made of this")?;
+            .header("Content-Type", "application/json");
+        let request = match &self.credentials {
+            Some(credentials) => request.header("Authorization", credentials),
+            None => request,
+        };
+        let request = request.body(text).context("a request cannot be made of this")?;
         let response = self.agent.run(request).map_err(|error| self.no_answer(error))?;
         let (status, body) = self.body(response, path)?;
+        if status == ureq::http::StatusCode::NO_CONTENT {
+            return Ok(Value::Null);
+        }
         let answer: Value =
             serde_json::from_str(&body).with_context(|| format!("{url} did not answer in JSON"))?;
         if !status.is_success() {
@@ -66,6 +93,10 @@ impl AdminClient {
 
     fn text(&self, path: &str, query: &[(&str, &str)]) -> anyhow::Result<String> {
         let request = self.agent.get(format!("{}{path}", self.url)).query_pairs(query.iter().copied());
+        let request = match &self.credentials {
+            Some(credentials) => request.header("Authorization", credentials),
+            None => request,
+        };
         let response = request.call().map_err(|error| self.no_answer(error))?;
         let (status, body) = self.body(response, path)?;
         if !status.is_success() {

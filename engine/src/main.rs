@@ -16,6 +16,7 @@ mod reload;
 mod render;
 mod report;
 mod upstream;
+mod user;
 mod versions;
 
 use std::io::{self, Write};
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         Some(Command::Reload(args)) => reload::run(args),
         Some(Command::Stats(args)) => report::stats(args),
         Some(Command::Upstream(command)) => upstream::run(command),
+        Some(Command::User(command)) => user::run(command),
         Some(Command::Render(args)) => render::render(args),
     };
     match outcome {

@@ -252,3 +252,6 @@ fn uses_home(snapshot: &Snapshot) -> bool {
 pub(crate) fn unix_seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use super::body::missing;
 use super::refusal::Refusal;
 use super::upstreams::read;
-use super::{AppState, denied};
+use super::{AppState, audit, denied};
 use crate::security::Peer;
 use crate::security::caller::{Caller, SESSION_COOKIE, session_id};
 use crate::security::local_of_admin;
@@ -69,7 +69,7 @@ pub(super) async fn log_in(
         Refused::LockedOut(retry_after) => denied::locked_out(retry_after),
         Refused::Store(error) => denied::store(&error).into_response(),
     })?;
-    tracing::info!("audit: {}: log_in", logged_in.user);
+    audit::note(&shared, &logged_in.user, "log_in", "/login", StatusCode::OK);
     let caller = Caller {
         name: logged_in.user.clone(),
         roles: logged_in.roles.clone(),
@@ -103,7 +103,7 @@ pub(super) async fn log_out(
     if let Some(session) = &caller.session {
         let ended = shared.security().log_out(session).await;
         ended.map_err(|error| denied::store(&error).into_response())?;
-        tracing::info!("audit: {}: log_out", caller.name);
+        audit::note(&shared, &caller.name, "log_out", "/logout", StatusCode::NO_CONTENT);
     }
     let gone = cookie(&format!("{SESSION_COOKIE}=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0"));
     Ok((StatusCode::NO_CONTENT, gone).into_response())
