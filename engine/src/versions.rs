@@ -27,7 +27,7 @@ pub(crate) fn push(args: &PushArgs) -> anyhow::Result<ExitCode> {
     let decision = match editor(&args.at, Some(&document))? {
         Some(editor) => {
             let comment = args.comment.clone();
-            decided(editor.push(Push { document, base: args.base, author: author(), comment })?)?
+            decided(&editor.push(Push { document, base: args.base, author: author(), comment })?)?
         }
         None => {
             let mut body = Map::from_iter([("document".to_owned(), json!(document))]);
@@ -48,7 +48,7 @@ pub(crate) fn rollback(args: &RollbackArgs) -> anyhow::Result<ExitCode> {
             let there = editor.version(version)?.ok_or_else(|| anyhow!("there is no version {version}"))?;
             let base = editor.current()?.map(|current| current.summary.version);
             let comment = format!("back to version {version}");
-            decided(editor.push(Push { document: there.document, base, author: author(), comment })?)?
+            decided(&editor.push(Push { document: there.document, base, author: author(), comment })?)?
         }
         None => {
             let mut body = Map::from_iter([("version".to_owned(), json!(args.version))]);
@@ -152,12 +152,12 @@ fn author() -> String {
     std::env::var("USER").ok().filter(|name| !name.is_empty()).unwrap_or_else(|| "command line".to_owned())
 }
 
-fn decided(decision: Decision) -> anyhow::Result<Value> {
-    match &decision {
+fn decided(decision: &Decision) -> anyhow::Result<Value> {
+    match decision {
         Decision::Rejected { version, cause } => {
             bail!("version {version} is rejected: {cause}; nothing was changed anywhere")
         }
-        Decision::Active { .. } | Decision::Proposed { .. } => Ok(serde_json::to_value(&decision)?),
+        Decision::Active { .. } | Decision::Proposed { .. } => Ok(serde_json::to_value(decision)?),
     }
 }
 

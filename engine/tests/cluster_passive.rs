@@ -9,7 +9,7 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::cluster::{Cluster, wait_for_processes};
+use common::cluster::{Cluster, stop_at_rest, wait_for_processes};
 use common::connection::Connection;
 use common::engine::Engine;
 use common::origin::Origin;
@@ -122,8 +122,7 @@ fn who_slept_through_its_lease_does_nothing_when_it_wakes() {
     });
 }
 
-/// Stops the one that serves, between two words with the store: a file is locked by who is stopped while writing to it, and stays so. With a
-/// connection to it that it has served.
+/// Stops the one that serves. With a connection to it that it has served.
 fn stop_the_active(both: &[Engine; 2]) -> (usize, Connection) {
     loop {
         let active = wait_for_one(&[&both[0], &both[1]]);
@@ -131,11 +130,8 @@ fn stop_the_active(both: &[Engine; 2]) -> (usize, Connection) {
         if kept.get("/").status() != 200 {
             continue;
         }
-        both[active].signal(Signal::STOP);
-        // 503 if the other one cannot write, 404 if it can.
-        if both[1 - active].ask_admin("POST", "/cluster/processes/nobody/drain", None).0 == 404 {
+        if stop_at_rest(&both[active], &both[1 - active]) {
             return (active, kept);
         }
-        both[active].signal(Signal::CONT);
     }
 }

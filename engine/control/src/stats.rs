@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use config::snapshot::{Upstream, UpstreamId};
 use proxy::roster::member::{Member, WEIGHT_ONE};
+use proxy::standing::Readiness;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -15,6 +16,7 @@ use crate::catalogue::{
     ListenerSums, Sums, UpstreamSums, sum,
 };
 use crate::certificates::Held;
+use crate::cluster::ClusterView;
 use crate::health::HealthStatus;
 use crate::live::Live;
 use crate::names::NameView;
@@ -26,6 +28,9 @@ use crate::{CoreInfo, Shared};
 pub(crate) struct Stats<'s> {
     process: ProcessStats<'s>,
     configuration: ConfigurationStatus,
+    /// How it belongs to its cluster, if it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cluster: Option<ClusterView>,
     totals: Totals,
     cores: Vec<CoreStatus<'s>>,
     listeners: Vec<ListenerStatus<'s>>,
@@ -151,6 +156,7 @@ impl<'s> Stats<'s> {
         Self {
             process: ProcessStats::of(shared, live),
             configuration: shared.configuration_status(live),
+            cluster: shared.cluster().map(|cluster| cluster.view(shared)),
             totals: Totals::of(live),
             cores: (0..)
                 .zip(&shared.process.cores)
@@ -197,7 +203,11 @@ impl<'s> ProcessStats<'s> {
             pid: std::process::id(),
             node: &live.snapshot.node,
             config_fingerprint: live.fingerprint(),
-            state: if shared.is_draining() { "draining" } else { "serving" },
+            state: match live.generation.standing.readiness() {
+                Readiness::Ready => "serving",
+                Readiness::Draining => "draining",
+                Readiness::Standby => "standby",
+            },
             uptime_s: process.started.elapsed().as_secs_f64(),
             driver: &process.driver,
             uring_error: process.uring_error.as_deref(),

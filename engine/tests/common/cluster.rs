@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 use super::engine::{Driver, Engine};
@@ -155,4 +156,16 @@ impl Engine {
 #[track_caller]
 pub(crate) fn wait_for_processes(engine: &Engine, count: usize) {
     eventually(&format!("{count} processes are listed"), || engine.processes().len() == count);
+}
+
+/// Stops a process between two words with the store, if it can be done now: a file is locked by who is stopped while writing to it, and stays
+/// so. Another process finds out whether it can write.
+pub(crate) fn stop_at_rest(engine: &Engine, other: &Engine) -> bool {
+    engine.signal(Signal::STOP);
+    // 404 if it can, 503 if it cannot.
+    let is_at_rest = other.ask_admin("POST", "/cluster/processes/nobody/drain", None).0 == 404;
+    if !is_at_rest {
+        engine.signal(Signal::CONT);
+    }
+    is_at_rest
 }

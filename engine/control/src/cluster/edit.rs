@@ -16,15 +16,13 @@ use utoipa::ToSchema;
 
 use super::join::{JoinError, open_for_command};
 use super::local::Local;
+use super::member::lease_of;
 
 /// Between two looks at what has become of a version.
 const LOOK_PAUSE: Duration = Duration::from_millis(50);
 
 /// How long a command waits for the processes of a node, of which some may be gone without anyone to say so.
 const COMMAND_PATIENCE: Duration = Duration::from_secs(15);
-
-/// For how long a process must not have beaten for a command to take it for gone; no lease of ordinary length is longer.
-const COMMAND_LEASE: Duration = Duration::from_secs(8);
 
 /// A version that somebody wants.
 #[derive(Clone, Debug)]
@@ -252,7 +250,7 @@ impl Editor {
             for row in self.store.processes().await?.iter().filter(|row| waiting.contains(&row.id)) {
                 let observer = observers.entry(row.id.clone()).or_default();
                 observer.see(Mark { epoch: row.epoch, beat: row.beat }, now);
-                if observer.is_over(LeaseTerms::new(COMMAND_LEASE), now) {
+                if observer.is_over(LeaseTerms::new(lease_of(row)), now) {
                     self.store.expire_process(&row.id, row.epoch, row.beat).await?;
                 }
             }

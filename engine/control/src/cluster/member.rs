@@ -24,6 +24,17 @@ const DECIDING_DIVISOR: u32 = 5;
 /// Least pause between rounds, however many hints the database gives.
 const PAUSE_MIN: Duration = Duration::from_millis(20);
 
+/// What a process says with each beat of how long its word counts: nodes differ.
+const LEASE_KEY: &str = "lease_ms";
+
+/// How long the word of a process counts that has not said so, having joined and nothing more.
+const LEASE_UNSAID: Duration = Duration::from_secs(60);
+
+/// How long the word of a process counts.
+pub(super) fn lease_of(row: &ProcessRow) -> Duration {
+    row.load[LEASE_KEY].as_u64().map_or(LEASE_UNSAID, Duration::from_millis)
+}
+
 /// What goes on from round to round.
 struct Member {
     /// The others, by ID.
@@ -72,7 +83,7 @@ impl Member {
         let store = opened(cluster).await?;
         let terms = shared.live().snapshot.terms.clone();
         let Some(me) = registered(shared, cluster, &store, &terms).await? else { return Ok(()) };
-        let answer = match store.beat(&me.id, me.epoch, &self.beat(shared, cluster)).await {
+        let answer = match store.beat(&me.id, me.epoch, &self.beat(shared, cluster, &terms)).await {
             Err(StoreError::Conflict { .. }) => {
                 tracing::warn!("process {} was taken for gone by the others: it joins again", me.id);
                 cluster.state().me = None;
@@ -92,10 +103,10 @@ impl Member {
             self.versions.follow(shared, cluster, &store, &me).await?;
         }
         self.seen = answer.revisions;
-        self.watch(&store, &me, LeaseTerms::new(terms.lease)).await
+        self.watch(&store, &me).await
     }
 
-    fn beat(&mut self, shared: &Shared, cluster: &Cluster) -> Beat {
+    fn beat(&mut self, shared: &Shared, cluster: &Cluster, terms: &NodeTerms) -> Beat {
         let state = cluster.process_state(shared.is_draining());
         let known = cluster.state();
         let refused = known.refused.as_ref();
@@ -103,19 +114,19 @@ impl Member {
             state,
             config_version: Some(known.runs.version),
             config_refused: refused.map(|(version, cause)| format!("version {version}: {cause}")),
-            load: self.load.take(shared),
+            load: self.load.take(shared, terms.lease),
         }
     }
 
-    /// Looks at the others' beats, and takes those for gone who have not beaten for the whole lease time.
-    async fn watch(&mut self, store: &Store, me: &Me, terms: LeaseTerms) -> Result<(), StoreError> {
+    /// Looks at the others' beats, and takes those for gone who have not beaten for the whole lease time of their node.
+    async fn watch(&mut self, store: &Store, me: &Me) -> Result<(), StoreError> {
         let rows = store.processes().await?;
         let now = monotonic();
         self.others.retain(|id, _| rows.iter().any(|row| row.id == *id));
         for row in rows.iter().filter(|row| row.id != me.id) {
             let observer = self.others.entry(row.id.clone()).or_default();
             observer.see(Mark { epoch: row.epoch, beat: row.beat }, now);
-            if observer.is_over(terms, now) {
+            if observer.is_over(LeaseTerms::new(lease_of(row)), now) {
                 expire(store, row).await?;
             }
         }
@@ -214,7 +225,7 @@ struct Load {
 }
 
 impl Load {
-    fn take(&mut self, shared: &Shared) -> Value {
+    fn take(&mut self, shared: &Shared, lease: Duration) -> Value {
         let (connections, requests) = totals(shared);
         let now = monotonic();
         let rate = self.before.and_then(|(before, then)| {
@@ -222,7 +233,7 @@ impl Load {
             (seconds > 0.0).then(|| requests.saturating_sub(before) as f64 / seconds)
         });
         self.before = Some((requests, now));
-        json!({ "connections": connections, "requests": requests, "requests_per_s": rate.map(|rate| rate.round()) })
+        json!({ LEASE_KEY: u64::try_from(lease.as_millis()).unwrap_or(u64::MAX), "connections": connections, "requests": requests, "requests_per_s": rate.map(|rate| rate.round()) })
     }
 }
 

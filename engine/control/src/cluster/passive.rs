@@ -17,6 +17,7 @@ use crate::Shared;
 /// One process, contending under one ID.
 struct Candidacy {
     me: Me,
+    terms: LeaseTerms,
     contender: Contender,
 }
 
@@ -41,13 +42,17 @@ pub(crate) async fn rounds(shared: Arc<Shared>, cluster: Arc<Cluster>) {
                 terms.poll
             }
             (Mode::ActivePassive, Some(store), Some(me)) => {
-                if candidacy.as_ref().is_some_and(|candidacy| candidacy.me != me) {
-                    // The others took it for gone: what it held under its old ID is over.
+                let lease_terms = LeaseTerms::new(terms.lease);
+                let is_other = |candidacy: &Candidacy| candidacy.me != me || candidacy.terms != lease_terms;
+                if candidacy.as_ref().is_some_and(is_other) {
+                    // The others took it for gone, or wait for another time now: what it held is over.
                     give_back(&cluster, Some(&store), &name, candidacy.take()).await;
                 }
-                let lease_terms = LeaseTerms::new(terms.lease);
-                let candidacy =
-                    candidacy.get_or_insert_with(|| Candidacy { me, contender: Contender::new(lease_terms) });
+                let candidacy = candidacy.get_or_insert_with(|| Candidacy {
+                    me,
+                    terms: lease_terms,
+                    contender: Contender::new(lease_terms),
+                });
                 let asked = monotonic();
                 let is_answered = candidacy.ask(&store, &name, lease_terms.holding()).await;
                 let now = monotonic();
