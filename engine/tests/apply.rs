@@ -390,6 +390,46 @@ fn tls_sessions_go_on() {
 }
 
 #[test]
+fn modules_are_stopped_and_started_beside_the_others() {
+    on_both_drivers(|driver| {
+        let a = named("a");
+        let web = Config { endpoints: &[a.address], ..Config::default() };
+        let config = format!("{web}[listener.more]\nbind = \"127.0.0.1:0\"\n");
+        let engine = Engine::start_on_cores(driver, 2, &config);
+        let change = |module: &str, verb: &str| {
+            let (status, answer) =
+                engine.ask_admin("POST", &format!("/cluster/modules/{module}/{verb}"), None);
+            assert_eq!(status, 200, "{module} {verb}: {answer:#}");
+        };
+        let mut kept = engine.connect();
+        kept.get("/").assert_is(200, "a");
+        let more = engine.listener("more");
+        Connection::open(more).get("/").assert_is(200, "a");
+
+        change("listener.more", "stop");
+        eventually("nobody listens there", || TcpStream::connect(more).is_err());
+        kept.get("/").assert_is(200, "a");
+        change("channel.all", "stop");
+        assert_eq!(kept.get("/").status(), 404, "no channel takes it");
+        // What is stopped stays so when the file is read again, and what is new in it is applied.
+        engine.rewrite(format!(
+            "{config}[channel.beside]\nmatch = {{ path_prefix = \"/b\" }}\nrespond = {{}}\n"
+        ));
+        let (status, answer) = engine.reload();
+        assert_eq!((status, &answer["changes"]), (200, &json!(["channel.beside added"])));
+        assert_eq!((kept.get("/").status(), kept.get("/b").status()), (404, 200));
+        assert_eq!(address(&engine, "more"), None);
+
+        change("channel.all", "start");
+        kept.get("/").assert_is(200, "a");
+        change("listener.more", "start");
+        let more = address(&engine, "more").expect("it is back");
+        Connection::open(more).get("/").assert_is(200, "a");
+        kept.get("/").assert_is(200, "a");
+    });
+}
+
+#[test]
 fn what_takes_a_restart_is_named() {
     let engine = Engine::start(Driver::Epoll, saying("one"));
     let answer = apply(&engine, format!("[process]\nbuffers_per_core = 64\n{}", saying("two")));

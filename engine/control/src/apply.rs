@@ -101,7 +101,6 @@ impl Shared {
     }
 
     /// What [`Self::apply`] would refuse, without doing it. Reads files, so it does not belong on a thread that serves.
-    #[cfg_attr(not(test), allow(dead_code, reason = "what a cluster asks of each of its processes"))]
     pub(crate) fn check(&self, candidate: &Candidate) -> Vec<String> {
         let live = self.live();
         let mut problems: Vec<String> =

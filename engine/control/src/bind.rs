@@ -214,7 +214,6 @@ pub(crate) fn change_modes(running: Standing<'_>, next: &Snapshot) -> Vec<String
     failed
 }
 
-#[cfg_attr(not(test), allow(dead_code, reason = "what a cluster asks of each of its processes"))]
 /// What [`bind_next`] would refuse, as far as that can be seen without listening anywhere.
 pub(crate) fn check_next(running: Standing<'_>, next: &Snapshot) -> Vec<BindError> {
     let is_new = |listener: &&Listener| running.kept(listener).is_none();

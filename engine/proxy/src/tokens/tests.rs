@@ -1,3 +1,5 @@
+//! Is a token looked at once, remembered within bounds, and refused from the moment it is revoked?
+
 use std::time::Duration;
 
 use auth::token::issue::{Grant, issue};

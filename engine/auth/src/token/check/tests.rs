@@ -1,3 +1,5 @@
+//! Which tokens are believed, and why are the others not?
+
 use std::time::Duration;
 
 use super::super::issue::{Grant, issue};
