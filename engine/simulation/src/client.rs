@@ -17,6 +17,7 @@ use crate::pattern::{Check, Pattern};
 use crate::plan::{
     ClientEnd, ConnectionPlan, Destination, Fate, Framing, RequestId, RequestPlan, Scenario, Stop,
 };
+use crate::renewals::{self, number_min};
 use crate::wire::{Ended, Head, Reader, Received, Writer, append_body, framing_line};
 
 /// How long a client that expects 100 waits for it before it sends its body anyway (RFC 9110 §10.1.1).
@@ -139,7 +140,12 @@ impl Client<'_> {
                 return Sending::Over;
             }
             progress.begun.set(nth + 1);
-            self.ledger.borrow_mut().request(request.id).begun_at = Some(self.core.now());
+            {
+                let mut ledger = self.ledger.borrow_mut();
+                let generation_min = number_min(&ledger.generations);
+                let record = ledger.request(request.id);
+                (record.begun_at, record.generation_min) = (Some(self.core.now()), generation_min);
+            }
             self.note(Event::Sends(request.id));
             match self.send(writer, progress, nth, request).await {
                 Ok(Sending::Whole) => {}
@@ -334,6 +340,20 @@ impl Client<'_> {
         }
     }
 
+    /// Whoever answers was current at some moment since the request began.
+    fn check_generation(&self, request: &RequestPlan, head: &Head) {
+        let Some(number) = head.field(renewals::FIELD) else { return };
+        let mut ledger = self.ledger.borrow_mut();
+        let latest = ledger.generations.last().map_or(0, |generation| generation.number);
+        let record = ledger.request(request.id);
+        let oldest = record.generation_min;
+        record.is_renewed = number.parse().is_ok_and(|number: u64| number > oldest);
+        if !number.parse().is_ok_and(|number: u64| (oldest..=latest).contains(&number)) {
+            let detail = format!("{} is answered by {number}, not {oldest} to {latest}", request.id);
+            ledger.breaks(self.core.now(), Law::GenerationStale, detail);
+        }
+    }
+
     async fn read_final(
         &self,
         reader: &mut Reader,
@@ -343,6 +363,7 @@ impl Client<'_> {
         head: &Head,
     ) -> Result<Then, Ended> {
         let attempt = self.check_belongs(request, head);
+        self.check_generation(request, head);
         self.note(Event::Answer(request.id, status, attempt));
         self.ledger.borrow_mut().request(request.id).answer =
             Some(SeenAnswer { status, attempt, is_whole: false, body_bytes: 0 });

@@ -5,7 +5,9 @@
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
+use std::sync::Arc;
 
+use proxy::generation::Generation;
 use runtime::Instant;
 
 use crate::oracle::{Broken, Law};
@@ -41,6 +43,8 @@ pub(crate) enum Event {
     AnswerStopped(usize, RequestId, u8),
     OriginEnds(usize, String),
     Phase(&'static str),
+    /// Control hands the cores the generation of this number.
+    Renews(u64),
 }
 
 /// One time that a request reached an origin.
@@ -79,6 +83,10 @@ pub(crate) struct RequestRecord {
     pub(crate) begun_at: Option<Instant>,
     /// When its last byte was handed to the network.
     pub(crate) sent_at: Option<Instant>,
+    /// Number of the oldest generation that may answer it.
+    pub(crate) generation_min: u64,
+    /// Whether it was answered by a later one.
+    pub(crate) is_renewed: bool,
     pub(crate) interim: Vec<u16>,
     pub(crate) answer: Option<SeenAnswer>,
     pub(crate) deliveries: Vec<Delivery>,
@@ -117,6 +125,10 @@ pub(crate) struct Ledger {
     pub(crate) clients_open: usize,
     /// Origin connections that are not over.
     pub(crate) origins_open: usize,
+    /// All that there have been, where the configuration is renewed.
+    pub(crate) generations: Vec<Arc<Generation>>,
+    /// There is another to come.
+    pub(crate) renews: bool,
     pub(crate) broken: Option<Broken>,
     pub(crate) events_count: u64,
     recent: VecDeque<(Instant, Event)>,
@@ -134,6 +146,8 @@ impl Ledger {
             origins: Vec::new(),
             clients_open: 0,
             origins_open: 0,
+            generations: Vec::new(),
+            renews: false,
             broken: None,
             events_count: 0,
             recent: VecDeque::new(),

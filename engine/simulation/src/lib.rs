@@ -21,6 +21,9 @@
 //! So have upstreams whose endpoints die, hang, are cut off, come back, come and go (`fleet`): no request with effects arrives
 //! twice, nobody is asked who is to be left alone, and whoever is up is reached.
 //!
+//! Every scenario of requests can be played while its configuration is renewed again and again (`renewals`): the laws stay the same, and
+//! who answers is of a generation that was current since the request began.
+//!
 //! # How to use it
 //!
 //! ```text
@@ -41,6 +44,7 @@ mod origin;
 mod pattern;
 mod plan;
 mod relays;
+mod renewals;
 mod scenario;
 mod sweep;
 mod wire;
@@ -50,4 +54,4 @@ pub use fleet::{Sailed, play_fleet};
 pub use oracle::{Broken, Law, Tally};
 pub use relays::{Relayed, play_relays};
 pub use sweep::{Report, run};
-pub use world::{Outcome, play};
+pub use world::{Outcome, play, play_renewed};

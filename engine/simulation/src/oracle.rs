@@ -62,6 +62,8 @@ pub enum Law {
     DeadlineMissed,
     /// A clean request after the storm was not answered by its origin.
     Unserved,
+    /// A request was answered by a configuration that had been renewed everywhere before it began.
+    GenerationStale,
     /// Tasks, sockets or buffers were left when everything was over.
     Leak,
     /// A counter disagrees with what peers saw.
@@ -152,6 +154,14 @@ pub(crate) fn judge(ledger: &mut Ledger, counted: &Counted, now: Instant) -> Tal
         ledger.breaks(now, law, detail);
     }
     tally
+}
+
+/// What was renewed, where anything was.
+pub(crate) fn tally_generations(ledger: &Ledger, tally: &mut Tally) {
+    let renewed = ledger.generations.len().saturating_sub(1) as u64;
+    tally.add("generation.renewed", renewed);
+    let requests = ledger.requests.iter().flatten();
+    tally.add("generation.by_another", requests.filter(|request| request.is_renewed).count() as u64);
 }
 
 type Breaches = Vec<(Law, String)>;

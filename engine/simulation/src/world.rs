@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::snapshot::{EndpointAddress, ListenerId, Snapshot};
+use proxy::address::Address;
 use proxy::generation::Generation;
 use proxy::message::{CoreMessage, MAILBOX_CAPACITY};
 use proxy::outcome::Fault;
@@ -24,9 +25,10 @@ use runtime::{Core, Handle, Instant, Remote};
 
 use crate::client;
 use crate::ledger::{Event, Ledger};
-use crate::oracle::{Broken, Counted, Law, Tally, judge};
+use crate::oracle::{Broken, Counted, Law, Tally, judge, tally_generations};
 use crate::origin;
 use crate::plan::{Network, Scenario};
+use crate::renewals::{self, Renewals};
 
 /// Turns and moves of the clock after which a scenario is given up; the longest of a long sweep take a tenth.
 const STEPS_MAX: u64 = 3_000_000;
@@ -55,11 +57,21 @@ pub struct Outcome {
 /// Plays the scenario of a seed; `prints` shows it and everything that happens in it.
 #[must_use]
 pub fn play(seed: u64, prints: bool) -> Outcome {
-    let scenario = Rc::new(Scenario::of(seed));
+    play_scenario(Scenario::of(seed), false, prints)
+}
+
+/// Plays the scenario of a seed while its configuration is renewed again and again.
+#[must_use]
+pub fn play_renewed(seed: u64, prints: bool) -> Outcome {
+    play_scenario(Scenario::of(seed), true, prints)
+}
+
+fn play_scenario(scenario: Scenario, renews: bool, prints: bool) -> Outcome {
+    let scenario = Rc::new(scenario);
     if prints {
         println!("{}\n{:#?}", scenario.config, scenario.connections);
     }
-    let mut stage = Stage::set(&scenario, prints);
+    let mut stage = Stage::set(&scenario, renews, prints);
     let counted = stage.perform().unwrap_or_else(|stopped| {
         let detail = format!("{:?}\n{}", stopped.reason, stopped.alive);
         stage.breaks(Law::Restless, detail);
@@ -81,7 +93,7 @@ struct Stage {
 }
 
 impl Stage {
-    fn set(scenario: &Rc<Scenario>, prints: bool) -> Self {
+    fn set(scenario: &Rc<Scenario>, renews: bool, prints: bool) -> Self {
         let faults = match scenario.network {
             Network::Calm => Faults::calm(),
             Network::Jittery => Faults::jittery(),
@@ -100,17 +112,28 @@ impl Stage {
         let clients = host("clients", &[[10, 0, 1, 1], [10, 0, 1, 2], [10, 0, 1, 3]], 65_536);
         let origins = host("origins", &[[10, 0, 2, 1]], 65_536);
         let text = &scenario.config;
-        let loaded = config::load_str("scenario", text, config::Format::Toml, &|_| None);
-        let snapshot = Arc::new(loaded.unwrap_or_else(|problems| panic!("{problems}\n{text}")).snapshot);
+        let first = renews.then(|| renewals::text(text, 1, [false; 3]));
+        let snapshot = renewals::snapshot(first.as_ref().unwrap_or(text));
         let ledger = Rc::new(RefCell::new(Ledger::new(scenario, simulation.world().now(), prints)));
         let told = Rc::clone(&ledger);
         let on_failure: Rc<dyn Fn(Instant, String)> =
             Rc::new(move |at, what| told.borrow_mut().breaks(at, Law::Restless, what));
-        let Started { fellows, generation, .. } =
-            start_engine(&mut simulation, engine, scenario.cores, &snapshot, &on_failure);
+        let started = start_engine(&mut simulation, engine, scenario.cores, &snapshot, &on_failure);
+        let (fellows, generation) = (Arc::clone(&started.fellows), Arc::clone(&started.generation));
         start_origins(&mut simulation, origins, &ledger);
         let peers =
             simulation.start(clients, roomy, |_| std::future::pending()).expect("a core for the clients");
+        if renews {
+            let number =
+                simulation.start(engine, roomy, |_| std::future::pending()).expect("a core for control");
+            let core = simulation.core(number).clone();
+            ledger.borrow_mut().generations.push(Arc::clone(&generation));
+            ledger.borrow_mut().renews = true;
+            let (world, ledger) = (simulation.world().clone(), Rc::clone(&ledger));
+            let renewals =
+                Renewals { core: core.clone(), world, engine, ledger, started, seed: scenario.seed };
+            core.spawn(renewals.play());
+        }
         Self { scenario: Rc::clone(scenario), ledger, simulation, fellows, generation, peers, prints }
     }
 
@@ -135,6 +158,12 @@ impl Stage {
         self.rest()?;
         self.admit(self.scenario.probes_from..self.scenario.connections.len())?;
         self.rest()?;
+
+        if self.ledger.borrow().renews {
+            let ledger = Rc::clone(&self.ledger);
+            self.simulation.run_until(move || !ledger.borrow().renews)?;
+            self.rest()?;
+        }
 
         self.note("rest");
         let counted = self.counted();
@@ -186,7 +215,9 @@ impl Stage {
     }
 
     fn counted(&self) -> Counted {
-        let stats = || self.generation.stats.iter().map(|stats| &**stats);
+        let latest =
+            self.ledger.borrow().generations.last().map_or_else(|| Arc::clone(&self.generation), Arc::clone);
+        let stats = || latest.stats.iter().map(|stats| &**stats);
         let sum = |counters: &dyn Fn(&CoreStats) -> Vec<&Counter>| -> u64 {
             stats()
                 .flat_map(|stats| counters(stats).into_iter().map(Counter::value).collect::<Vec<_>>())
@@ -224,6 +255,7 @@ impl Stage {
                 ("exchanges_open", listeners(|listener| &listener.exchanges_open)),
                 ("endpoint connections active", endpoints(|endpoint| &endpoint.active)),
                 ("endpoint connections idle", endpoints(|endpoint| &endpoint.idle)),
+                ("older generations", stats().map(|stats| stats.core.generations.value() - 1).sum()),
                 ("task_panics", stats().map(|stats| stats.runtime.task_panics.value()).sum()),
             ],
         }
@@ -243,6 +275,7 @@ impl Stage {
             Tally::default()
         };
         tally_faults(&world, &mut tally);
+        tally_generations(&self.ledger.borrow(), &mut tally);
         tally.add(format!("scenario.{:?}", self.scenario.character).to_lowercase(), 1);
         tally.add(format!("network.{:?}", self.scenario.network).to_lowercase(), 1);
         let trace = (world.trace_hash(), self.ledger.borrow().trace_hash());
@@ -292,10 +325,7 @@ pub(crate) fn start_engine(
         parts.push((remote, counters, receiver, Fellow { sender }));
     }
     let fellows: Arc<[Fellow]> = parts.iter().map(|(_, _, _, fellow)| fellow.clone()).collect();
-    let keeper = Keeper::new(snapshot, |endpoint| match endpoint {
-        EndpointAddress::Tcp(address) => (*address).into(),
-        EndpointAddress::Unix(_) | EndpointAddress::Listener(_) => unreachable!("no scenario has one"),
-    });
+    let keeper = Keeper::new(snapshot, address_of);
     let counters = parts.iter().map(|(_, counters, _, _)| Arc::clone(counters));
     let roster = Arc::clone(keeper.roster());
     let generation = Generation::first(Arc::clone(snapshot), roster, Arc::default(), counters);
@@ -328,6 +358,13 @@ pub(crate) fn start_engine(
         simulation.start(host, configure, main).expect("a core of the engine");
     }
     Started { fellows, generation, keeper }
+}
+
+pub(crate) fn address_of(endpoint: &EndpointAddress) -> Address {
+    match endpoint {
+        EndpointAddress::Tcp(address) => (*address).into(),
+        EndpointAddress::Unix(_) | EndpointAddress::Listener(_) => unreachable!("no scenario has one"),
+    }
 }
 
 fn start_origins(simulation: &mut Simulation, host: HostId, ledger: &Rc<RefCell<Ledger>>) {
