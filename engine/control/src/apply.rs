@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use config::schema::Config;
 use config::snapshot::{ListenerId, Snapshot, UpstreamId};
+use proxy::generation::{GENERATIONS_MAX, Generation};
 use proxy::message::CoreMessage;
 use runtime::Handle;
 use serde::Serialize;
@@ -25,6 +26,9 @@ const CORES_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Between two looks at whether they have.
 const CORES_LOOK: Duration = Duration::from_millis(1);
+
+/// How long one that was just replaced may take to end, before it is taken for one that lasts.
+const ENDS_SOON: Duration = Duration::from_secs(1);
 
 /// What was done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -45,6 +49,18 @@ pub(crate) struct Applied {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct NotApplied {
     pub(crate) problems: Vec<String>,
+}
+
+/// Whether there may be another generation.
+async fn has_room(generation: &Generation) -> bool {
+    let deadline = tokio::time::Instant::now() + ENDS_SOON;
+    while generation.living() >= GENERATIONS_MAX {
+        if tokio::time::Instant::now() >= deadline {
+            return false;
+        }
+        tokio::time::sleep(CORES_LOOK).await;
+    }
+    true
 }
 
 impl NotApplied {
@@ -148,6 +164,11 @@ impl Shared {
                 needs_restart,
                 warnings: Vec::new(),
             });
+        }
+        if !has_room(&running.generation).await {
+            return Err(NotApplied::because(format!(
+                "{GENERATIONS_MAX} configurations serve still: all but the latest have connections that began by them and have not                  ended; try again when some have, or bound them by `timeouts.lifetime`"
+            )));
         }
         // By a thread of its own: a file may be slow to come.
         let shared = Arc::clone(self);

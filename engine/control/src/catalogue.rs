@@ -53,7 +53,7 @@ const fn bytes<S>(
 }
 
 /// What a core counts about itself.
-pub(crate) static CORE: [Entry<CoreStats>; 16] = [
+pub(crate) static CORE: [Entry<CoreStats>; 18] = [
     gauge("connections_open", "Client connections open now", CoreStats::connections_open),
     gauge("exchanges_open", "Exchanges in progress now", CoreStats::exchanges_open),
     counter("handed_over", "Connections handed to a less loaded core when accepted", |core| {
@@ -74,6 +74,16 @@ pub(crate) static CORE: [Entry<CoreStats>; 16] = [
         "spliced",
         "Bytes passed from connection to connection inside the kernel",
         |core| core.runtime.spliced_bytes.value(),
+    ),
+    gauge(
+        "generations",
+        "Configurations that serve still: the latest, and older ones until what they have begun ends",
+        |core| core.generations.value(),
+    ),
+    gauge(
+        "older",
+        "Connections and other things that older configurations have begun, when the core was last told something",
+        |core| core.older.value(),
     ),
     counter("turns", "Turns of the loop", |core| core.runtime.turns.value()),
     counter("polls", "Tasks polled", |core| core.runtime.polls.value()),

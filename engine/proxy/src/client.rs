@@ -280,8 +280,8 @@ impl Clients {
         }
     }
 
-    /// Moves who waits in older generations to the latest one; who has no place there is given a last wait.
-    pub(crate) fn renew(&self, state: &Rc<CoreState>) {
+    /// Moves who waits in older generations to the latest one; who waits in the one before and has no place is given a last wait.
+    pub(crate) fn renew(&self, former: &Rc<CoreState>, state: &Rc<CoreState>) {
         for (index, place) in (0..).zip(self.waiting.borrow_mut().iter_mut()) {
             let Some(waiting) = place.as_mut().filter(|waiting| !Rc::ptr_eq(&waiting.state, state)) else {
                 continue;
@@ -290,7 +290,9 @@ impl Clients {
             let peer = Some(waiting.peer).filter(|_| !matches!(waiting.what, WaitsFor::Header { .. }));
             match waiting.state.place(&mut waiting.open, peer) {
                 Place::There(newer) => waiting.state = newer,
-                Place::Here => waiting.shorten(&state.core, index),
+                Place::Here if Rc::ptr_eq(&waiting.state, former) => waiting.shorten(&state.core, index),
+                // It has its last wait.
+                Place::Here => {}
                 Place::Nowhere => {
                     drop(waiting.parked.resume(&state.core));
                     *place = None;

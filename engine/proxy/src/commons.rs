@@ -100,7 +100,7 @@ impl Commons {
             self.open(&state, id, socket);
         }
         state.stats.core.generation.set(state.generation.number);
-        self.clients.renew(&state);
+        self.clients.renew(&former, &state);
         // What another core hands over had its place in the former one.
         state.core.spawn(async move { former.core.sleep(LAST_WAIT).await });
     }

@@ -15,6 +15,10 @@ use crate::roster::Roster;
 use crate::standing::Standing;
 use crate::stats::{ChannelCounters, CoreStats, EndpointCounters, ListenerCounters};
 
+/// Generations that may live at a time. An older one lives by connections that last, tunnels above all, and holds its snapshot and
+/// each core's memory for it; where so many do, another is to wait until one of them has ended.
+pub const GENERATIONS_MAX: u64 = 64;
+
 /// Rows of one kind that are remembered by name once they are gone. What exceeds them is counted as one, without a name.
 const FORMER_MAX: usize = 256;
 
@@ -144,6 +148,12 @@ impl Generation {
     #[must_use]
     pub fn is_taken_up(&self) -> bool {
         self.stats.iter().all(|core| core.core.generation.value() >= self.number)
+    }
+
+    /// How many generations live, of which this is the latest: on the core that serves by most of them.
+    #[must_use]
+    pub fn living(&self) -> u64 {
+        self.stats.iter().map(|core| core.core.generations.value()).max().unwrap_or(0)
     }
 
     /// Who each upstream of `snapshot` is in this generation.
