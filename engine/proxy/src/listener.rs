@@ -313,8 +313,8 @@ fn hand_over(
     let nth = if nth < here { nth } else { nth + 1 };
     let fellow = &state.fellows[nth];
     let generation = &state.generation;
-    // One that has yet to take up this generation may not know the listener.
-    if generation.stats[nth].core.generation.value() < generation.number {
+    // One that has yet to take up this generation may not know the listener. The first is what each core begins with.
+    if generation.number > 1 && generation.stats[nth].core.generation.value() < generation.number {
         return Some((fd, permit));
     }
     let load = |stats: &CoreStats| u32::try_from(stats.connections_open()).unwrap_or(u32::MAX);
