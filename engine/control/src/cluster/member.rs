@@ -37,18 +37,23 @@ pub(super) fn lease_of(row: &ProcessRow) -> Duration {
 
 /// What goes on from round to round.
 struct Member {
-    /// The others, by ID.
+    /// The others, by ID, and when they were looked at last.
     others: HashMap<String, Observer>,
+    watched: Option<Duration>,
     /// What has been read of each subject.
     seen: Revisions,
     versions: Versions,
     load: Load,
 }
 
+/// Looks that may be missed before all that was seen counts for nothing.
+const POLLS_MISSED_MAX: u32 = 4;
+
 /// Keeps the process in its cluster, for as long as it lives.
 pub(crate) async fn rounds(shared: Arc<Shared>, cluster: Arc<Cluster>) {
     let mut member = Member {
         others: HashMap::new(),
+        watched: None,
         seen: Revisions::default(),
         versions: Versions::default(),
         load: Load::default(),
@@ -103,7 +108,7 @@ impl Member {
             self.versions.follow(shared, cluster, &store, &me).await?;
         }
         self.seen = answer.revisions;
-        self.watch(&store, &me).await
+        self.watch(&store, &me, terms.poll).await
     }
 
     fn beat(&mut self, shared: &Shared, cluster: &Cluster, terms: &NodeTerms) -> Beat {
@@ -119,9 +124,14 @@ impl Member {
     }
 
     /// Looks at the others' beats, and takes those for gone who have not beaten for the whole lease time of their node.
-    async fn watch(&mut self, store: &Store, me: &Me) -> Result<(), StoreError> {
+    async fn watch(&mut self, store: &Store, me: &Me, poll: Duration) -> Result<(), StoreError> {
         let rows = store.processes().await?;
         let now = monotonic();
+        // While the store was away, or this process stood still, nobody was watched: whoever could not beat either gets the time to.
+        if self.watched.is_none_or(|before| now.saturating_sub(before) > poll * POLLS_MISSED_MAX) {
+            self.others.clear();
+        }
+        self.watched = Some(now);
         self.others.retain(|id, _| rows.iter().any(|row| row.id == *id));
         for row in rows.iter().filter(|row| row.id != me.id) {
             let observer = self.others.entry(row.id.clone()).or_default();
