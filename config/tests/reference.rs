@@ -43,7 +43,8 @@ names every problem in one, with line, column and key; `engine config dump --con
 [channels.toml](../config/examples/channels.toml), [tcp.toml](../config/examples/tcp.toml),
 [https.toml](../config/examples/https.toml), [balancing.toml](../config/examples/balancing.toml),
 [rules.toml](../config/examples/rules.toml); of a cluster [gateway_node.toml](../config/examples/gateway_node.toml),
-[auth_node.toml](../config/examples/auth_node.toml), [admin_node.toml](../config/examples/admin_node.toml).
+[auth_node.toml](../config/examples/auth_node.toml), [admin_node.toml](../config/examples/admin_node.toml), or
+[all_in_one.toml](../config/examples/all_in_one.toml).
 
 - A **duration** is a whole number with `us`, `ms`, `s`, `m` or `h`; a **size** one with `B`, `KB`, `KiB`, `MB`, `MiB`, `GB` or
   `GiB`; a **share** one with `%`.

@@ -11,10 +11,11 @@ const BALANCING: &str = include_str!("../examples/balancing.toml");
 const RULES: &str = include_str!("../examples/rules.toml");
 const ADMIN_NODE: &str = include_str!("../examples/admin_node.toml");
 const AUTH_NODE: &str = include_str!("../examples/auth_node.toml");
+const ALL_IN_ONE: &str = include_str!("../examples/all_in_one.toml");
 const GATEWAY_NODE: &str = include_str!("../examples/gateway_node.toml");
 
 /// Every text that comes with the program.
-const TEXTS: [&str; 10] = [
+const TEXTS: [&str; 11] = [
     include_str!("../src/default.toml"),
     QUICKSTART,
     CHANNELS,
@@ -25,6 +26,7 @@ const TEXTS: [&str; 10] = [
     ADMIN_NODE,
     AUTH_NODE,
     GATEWAY_NODE,
+    ALL_IN_ONE,
 ];
 
 fn no_environment(_: &str) -> Option<String> {

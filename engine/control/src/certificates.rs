@@ -32,9 +32,6 @@ use crate::Shared;
 /// What is spoken inside TLS (RFC 7301 §6).
 const HTTP: &[&[u8]] = &[b"http/1.1"];
 
-/// How often keys of tickets are looked after; they live for hours.
-const TICKETS_ROUND: Duration = Duration::from_secs(60);
-
 /// Everything that private connections of this process take from files.
 #[derive(Debug)]
 pub struct Certificates {
@@ -233,6 +230,16 @@ impl Certificates {
         }
     }
 
+    /// What tickets are sealed with.
+    pub(crate) fn ticket_keys(&self) -> Arc<TicketKeys> {
+        Arc::clone(&self.keys)
+    }
+
+    /// Whether clients are given tickets.
+    pub(crate) fn has_tickets(&self) -> bool {
+        self.listeners.iter().flatten().any(|listener| listener.tickets.is_some())
+    }
+
     /// Whether there is anything to reload.
     pub(crate) fn is_empty(&self) -> bool {
         self.listeners.iter().all(Option::is_none) && self.upstreams.iter().all(Option::is_none)
@@ -334,17 +341,6 @@ impl Certificates {
     fn states(&self) -> impl Iterator<Item = &Mutex<State>> {
         let listeners = self.listeners.iter().flatten().map(|live| &live.state);
         listeners.chain(self.upstreams.iter().flatten().map(|live| &live.state))
-    }
-}
-
-/// Looks after the keys of tickets for as long as the process lives.
-pub(crate) async fn rounds(shared: Arc<Shared>) {
-    let mut interval = tokio::time::interval(TICKETS_ROUND);
-    loop {
-        interval.tick().await;
-        if let Err(error) = shared.live().certificates.keys.rotate(SystemTime::now()) {
-            tracing::error!("the keys of TLS tickets stay as they are: {error}");
-        }
     }
 }
 

@@ -21,6 +21,7 @@ mod candidate;
 mod reload;
 
 mod certificates;
+mod tickets;
 
 mod health;
 mod membership;
@@ -316,7 +317,7 @@ pub fn spawn(setup: ControlSetup) -> io::Result<(Control, Vec<CoreWatch>)> {
             tokio::spawn(aggregate::rounds(Arc::clone(&shared)));
             tokio::spawn(statistics::rounds(Arc::clone(&shared)));
             tokio::spawn(admin::audit::write(Arc::clone(&shared)));
-            tokio::spawn(certificates::rounds(Arc::clone(&shared)));
+            tokio::spawn(tickets::rounds(Arc::clone(&shared)));
             tokio::spawn(membership::rounds(Arc::clone(&shared)));
             tokio::spawn(reload::rounds(Arc::clone(&shared)));
             shared.begin_rounds(Some(&asked_for));

@@ -137,6 +137,16 @@ impl TicketKeys {
         out
     }
 
+    /// The keys of all of these, as far as there is room for them; `None` without any.
+    #[must_use]
+    pub fn of_all(parts: &[Self]) -> Option<Self> {
+        let mut keys: Vec<_> = parts.iter().flat_map(|part| part.keys.load_full().to_vec()).collect();
+        // The youngest first, and those that only open make room for those that are to seal.
+        keys.sort_by_key(|key| std::cmp::Reverse(key.begins));
+        keys.truncate(KEYS_MAX);
+        (!keys.is_empty()).then(|| Self { keys: ArcSwap::from_pointee(keys) })
+    }
+
     /// Takes the keys of `other` in place of its own.
     pub fn replace(&self, other: &Self) {
         self.keys.store(other.keys.load_full());
@@ -333,6 +343,21 @@ mod tests {
         // A clock that jumped ahead and back: the keys of the future do not seal, and a new one is not made at every call.
         keys.rotate(at(START)).expect("random bytes");
         assert!(keys.keys.load().len() <= KEYS_MAX);
+    }
+
+    #[test]
+    fn keys_of_several_periods_are_those_of_one_that_rotates() {
+        let (scope, seals) = (Scope::new("web", None), SEALS_FOR.as_secs());
+        let period = |number: u64| TicketKeys::new(at(START + number * seals)).expect("random bytes");
+        let parts: Vec<_> = (0..3).map(period).collect();
+        let all = TicketKeys::of_all(&parts).expect("three keys");
+        // The third one's time has not come: the second seals.
+        let now = START + 2 * seals - 1;
+        let ticket = all.seal(&scope, b"there", now).expect("sealed");
+        assert!(parts[1].open(&scope, &ticket, now).is_some() && parts[0].open(&scope, &ticket, now).is_none());
+        let older = parts[0].seal(&scope, b"there", START).expect("sealed");
+        assert!(all.open(&scope, &older, now).is_some());
+        assert!(TicketKeys::of_all(&[]).is_none());
     }
 
     #[test]
