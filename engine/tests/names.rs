@@ -276,7 +276,5 @@ fn a_start_does_not_wait_for_ever_for_an_answer() {
     let engine = Engine::start(Driver::Epoll, config);
     assert_eq!(engine.connect().get("/").status(), 503);
     assert_eq!(name(&engine)["state"], "pending");
-    eventually("it is told", || {
-        engine.log().contains("not every name among the endpoints was answered within 5 s")
-    });
+    eventually("it is told", || engine.log().contains("not every name among the endpoints"));
 }

@@ -544,6 +544,8 @@ fn a_silent_relay_holds_little() {
         let (origin, address) = bound();
         let engine = Engine::start(driver, relay(&[address]));
         let mut pairs: Vec<_> = (0..20).map(|_| pair(&engine, &origin)).collect();
+        // What control takes to begin with is no relay's.
+        engine.assert_counter("/cores/0/buffers", 0);
         let before = engine.resident_bytes();
         pairs.extend((0..COUNT).map(|_| pair(&engine, &origin)));
         for (client, server) in &mut pairs {

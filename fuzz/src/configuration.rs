@@ -43,7 +43,7 @@ fn assert_placed(problems: &Problems, text: &str) {
 
 /// No id in a snapshot points beside it.
 fn assert_whole(snapshot: &config::snapshot::Snapshot) {
-    assert!(!snapshot.listeners.is_empty());
+    assert!(!snapshot.listeners.is_empty() || snapshot.admin.is_some());
     for upstream in &snapshot.upstreams {
         let end = upstream.slots_first.0 + upstream.slots_count;
         assert!(upstream.endpoints.len() <= usize::from(upstream.slots_count));

@@ -6,7 +6,7 @@ mod files;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use config::snapshot::{
     Action, BindAddress, ClientAuthMode, EndpointAddress, Listener, ListenerTls, Protocol, Snapshot,
@@ -27,7 +27,6 @@ use utoipa::ToSchema;
 pub use self::files::Note;
 pub(crate) use self::files::date;
 use self::files::{ListenerParts, Reading, UpstreamParts};
-use crate::Shared;
 
 /// What is spoken inside TLS (RFC 7301 §6).
 const HTTP: &[&[u8]] = &[b"http/1.1"];

@@ -33,17 +33,19 @@ pub(crate) async fn rounds(shared: Arc<Shared>) {
         let pause = match membership(&shared) {
             Membership::Alone => ROUND,
             Membership::Away => FIRST_ROUND,
-            Membership::Member { store, .. } => match share(&shared.live().certificates.ticket_keys(), &store).await {
-                Ok(()) => ROUND,
-                Err(error @ StoreError::Refused { .. }) => {
-                    if !is_told && shared.live().certificates.has_tickets() {
-                        tracing::warn!("TLS sessions are not resumed by other processes: {error}");
-                        is_told = true;
+            Membership::Member { store, .. } => {
+                match share(&shared.live().certificates.ticket_keys(), &store).await {
+                    Ok(()) => ROUND,
+                    Err(error @ StoreError::Refused { .. }) => {
+                        if !is_told && shared.live().certificates.has_tickets() {
+                            tracing::warn!("TLS sessions are not resumed by other processes: {error}");
+                            is_told = true;
+                        }
+                        ROUND
                     }
-                    ROUND
+                    Err(_) => FIRST_ROUND,
                 }
-                Err(_) => FIRST_ROUND,
-            },
+            }
         };
         // Whatever the store says: keys that are over are forgotten, and there is always one that seals.
         if let Err(error) = shared.live().certificates.ticket_keys().rotate(SystemTime::now()) {

@@ -327,7 +327,8 @@ impl Engine {
     /// Resident memory in bytes.
     pub(crate) fn resident_bytes(&self) -> u64 {
         let status = self.proc("status");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a live process");
+        // Its own: pages of the program itself come in with whatever is called first.
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("a live process");
         let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number of kB");
         kib * 1024
     }

@@ -354,7 +354,9 @@ mod tests {
         // The third one's time has not come: the second seals.
         let now = START + 2 * seals - 1;
         let ticket = all.seal(&scope, b"there", now).expect("sealed");
-        assert!(parts[1].open(&scope, &ticket, now).is_some() && parts[0].open(&scope, &ticket, now).is_none());
+        assert!(
+            parts[1].open(&scope, &ticket, now).is_some() && parts[0].open(&scope, &ticket, now).is_none()
+        );
         let older = parts[0].seal(&scope, b"there", START).expect("sealed");
         assert!(all.open(&scope, &older, now).is_some());
         assert!(TicketKeys::of_all(&[]).is_none());

@@ -90,11 +90,19 @@ impl Signing {
         name: &str,
         issuer: &TokenIssuer,
     ) -> Result<(), StoreError> {
-        let signers = self.of(name);
-        let times: Vec<_> = signers.iter().map(|signer| signer.times).collect();
         let now = unix_seconds();
-        if rotation(issuer).is_due(&times, now) {
-            self.rotate(home, name, issuer).await?;
+        let is_due = |signers: &[Signer]| {
+            let times: Vec<_> = signers.iter().map(|signer| signer.times).collect();
+            rotation(issuer).is_due(&times, now)
+        };
+        let mut signers = self.of(name);
+        if is_due(&signers) {
+            // Another process may have made it since this one has looked.
+            self.read(home).await?;
+            signers = self.of(name);
+        }
+        if is_due(&signers) {
+            self.make(home, name, issuer, &signers).await?;
         } else {
             self.retire(home, &signers, issuer).await?;
         }
@@ -114,7 +122,17 @@ impl Signing {
         issuer: &TokenIssuer,
     ) -> Result<String, StoreError> {
         self.read(home).await?;
-        let signers = self.of(name);
+        self.make(home, name, issuer, &self.of(name)).await
+    }
+
+    /// Makes the key that comes after these. Of several processes that have seen the same ones, one does.
+    async fn make(
+        &self,
+        home: &Home,
+        name: &str,
+        issuer: &TokenIssuer,
+        signers: &[Signer],
+    ) -> Result<String, StoreError> {
         let times: Vec<_> = signers.iter().map(|signer| signer.times).collect();
         let successor = rotation(issuer).successor(&times, unix_seconds());
         let algorithm = match issuer.algorithm {
