@@ -197,7 +197,8 @@ pub(crate) fn modules(config: &Config, stopped: &BTreeSet<String>) -> Box<[Modul
     let module = |module: &Written<'_>| Module {
         kind: module.kind,
         name: module.name.clone(),
-        requires: needs(module).map(Into::into).collect(),
+        // One that is not here is another node's.
+        requires: needs(module).filter(|name| states.contains_key(*name)).map(Into::into).collect(),
         state: states[&module.name].clone(),
     };
     written.iter().map(module).collect()

@@ -52,7 +52,8 @@ pub struct Store {
     #[serde(serialize_with = "without_password")]
     #[schemars(example = &"sqlite:state/cluster.db")]
     pub url: String,
-    /// File of the key that secrets in the store are encrypted with, the same for all processes; made when it is not there.
+    /// File of the key that secrets in the store are encrypted with, the same for all processes; made when it is not there. Left
+    /// out, it stands beside the database of `sqlite:PATH`, as `PATH.key`; with `postgres://` there is none then, and nothing secret is shared.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(default, with = "String", example = &"state/store.key")]
     pub key_file: Option<String>,

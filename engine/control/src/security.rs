@@ -19,6 +19,7 @@ mod sources;
 pub(crate) mod tokens;
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -61,6 +62,8 @@ pub(crate) struct Security {
     signing: Signing,
     sources: Sources,
     revoked: Mutex<Arc<Revocations>>,
+    /// Whether the store keeps its keys from this process.
+    is_keyless: AtomicBool,
     /// What was known of the store when it was last looked at.
     seen: Mutex<Option<Revisions>>,
 }
@@ -76,6 +79,7 @@ impl Security {
             signing: Signing::default(),
             sources: Sources::default(),
             revoked: Mutex::default(),
+            is_keyless: AtomicBool::new(false),
             seen: Mutex::default(),
         }
     }
@@ -152,7 +156,11 @@ impl Security {
             self.sessions.forget_all();
         }
         if before.is_none_or(|before| before.keys != now.keys) {
-            self.signing.read(&self.home).await?;
+            match self.signing.read(&self.home).await {
+                // A process that is not given the key of the store knows users and sessions all the same.
+                Err(error @ StoreError::Refused { .. }) => self.tell_once(&error),
+                read => read?,
+            }
         }
         if before.is_none_or(|before| before.revocations != now.revocations) {
             self.read_revocations().await?;
@@ -160,6 +168,14 @@ impl Security {
         // Only now: what has failed is tried again.
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
         Ok(())
+    }
+
+    fn tell_once(&self, error: &StoreError) {
+        if !self.is_keyless.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                "no token is issued, and none that is signed with a key of the store is believed: {error}"
+            );
+        }
     }
 
     async fn read_revocations(&self) -> Result<(), StoreError> {
@@ -204,6 +220,9 @@ impl Security {
 
     async fn keep_going(&self, live: &Live) -> Result<(), StoreError> {
         self.make_first_user(live).await?;
+        if self.is_keyless.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         if let Some((name, issuer)) = issuer(&live.snapshot) {
             self.signing.rotate_if_due(&self.home, name, issuer).await?;
         }

@@ -168,7 +168,10 @@ impl Joined {
 pub(crate) fn settings_of(local: &Local) -> Result<StoreSettings, JoinError> {
     let access = &local.access;
     let url: StoreUrl = access.url.parse().map_err(JoinError::Settings)?;
-    let key = access.key_file.as_deref().map(load_key).transpose().map_err(JoinError::Settings)?;
+    // Processes that share a database's file share one beside it, without being told.
+    let beside = || access.url.strip_prefix("sqlite:").map(|path| PathBuf::from(format!("{path}.key")));
+    let key_file = access.key_file.as_deref().map(Path::to_owned).or_else(beside);
+    let key = key_file.as_deref().map(load_key).transpose().map_err(JoinError::Settings)?;
     Ok(StoreSettings {
         connections_max: access.connections_max,
         idle_connections_max: access.idle_connections_max,
