@@ -12,6 +12,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 readonly network=10.99.0
 declare -rA number=([gw1]=1 [gw2]=2 [gw3]=3 [gw4]=4 [db]=10 [admin]=20 [front]=30 [client]=40 [origin]=50)
 readonly rate=${RATE:-400} post_rate=${POST_RATE:-100}
+# For how many seconds the database stands still.
+readonly away=${AWAY:-8}
 readonly http_port=8080 origin_port=8001 admin_port=9000 db_port=5432
 
 die() {
@@ -255,7 +257,7 @@ database_away() {
     # The server and each of its helpers: one process for every connection.
     local server=${pid_of[postgres]}
     kill -STOP "$server" $(pgrep -P "$server")
-    sleep 8
+    sleep "$away"
     kill -CONT $(pgrep -P "$server") "$server"
     until_true "the cluster is seen again" are_serving 3
 }
@@ -265,7 +267,7 @@ phase "one is drained" drain_one
 phase "the first one is killed with kill -9" kill_first
 phase "another takes its host" start_another
 phase "a host is cut off and comes back" cut_off
-phase "the database stands still for 8 s" database_away
+phase "the database stands still for $away s" database_away
 
 failed=0
 for name in "${!gets_failed[@]}"; do
