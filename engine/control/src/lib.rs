@@ -23,6 +23,8 @@ mod reload;
 mod certificates;
 mod tickets;
 
+mod housekeeping;
+
 mod health;
 mod membership;
 mod names;
@@ -317,6 +319,7 @@ pub fn spawn(setup: ControlSetup) -> io::Result<(Control, Vec<CoreWatch>)> {
             tokio::spawn(aggregate::rounds(Arc::clone(&shared)));
             tokio::spawn(statistics::rounds(Arc::clone(&shared)));
             tokio::spawn(admin::audit::write(Arc::clone(&shared)));
+            tokio::spawn(housekeeping::rounds(Arc::clone(&shared)));
             tokio::spawn(tickets::rounds(Arc::clone(&shared)));
             tokio::spawn(membership::rounds(Arc::clone(&shared)));
             tokio::spawn(reload::rounds(Arc::clone(&shared)));
