@@ -158,8 +158,8 @@ fn what_one_process_refuses_is_applied_by_none() {
     let b = cluster.add(Driver::Epoll, "edge", &["--port-offset", "20000"]);
     b.wait_until_serving();
     wait_for_processes(&a, 2);
-    // A port that one of them cannot move up by so much.
-    let text = pushed("edge", "two").replace("127.0.0.1:0\"\n[channel", "127.0.0.1:50000\"\n[channel");
+    // A port that one of them cannot move up by so much; the kernel gives it to nobody who does not name it.
+    let text = pushed("edge", "two").replace("127.0.0.1:0\"\n[channel", "127.0.0.1:64987\"\n[channel");
     let file = cluster.file("two.toml", &text);
     let (code, said) = engine(&["config", "push", &file, "--admin", &url(&a)]);
     let refusing = b.process_id();
@@ -266,14 +266,15 @@ fn who_is_gone_without_a_word_is_taken_for_gone_and_comes_back_as_another() {
 #[test]
 fn ports_are_moved_up_for_one_process_and_nothing_of_it_is_saved() {
     let cluster = Cluster::new();
-    // Somewhere below that nobody listens at, as the test goes on to show.
-    let free = |count: usize| -> Vec<u16> {
-        let sockets: Vec<_> =
-            (0..count).map(|_| std::net::TcpListener::bind("127.0.0.1:0").expect("a port")).collect();
-        sockets.iter().map(|socket| socket.local_addr().expect("bound").port()).collect()
-    };
-    let offset = 7_u16;
-    let ports = free(3);
+    let offset = 10_000_u16;
+    // Below those that the kernel gives to who names none, so that no other test comes between.
+    let is_free = |port: u16| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
+    let start = std::process::id() % 1_000;
+    let candidates = (0..1_000).map(|number| 12_000 + 10 * ((start + number) % 1_000) as u16);
+    let mut free =
+        candidates.filter(|first| (*first..first + 3).all(|port| is_free(port) && is_free(port + offset)));
+    let first = free.next().expect("six ports");
+    let ports = [first, first + 1, first + 2];
     let text = format!(
         "[node]\nid = \"edge\"\n[listener.web]\nbind = \"127.0.0.1:{}\"\n[listener.relay]\nbind = \"127.0.0.1:{}\"\n\
          protocol = \"tcp\"\nupstream = \"web\"\n[upstream.web]\nendpoints = [\"127.0.0.1:{}\"]\n\
