@@ -171,6 +171,7 @@ fn a_token_of_one_node_is_believed_by_another_until_it_is_revoked_and_after_its_
         let began = Instant::now();
         while key_of(&issue()) == key_of(&other) {
             assert!(began.elapsed() < 3 * PATIENCE, "the next key signs nothing");
+            // Ten seconds have to pass: asked without a pause, the issuer would sign thousands.
             std::thread::sleep(Duration::from_millis(100));
         }
         eventually("what it signs is believed", || status(&newer) == 200 && status(&issue()) == 200);
