@@ -112,7 +112,7 @@ pub struct ListenerCounters {
     pub resumptions_tls12: Counter,
     /// Sessions resumed, in TLS 1.3.
     pub resumptions_tls13: Counter,
-    /// Handshakes that failed; see [`CoreStats::handshake_faults`].
+    /// Handshakes that failed; see [`CoreCounters::handshake_faults`].
     pub handshakes_failed: Counter,
     /// Handshakes in progress now (gauge).
     pub handshakes_open: Counter,
