@@ -248,7 +248,7 @@ fn of_logins(table: &mut Table) {
             .refuses(401, "The name or the password is wrong.")
             .refuses(404, "Admin asks for no users.")
             .refuses(429, "Too many logins of this user or from this address have failed.")
-            .refuses(503, "The store is not available."),
+            .needs_the_store(),
     );
     table.add(
         post("/logout", Public, "log_out", login::log_out)
@@ -257,7 +257,7 @@ fn of_logins(table: &mut Table) {
             .answers_nothing(204, "It is over.")
             .refuses(401, "Nobody is logged in.")
             .refuses(429, "Too many logins of this user or from this address have failed.")
-            .refuses(503, "The store is not available."),
+            .needs_the_store(),
     );
     table.add(
         get("/session", Public, "session", login::show)
@@ -265,7 +265,7 @@ fn of_logins(table: &mut Table) {
             .answers::<SessionView>(200, "Who it is.")
             .refuses(401, "Nobody is logged in.")
             .refuses(429, "Too many logins of this user or from this address have failed.")
-            .refuses(503, "The store is not available."),
+            .needs_the_store(),
     );
 }
 
@@ -274,7 +274,7 @@ fn of_users(table: &mut Table) {
         get("/users", Needs(ManageUsers), "users", users::list)
             .about("Everybody who may log in.")
             .answers::<Users>(200, "As they are now.")
-            .refuses(503, "The store is not available."),
+            .needs_the_store(),
     );
     table.add(
         post("/users", Needs(ManageUsers), "add_user", users::add)
@@ -282,7 +282,7 @@ fn of_users(table: &mut Table) {
             .takes::<NewUser>()
             .answers::<UserView>(201, "He may log in.")
             .refuses(409, "There is one of this name.")
-            .refuses(503, "The store is not available."),
+            .needs_the_store(),
     );
     table.add(
         patch("/users/{user}", Needs(ManageUsers), "change_user", users::change)
@@ -293,20 +293,20 @@ fn of_users(table: &mut Table) {
                 409,
                 "He is the last with the role administrator, or somebody else has changed him meanwhile.",
             )
-            .refuses(503, "The store is not available."),
+            .needs_the_store(),
     );
     table.add(
         delete("/users/{user}", Needs(ManageUsers), "remove_user", users::remove)
             .about("Removes a user, and ends his sessions.")
             .answers_nothing(204, "He is gone.")
             .refuses(409, "He is the last with the role administrator.")
-            .refuses(503, "The store is not available."),
+            .needs_the_store(),
     );
     table.add(
         get("/clients", Needs(ManageClients), "clients", clients::list)
             .about("Every program that is given tokens.")
             .answers::<Clients>(200, "As they are now.")
-            .refuses(503, "The store is not available."),
+            .needs_the_store(),
     );
     table.add(
         post("/clients", Needs(ManageClients), "add_client", clients::add)
@@ -314,7 +314,7 @@ fn of_users(table: &mut Table) {
             .takes::<NewClient>()
             .answers::<ClientView>(201, "It is given tokens.")
             .refuses(409, "There is one of this name.")
-            .refuses(503, "The store is not available."),
+            .needs_the_store(),
     );
     table.add(
         patch("/clients/{client}", Needs(ManageClients), "change_client", clients::change)
@@ -322,13 +322,13 @@ fn of_users(table: &mut Table) {
             .takes::<ClientChanged>()
             .answers::<ClientView>(200, "As it is now.")
             .refuses(409, "Somebody else has changed it meanwhile.")
-            .refuses(503, "The store is not available."),
+            .needs_the_store(),
     );
     table.add(
         delete("/clients/{client}", Needs(ManageClients), "remove_client", clients::remove)
             .about("Removes a client. What it was given holds until it is over, or revoked.")
             .answers_nothing(204, "It is gone.")
-            .refuses(503, "The store is not available."),
+            .needs_the_store(),
     );
 }
 
@@ -343,7 +343,7 @@ fn of_tokens(table: &mut Table) {
             .refuses(401, "The client or its secret is not known.")
             .refuses(404, "This node issues no tokens.")
             .refuses(429, "Too many tries of this client have failed.")
-            .refuses(503, "The store is not available."),
+            .needs_the_store(),
     );
     table.add(
         post("/token/revoke", Public, "give_back_token", tokens::take_back)
@@ -355,7 +355,7 @@ fn of_tokens(table: &mut Table) {
             .refuses(401, "The client or its secret is not known.")
             .refuses(404, "This node issues no tokens.")
             .refuses(429, "Too many tries of this client have failed.")
-            .refuses(503, "The store is not available."),
+            .needs_the_store(),
     );
     table.add(
         post("/tokens/revoke", Needs(ManageClients), "revoke_token", tokens::revoke)
@@ -363,7 +363,7 @@ fn of_tokens(table: &mut Table) {
             .takes::<Revocation>()
             .answers::<Revoked>(200, "Whether it was one that held.")
             .refuses(404, "This node issues no tokens.")
-            .refuses(503, "The store is not available."),
+            .needs_the_store(),
     );
     table.add(
         get("/jwks", Public, "jwks", tokens::keys)
@@ -376,6 +376,6 @@ fn of_tokens(table: &mut Table) {
             .about("Makes the next key for tokens. What the last one signed is believed until it is over.")
             .answers::<Rotated>(200, "It signs in a few seconds.")
             .refuses(404, "This node issues no tokens.")
-            .refuses(503, "The store is not available."),
+            .needs_the_store(),
     );
 }

@@ -148,6 +148,11 @@ impl Route {
         self.answers_with(status, description, "application/json", reference::<Refusal>())
     }
 
+    /// Takes the store to be answered, where there is one.
+    pub(super) fn needs_the_store(self) -> Self {
+        self.refuses(503, "The store is not available.")
+    }
+
     /// Takes a body of this shape.
     pub(super) fn takes<T: ToSchema>(mut self) -> Self {
         self.remember::<T>();
