@@ -166,7 +166,7 @@ fn an_answer_that_does_not_come_is_asked_for_elsewhere_where_that_is_wanted() {
         });
         let sound = Origin::answering(OK);
         let endpoints = &addresses(&[&silent, &sound]);
-        let upstream = "timeouts.first_byte = '50ms'\nretry.on = ['timeout']";
+        let upstream = "timeouts.first_byte = '400ms'\nretry.on = ['timeout']";
         let engine = Engine::start(driver, Config { endpoints, upstream, ..Config::default() });
         let mut client = engine.connect();
         for _ in 0..4 {
