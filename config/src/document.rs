@@ -5,13 +5,15 @@
 pub(crate) mod key;
 pub(crate) mod source;
 
+pub(crate) mod include;
 mod interpolate;
 mod json;
 mod toml;
 
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use self::include::FileSet;
 use self::key::Key;
 use self::source::Source;
 use crate::problem::{Problem, Problems};
@@ -26,6 +28,14 @@ pub enum Format {
     Toml,
     /// JSON as of RFC 8259: no comments, no trailing commas.
     Json,
+}
+
+impl Format {
+    /// JSON when the file's name ends so, else TOML.
+    pub(crate) fn of(path: &Path) -> Self {
+        let is_json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
+        if is_json { Self::Json } else { Self::Toml }
+    }
 }
 
 /// A value of the environment by its name.
@@ -90,20 +100,23 @@ impl Document {
         format: Format,
         environment: Environment<'_>,
     ) -> Result<Self, Problems> {
-        let mut root = match parse_tree(&source, format) {
-            Ok(root) => root,
-            Err(problems) => return Err(Problems::new(problems, &source)),
-        };
-        let problems = interpolate::interpolate(&mut root, &source, environment);
+        let root = parse_tree(&source, source.first(), format);
+        let mut root = root.map_err(|problems| Problems::new(problems, &source))?;
+        let problems = interpolate::interpolate(&mut root, &Key::root(), &source, environment);
         Ok(Self { source, root, problems, files: Files::Nowhere })
     }
 
-    /// Reads the tree alone, references to the environment as they are.
+    /// The tree of a file and of those that it includes, with the environment put in. Files that it names begin at the directory
+    /// of the first one, whichever of them names them.
     ///
     /// # Errors
-    /// Every problem of form.
-    pub(crate) fn parse_only(source: &Source, format: Format) -> Result<Node, Problems> {
-        parse_tree(source, format).map_err(|problems| Problems::new(problems, source))
+    /// As [`FileSet::tree`].
+    pub(crate) fn parse_files(files: &FileSet, environment: Environment<'_>) -> Result<Self, Problems> {
+        let mut root = files.tree()?;
+        let source = files.source().clone();
+        let problems = interpolate::interpolate(&mut root, &Key::root(), &source, environment);
+        let directory = files.path().parent().map(Path::to_owned).unwrap_or_default();
+        Ok(Self { source, root, problems, files: Files::Beside(directory) })
     }
 
     /// A tree that was put together rather than read.
@@ -140,14 +153,15 @@ impl Document {
     }
 }
 
-fn parse_tree(source: &Source, format: Format) -> Result<Node, Vec<Problem>> {
-    if source.text().len() > TEXT_BYTES_MAX {
-        let cause = format!("the text has {} bytes, at most {TEXT_BYTES_MAX} are read", source.text().len());
-        return Err(vec![Problem::new(source, 0..0, &Key::root(), cause, None)]);
+/// The tree of the text that lies at `range`.
+fn parse_tree(source: &Source, range: Range<usize>, format: Format) -> Result<Node, Vec<Problem>> {
+    if range.len() > TEXT_BYTES_MAX {
+        let cause = format!("the text has {} bytes, at most {TEXT_BYTES_MAX} are read", range.len());
+        return Err(vec![Problem::new(source, range.start..range.start, &Key::root(), cause, None)]);
     }
     match format {
-        Format::Toml => toml::parse(source),
-        Format::Json => json::parse(source),
+        Format::Toml => toml::parse(source, range),
+        Format::Json => json::parse(source, range),
     }
 }
 
@@ -182,6 +196,13 @@ impl Node {
             Value::List(_) => "a list",
             Value::Table(_) => "a table",
         }
+    }
+
+    /// Takes a key out of a table, if it has it.
+    pub(crate) fn take(&mut self, name: &str) -> Option<Self> {
+        let Value::Table(entries) = &mut self.value else { return None };
+        let index = entries.iter().position(|entry| entry.name == name)?;
+        Some(entries.remove(index).node)
     }
 
     fn holds_text(&self, wanted: &str) -> bool {

@@ -8,10 +8,9 @@ use std::path::Path;
 
 use crate::check;
 use crate::compile;
-use crate::document::key::Key;
 use crate::document::source::{Naming, Source};
-use crate::document::{Document, Format, Node, TEXT_BYTES_MAX};
-use crate::problem::{Problem, Problems};
+use crate::document::{Document, Format, Node};
+use crate::problem::Problems;
 use crate::read;
 use crate::report::Report;
 use crate::schema::Config;
@@ -31,22 +30,13 @@ pub struct Loaded {
     pub warnings: Problems,
 }
 
-/// Loads a file: JSON when its name ends in `.json`, else TOML. `${NAME}` in strings is the process's environment;
-/// relative paths of further files begin at this one's directory.
+/// Loads a file and those that it includes: JSON when its name ends in `.json`, else TOML. `${NAME}` in strings is the process's
+/// environment; relative paths of further files begin at this one's directory.
 ///
 /// # Errors
 /// Every problem found, warnings among them, in the order of the text.
 pub fn load_file(path: impl AsRef<Path>) -> Result<Loaded, Problems> {
     Text::read(path.as_ref())?.load(&BTreeSet::new())
-}
-
-/// The text of a file.
-pub(crate) fn read_file(path: &Path) -> Result<String, Problems> {
-    read_text(path).map_err(|(text, offset, cause)| {
-        let source = Source::new(path.display().to_string(), text, Naming::Keys);
-        let problem = Problem::new(&source, offset..offset, &Key::root(), cause, None);
-        Problems::new(vec![problem], &source)
-    })
 }
 
 /// Loads a text; `name` stands for it in messages, `environment` resolves `${NAME}`. It can name no further files.
@@ -158,22 +148,6 @@ pub(crate) fn load_document(document: &Document, stopped: &BTreeSet<String>) -> 
         Some(snapshot) if !report.has_errors() => Ok(Loaded { schema, snapshot, warnings: report.finish() }),
         _ => Err(report.finish()),
     }
-}
-
-/// The text of a file, or what was readable of it, where reading ended and why.
-fn read_text(path: &Path) -> Result<String, (String, usize, String)> {
-    use std::io::Read;
-
-    let cannot_read = |error: std::io::Error| (String::new(), 0, format!("cannot read the file: {error}"));
-    let file = std::fs::File::open(path).map_err(cannot_read)?;
-    let mut bytes = Vec::new();
-    // One byte more than allowed is enough for the document to refuse it.
-    file.take(TEXT_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(cannot_read)?;
-    String::from_utf8(bytes).map_err(|error| {
-        let valid_len = error.utf8_error().valid_up_to();
-        let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
-        (text, valid_len, "the file is not UTF-8 text".to_owned())
-    })
 }
 
 /// The flags as they would be typed, so that a problem can point into them.

@@ -53,7 +53,7 @@ impl Problem {
     ) -> Self {
         let span = source.clamp(span);
         let key = source.key_name(key);
-        let file = source.name().to_owned();
+        let file = source.name(span.start).to_owned();
         let (cause, suggestion) = (on_one_line(cause), suggestion.map(on_one_line));
         // `Problems::new` counts lines and columns of those it keeps.
         Self { file, line: 1, column: 1, key, cause, suggestion, severity: Severity::Error, span }
@@ -99,7 +99,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Everything wrong with one configuration, in the order of its text.
+/// Everything wrong with one configuration, in the order of its text, and of its files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Problems {
     list: Vec<Problem>,
@@ -114,7 +114,7 @@ impl Problems {
             list.sort_by_key(|problem| (problem.severity, problem.span.start));
             list.truncate(PROBLEMS_MAX);
             let cause = format!("more than {PROBLEMS_MAX} problems, the rest is not shown");
-            let end = source.text().len();
+            let end = source.first().end;
             list.push(Problem::new(source, end..end, &Key::root(), cause, None).into_warning());
         }
         list.sort_by_key(|problem| (problem.span.start, problem.severity));

@@ -23,6 +23,7 @@ mod upstream;
 
 use self::fields::Fields;
 use crate::document::Document;
+use crate::document::include::EDITOR_SCHEMA;
 use crate::document::key::Key;
 use crate::report::Report;
 use crate::schema::Config;
@@ -43,6 +44,8 @@ pub(crate) fn read(document: &Document, report: &Report<'_>) -> Config {
     let Some(mut fields) = Fields::open(report, Key::root(), &document.root) else {
         return Config::default();
     };
+    fields.text(EDITOR_SCHEMA);
+    fields.refuse_include();
     let node = fields.table("node", cluster::read_node).unwrap_or_default();
     let process = fields.table("process", process::read_process).unwrap_or_default();
     let buffer_size = process.buffer_size;

@@ -100,6 +100,11 @@ impl<'d> Report<'d> {
         }
     }
 
+    /// Whether the document comes from a store.
+    pub(crate) fn is_shared(&self) -> bool {
+        matches!(self.document.files, Files::Anywhere)
+    }
+
     /// Whether this key was written, whatever it holds.
     pub(crate) fn is_written(&self, key: &Key) -> bool {
         self.document.holds(key)

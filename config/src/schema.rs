@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod edits;
 pub mod health;
 pub mod limits;
+mod of_files;
 pub mod page;
 pub mod register;
 pub mod resolve;
@@ -44,7 +45,7 @@ use crate::value::size::ByteSize;
 
 /// The configuration of a node. All processes of the node run the same one.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
-#[schemars(title = "Corelane configuration", deny_unknown_fields)]
+#[schemars(title = "Corelane configuration", deny_unknown_fields, transform = of_files::add)]
 pub struct Config {
     /// Who this is.
     #[schemars(default)]

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 
+use crate::document::include::EDITOR_SCHEMA;
 use crate::document::source::{Naming, Source};
 use crate::document::{Document, Entry, Files, Format, Node, Value};
 use crate::load::{Loaded, load_document};
@@ -17,13 +18,13 @@ const STORE: &str = "store";
 const OWN_OF_NODE: [&str; 1] = ["server_port_offset"];
 
 /// What goes into the store of a configuration: JSON, its tables in the order written, references to the environment as they are.
-/// `[store]` and `node.server_port_offset` stay behind. `name` stands for the text in messages.
+/// `[store]` and `node.server_port_offset` stay behind; what is included is part of it.
 ///
 /// # Errors
 /// Every problem of form. Whether it can be used is for [`load_shared`] to say.
-pub fn shared_document(name: &str, text: &str, format: Format) -> Result<String, Problems> {
-    let source = Source::new(name, text, Naming::Keys);
-    let mut root = Document::parse_only(&source, format)?;
+pub fn shared_document(files: &crate::Files) -> Result<String, Problems> {
+    let mut root = files.set().tree()?;
+    root.take(EDITOR_SCHEMA);
     if let Value::Table(entries) = &mut root.value {
         entries.retain(|entry| entry.name != STORE);
         for entry in entries.iter_mut().filter(|entry| entry.name == "node") {

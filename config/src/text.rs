@@ -3,23 +3,19 @@
 //! Never looks at the file again by itself: what runs is what was read.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use crate::document::include::FileSet;
 use crate::document::source::{Naming, Source};
-use crate::document::{Document, Files, Format};
-use crate::load::{Loaded, default_config, load_document, load_quick_proxy, read_file};
+use crate::document::{Document, Format};
+use crate::load::{Loaded, default_config, load_document, load_quick_proxy};
 use crate::problem::Problems;
 
 /// A configuration as it was written.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Text {
-    /// The contents of a file.
-    File {
-        /// Where it was.
-        path: PathBuf,
-        /// What it held.
-        text: String,
-    },
+    /// The contents of a file, and of those that it includes.
+    File(Files),
     /// Flags of the command line.
     Flags {
         /// Values of `--listen`.
@@ -31,20 +27,60 @@ pub enum Text {
     Default,
 }
 
-impl Text {
-    /// Reads a file.
+/// What files held.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Files(FileSet);
+
+impl Files {
+    /// Reads a file, and those that it includes.
     ///
     /// # Errors
-    /// When it cannot be read or is no text.
+    /// When it cannot be read or is no text. What is wrong with those that it includes is told when it is loaded.
     pub fn read(path: &Path) -> Result<Self, Problems> {
-        Ok(Self::File { path: path.to_owned(), text: read_file(path)? })
+        Ok(Self(FileSet::read(path, &environment)?))
+    }
+
+    /// What a file with this text would be, and what it would include.
+    #[must_use]
+    pub fn of(path: &Path, text: impl Into<String>) -> Self {
+        Self(FileSet::of(path, text.into(), &environment))
+    }
+
+    /// Where the file is that was asked for.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// Every file that was read, the one that was asked for first.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.0.paths()
+    }
+
+    /// Those, and the directories in which another one would be included as well.
+    pub fn places(&self) -> impl Iterator<Item = &Path> {
+        self.0.places()
+    }
+
+    pub(crate) fn set(&self) -> &FileSet {
+        &self.0
+    }
+}
+
+impl Text {
+    /// Reads a file, and those that it includes.
+    ///
+    /// # Errors
+    /// As [`Files::read`].
+    pub fn read(path: &Path) -> Result<Self, Problems> {
+        Files::read(path).map(Self::File)
     }
 
     /// What stands for it in messages.
     #[must_use]
     pub fn name(&self) -> String {
         match self {
-            Self::File { path, .. } => path.display().to_string(),
+            Self::File(files) => files.path().display().to_string(),
             Self::Flags { .. } => "the command line".to_owned(),
             Self::Default => "the embedded default".to_owned(),
         }
@@ -55,17 +91,8 @@ impl Text {
     /// # Errors
     /// Every problem found, warnings among them, in the order of the text.
     pub fn load(&self, stopped: &BTreeSet<String>) -> Result<Loaded, Problems> {
-        let environment = |variable: &str| std::env::var(variable).ok();
         match self {
-            Self::File { path, text } => {
-                let source = Source::new(self.name(), text.as_str(), Naming::Keys);
-                let is_json =
-                    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
-                let format = if is_json { Format::Json } else { Format::Toml };
-                let mut document = Document::parse(source, format, &environment)?;
-                document.files = Files::Beside(path.parent().map(Path::to_owned).unwrap_or_default());
-                load_document(&document, stopped)
-            }
+            Self::File(files) => load_document(&Document::parse_files(files.set(), &environment)?, stopped),
             Self::Flags { listen, to } => load_quick_proxy(listen, to, stopped),
             Self::Default => {
                 let source = Source::new("default.toml", default_config(), Naming::Keys);
@@ -73,4 +100,8 @@ impl Text {
             }
         }
     }
+}
+
+fn environment(variable: &str) -> Option<String> {
+    std::env::var(variable).ok()
 }

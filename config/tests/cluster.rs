@@ -1,10 +1,11 @@
 //! What a node is made of, what is left of it without some of that, and what its processes share.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use config::snapshot::cluster::{Mode, ModuleState};
 use config::snapshot::{Action, Snapshot};
-use config::{Format, Loaded, Problems, dump, load_shared, load_str, shared_document};
+use config::{Files, Format, Loaded, Problems, dump, load_shared, load_str};
 
 const NODE: &str = r#"
 node = { id = "gateway", server_port_offset = 7 }
@@ -34,8 +35,13 @@ fn wrong(text: &str, expected: &[&str]) {
     );
 }
 
+fn shared_document(name: &str, text: &str) -> String {
+    let files = Files::of(Path::new(name), text);
+    config::shared_document(&files).unwrap_or_else(|problems| panic!("{problems}"))
+}
+
 fn document() -> String {
-    shared_document("f", NODE, Format::Toml).unwrap_or_else(|problems| panic!("{problems}"))
+    shared_document("f.toml", NODE)
 }
 
 fn without(stopped: &[&str]) -> Snapshot {
@@ -189,7 +195,7 @@ fn without_those_who_check_tokens_nobody_comes_in() {
         security.issuer = { type = 'token_issuer', issuer = 'https://auth.example', audience = 'app' }
         security.local.type = 'local_inbound'
         admin.security = 'local'";
-    let document = shared_document("f", text, Format::Toml).unwrap_or_else(|problems| panic!("{problems}"));
+    let document = shared_document("f.toml", text);
     let stopped = BTreeSet::from(["security.issuer".to_owned()]);
     let loaded = load_shared("store", &document, &stopped, &|_| None);
     let snapshot = loaded.unwrap_or_else(|problems| panic!("{problems}")).snapshot;
@@ -228,7 +234,7 @@ fn what_is_shared_is_as_written_but_for_what_is_one_processs_own() {
     let channels: Vec<_> = snapshot.channels.iter().map(|channel| channel.name.as_str()).collect();
     assert_eq!(channels, ["z", "a", "origin"], "in the order written");
     // JSON in, the same JSON out.
-    let again = shared_document("f", &document, Format::Json).unwrap_or_else(|problems| panic!("{problems}"));
+    let again = shared_document("f.json", &document);
     assert_eq!(again, document);
 }
 

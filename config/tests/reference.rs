@@ -22,11 +22,17 @@ const NAMES: [(&str, &str); 5] = [
     ("error_page", "502"),
 ];
 
+/// What the document says of keys that stand above every table.
+const OF_FILES: &str = "These stand above every table: a file is read by them, and nothing is configured.";
+
 /// Read into another key, so that it is not seen again.
 const FILE: &str = "file";
 
 /// Likewise, from a file that this text does not come from.
-const FILES: [&str; 3] = [FILE, "secret_file", "token_file"];
+const FILES: [&str; 4] = [FILE, "secret_file", "token_file", "include"];
+
+/// Read by others.
+const UNSEEN: &str = "$schema";
 
 /// Never written out.
 const SECRETS: [&str; 2] = ["secret", "previous_secret"];
@@ -99,12 +105,14 @@ fn resolve<'s>(root: &'s Value, schema: &'s Value) -> &'s Value {
 
 /// Every table that has keys, in the order of the document.
 fn tables(root: &Value) -> Vec<Table> {
-    let known: Vec<&str> =
-        root["properties"].as_object().expect("tables").keys().map(String::as_str).collect();
+    let (below, plain): (Vec<_>, Vec<_>) = (root["properties"].as_object().expect("tables").iter())
+        .partition(|(_, schema)| is_table(resolve(root, schema)));
+    let known: Vec<&str> = below.into_iter().map(|(name, _)| name.as_str()).collect();
     let mut listed = TABLES;
     listed.sort_unstable();
     assert_eq!(known, listed, "a table without a place in TABLES");
-    let mut tables = Vec::new();
+    let keys = plain.into_iter().map(|(name, schema)| read_key(root, root, "", name, schema)).collect();
+    let mut tables = vec![Table { path: String::new(), description: OF_FILES.to_owned(), keys }];
     for name in TABLES {
         let property = &root["properties"][name];
         match resolve(root, property).get("additionalProperties") {
@@ -234,7 +242,8 @@ fn reference() -> String {
     for Table { path, description, keys } in tables(&schema()) {
         let depth =
             "#".repeat(2 + usize::from(path.matches('.').count() > usize::from(path.contains("NAME"))));
-        let _ = write!(text, "\n{depth} `[{path}]`\n\n{description}\n");
+        let title = if path.is_empty() { "Of the file".to_owned() } else { format!("`[{path}]`") };
+        let _ = write!(text, "\n{depth} {title}\n\n{description}\n");
         if keys.is_empty() {
             continue;
         }
@@ -415,6 +424,10 @@ fn every_example_can_be_written() {
         let read = loaded.pointer(&key.pointer);
         if SECRETS.contains(&key.name.as_str()) {
             assert_eq!(read, Some(&json!("(left out)")), "{}", key.pointer);
+            continue;
+        }
+        if key.name == UNSEEN {
+            assert_eq!(read, None, "{}", key.pointer);
             continue;
         }
         let is_same = read == Some(&key.example) || read == Some(&json!([key.example]));

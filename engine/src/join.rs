@@ -2,13 +2,12 @@
 //!
 //! Never serves what was not loaded as it is written in the store: every mistake in it is shown.
 
-use std::fs;
 use std::path::Path;
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{anyhow, bail};
 use config::schema::cluster::Store as StoreDefaults;
 use config::snapshot::cluster::StoreAccess;
-use config::{Format, Loaded, Severity, Text};
+use config::{Files, Loaded, Severity, Text};
 use control::{Begun, Candidate, Joined, Joining, Local, LocalFile, LocalTerms, Own};
 
 use crate::cli::{MemberArgs, RunArgs};
@@ -83,13 +82,10 @@ fn offset(args: &RunArgs, file: Option<&(&Path, Loaded)>) -> u16 {
 
 /// What of a file goes into the store.
 pub(crate) fn shared_document(path: &Path) -> anyhow::Result<String> {
-    let name = path.display().to_string();
-    let text = fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
-    let is_json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
-    let format = if is_json { Format::Json } else { Format::Toml };
-    config::shared_document(&name, &text, format).map_err(|problems| {
+    let files = Files::read(path);
+    files.and_then(|files| config::shared_document(&files)).map_err(|problems| {
         settings::show(&problems);
-        anyhow!("{name} cannot be used")
+        anyhow!("{} cannot be used", path.display())
     })
 }
 

@@ -104,23 +104,30 @@ pub(crate) fn certificates(snapshot: &Arc<Snapshot>) -> anyhow::Result<Certifica
 
 /// `engine -t`: whether what would be started can be.
 pub(crate) fn check(args: &RunArgs) -> anyhow::Result<ExitCode> {
-    let (Candidate { snapshot, .. }, _) = load(args)?;
+    let (Candidate { snapshot, .. }, own) = load(args)?;
     certificates(&snapshot)?;
-    print(&fine(&Source::of(args).name(), &snapshot))
+    print(&format!("{}{}", fine(&Source::of(args).name(), &snapshot), included(own.text())))
 }
 
 /// `engine check`: whether a file can be used.
 pub(crate) fn check_file(path: &Path) -> anyhow::Result<ExitCode> {
     let source = Source::File(path);
-    let snapshot = Arc::new(source.load()?.snapshot);
+    let text = source.text()?;
+    let snapshot = Arc::new(source.load_text(&text)?.snapshot);
     certificates(&snapshot)?;
-    print(&fine(&source.name(), &snapshot))
+    print(&format!("{}{}", fine(&source.name(), &snapshot), included(&text)))
 }
 
 /// `engine config dump`: a configuration with every default filled in.
 pub(crate) fn dump(path: Option<&Path>) -> anyhow::Result<ExitCode> {
     let loaded = path.map_or(Source::Default, Source::File).load()?;
     print(&config::dump(&loaded.schema))
+}
+
+/// A line for each file that is read besides.
+fn included(text: &Text) -> String {
+    let Text::File(files) = text else { return String::new() };
+    files.paths().skip(1).map(|path| format!("  with {}\n", path.display())).collect()
 }
 
 fn fine(name: &str, snapshot: &Snapshot) -> String {

@@ -29,10 +29,15 @@ impl InterpolationError {
     }
 }
 
-/// Replaces every reference in every string of the tree; a reference that cannot be is a problem.
-pub(super) fn interpolate(root: &mut Node, source: &Source, environment: Environment<'_>) -> Vec<Problem> {
+/// Replaces every reference in every string of the tree at `key`; a reference that cannot be is a problem.
+pub(super) fn interpolate(
+    root: &mut Node,
+    key: &Key,
+    source: &Source,
+    environment: Environment<'_>,
+) -> Vec<Problem> {
     let mut problems = Vec::new();
-    visit(root, &Key::root(), &mut |key, node| {
+    visit(root, key, &mut |key, node| {
         let Value::Text { text, interpolated } = &mut node.value else { return };
         if !text.contains("${") {
             return;

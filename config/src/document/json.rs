@@ -2,6 +2,8 @@
 //!
 //! Never takes more than RFC 8259 allows, and never one of two equal names.
 
+use std::ops::Range;
+
 use jsonc_parser::ast;
 use jsonc_parser::common::{Range as AstRange, Ranged};
 use jsonc_parser::{CollectOptions, ParseOptions, parse_to_ast};
@@ -24,20 +26,22 @@ const STRICT: ParseOptions = ParseOptions {
     allow_extended_string_escapes: false,
 };
 
-pub(super) fn parse(source: &Source) -> Result<Node, Vec<Problem>> {
+/// Reads the text that lies at `range`.
+pub(super) fn parse(source: &Source, range: Range<usize>) -> Result<Node, Vec<Problem>> {
+    let base = range.start;
     let collect = CollectOptions::default();
-    let value = match parse_to_ast(source.text(), &collect, &STRICT) {
+    let value = match parse_to_ast(&source.text()[range], &collect, &STRICT) {
         Ok(parsed) => parsed.value,
         Err(error) => {
-            let (range, cause) = (error.range(), lower_first(&error.kind().to_string()));
-            return Err(vec![Problem::new(source, range.start..range.end, &Key::root(), cause, None)]);
+            let (range, cause) = (moved(error.range(), base), lower_first(&error.kind().to_string()));
+            return Err(vec![Problem::new(source, range, &Key::root(), cause, None)]);
         }
     };
     let Some(value) = value else {
         let cause = "the text is empty, expected an object".to_owned();
-        return Err(vec![Problem::new(source, 0..0, &Key::root(), cause, None)]);
+        return Err(vec![Problem::new(source, base..base, &Key::root(), cause, None)]);
     };
-    let mut converter = Converter { source, problems: Vec::new() };
+    let mut converter = Converter { source, base, problems: Vec::new() };
     let root = converter.node(&Key::root(), value);
     if !matches!(root.value, Value::Table(_)) {
         let cause = format!("expected an object, found {}", root.kind());
@@ -48,13 +52,15 @@ pub(super) fn parse(source: &Source) -> Result<Node, Vec<Problem>> {
 
 struct Converter<'s> {
     source: &'s Source,
+    /// Where the text begins.
+    base: usize,
     problems: Vec<Problem>,
 }
 
 impl Converter<'_> {
     /// The parser bounds the nesting to 512 levels, and so this recursion.
     fn node(&mut self, key: &Key, value: ast::Value<'_>) -> Node {
-        let AstRange { start, end } = value.range();
+        let span = moved(value.range(), self.base);
         let value = match value {
             ast::Value::StringLit(text) => Value::Text { text: text.value.into_owned(), interpolated: false },
             ast::Value::NumberLit(number) => number.value.parse().map_or(Value::Float, Value::Integer),
@@ -66,30 +72,34 @@ impl Converter<'_> {
             }
             ast::Value::Object(object) => Value::Table(self.entries(key, object)),
         };
-        Node { span: start..end, value }
+        Node { span, value }
     }
 
     fn entries(&mut self, key: &Key, object: ast::Object<'_>) -> Vec<Entry> {
         let mut seen = std::collections::HashSet::new();
         let mut entries = Vec::with_capacity(object.properties.len());
         for property in object.properties {
-            let AstRange { start, end } = property.name.range();
+            let name_span = moved(property.name.range(), self.base);
             let name = property.name.into_string();
             let key = key.child(&name);
             if !seen.insert(name.clone()) {
                 self.problems.push(Problem::new(
                     self.source,
-                    start..end,
+                    name_span.clone(),
                     &key,
                     "duplicate key".to_owned(),
                     None,
                 ));
             }
             let node = self.node(&key, property.value);
-            entries.push(Entry { name, name_span: start..end, node });
+            entries.push(Entry { name, name_span, node });
         }
         entries
     }
+}
+
+fn moved(range: AstRange, base: usize) -> Range<usize> {
+    range.start + base..range.end + base
 }
 
 fn lower_first(text: &str) -> String {

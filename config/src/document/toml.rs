@@ -2,6 +2,8 @@
 //!
 //! Never stops at the first mistake of form: the parser recovers, one message per line remains.
 
+use std::ops::Range;
+
 use toml::de::{DeTable, DeValue};
 
 use super::key::Key;
@@ -9,12 +11,14 @@ use super::source::Source;
 use super::{Entry, Node, Value};
 use crate::problem::Problem;
 
-pub(super) fn parse(source: &Source) -> Result<Node, Vec<Problem>> {
-    let (table, errors) = DeTable::parse_recoverable(source.text());
+/// Reads the text that lies at `range`.
+pub(super) fn parse(source: &Source, range: Range<usize>) -> Result<Node, Vec<Problem>> {
+    let base = range.start;
+    let (table, errors) = DeTable::parse_recoverable(&source.text()[range]);
     let mut problems: Vec<Problem> = Vec::new();
     let mut last_line = 0;
     for error in errors {
-        let span = error.span().unwrap_or(0..0);
+        let span = moved(error.span().unwrap_or(0..0), base);
         // What follows the first mistake of a line is most often its consequence.
         let line = source.line(span.start);
         if line != last_line {
@@ -22,14 +26,19 @@ pub(super) fn parse(source: &Source) -> Result<Node, Vec<Problem>> {
         }
         last_line = line;
     }
-    if problems.is_empty() { Ok(table_node(0..0, table.into_inner())) } else { Err(problems) }
+    if problems.is_empty() { Ok(table_node(base..base, table.into_inner(), base)) } else { Err(problems) }
 }
 
-fn table_node(span: std::ops::Range<usize>, table: DeTable<'_>) -> Node {
+fn moved(span: Range<usize>, base: usize) -> Range<usize> {
+    span.start + base..span.end + base
+}
+
+/// A table whose text begins at `base`.
+fn table_node(span: Range<usize>, table: DeTable<'_>, base: usize) -> Node {
     let entry = |(name, node): (toml::Spanned<_>, toml::Spanned<_>)| {
-        let name_span = name.span();
+        let name_span = moved(name.span(), base);
         let name: std::borrow::Cow<'_, str> = name.into_inner();
-        Entry { name: name.into_owned(), name_span, node: value_node(node.span(), node.into_inner()) }
+        Entry { name: name.into_owned(), name_span, node: value_node(node, base) }
     };
     let mut entries: Vec<_> = table.into_iter().map(entry).collect();
     // The parser hands the keys out by name; the order written decides between channels of equal priority.
@@ -38,8 +47,9 @@ fn table_node(span: std::ops::Range<usize>, table: DeTable<'_>) -> Node {
 }
 
 /// The parser bounds the nesting to 80 levels, and so this recursion.
-fn value_node(span: std::ops::Range<usize>, value: DeValue<'_>) -> Node {
-    let value = match value {
+fn value_node(value: toml::Spanned<DeValue<'_>>, base: usize) -> Node {
+    let span = moved(value.span(), base);
+    let value = match value.into_inner() {
         DeValue::String(text) => Value::Text { text: text.into_owned(), interpolated: false },
         DeValue::Integer(integer) => match i128::from_str_radix(integer.as_str(), integer.radix()) {
             Ok(number) => Value::Integer(number),
@@ -49,10 +59,8 @@ fn value_node(span: std::ops::Range<usize>, value: DeValue<'_>) -> Node {
         DeValue::Float(_) => Value::Float,
         DeValue::Boolean(boolean) => Value::Boolean(boolean),
         DeValue::Datetime(_) => Value::Date,
-        DeValue::Array(items) => {
-            Value::List(items.into_iter().map(|item| value_node(item.span(), item.into_inner())).collect())
-        }
-        DeValue::Table(table) => return table_node(span, table),
+        DeValue::Array(items) => Value::List(items.into_iter().map(|item| value_node(item, base)).collect()),
+        DeValue::Table(table) => return table_node(span, table, base),
     };
     Node { span, value }
 }

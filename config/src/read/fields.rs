@@ -8,6 +8,7 @@ use std::hash::Hash;
 use std::ops::RangeInclusive;
 
 use super::{ITEMS_MAX, TABLES_MAX};
+use crate::document::include::INCLUDE;
 use crate::document::key::Key;
 use crate::document::{Entry, Node, Value};
 use crate::report::Report;
@@ -200,6 +201,17 @@ impl<'r> Fields<'r> {
     /// A file that is named in part of a string.
     pub(super) fn check_path(&self, name: &str, path: &str) {
         self.report.check_path(&self.key.child(name), path);
+    }
+
+    /// What is included is in the document already, unless there was no file to include it.
+    pub(super) fn refuse_include(&mut self) {
+        if self.ask(INCLUDE).is_some() {
+            let suggestion = self
+                .report
+                .is_shared()
+                .then(|| "push the file that includes them: engine config push FILE".to_owned());
+            self.error(INCLUDE, "files can be included by a configuration file only", suggestion);
+        }
     }
 
     /// The node itself, where more than one type is allowed.

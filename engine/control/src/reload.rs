@@ -28,6 +28,12 @@ impl Own {
         Self { text, terms, stopped: BTreeSet::new() }
     }
 
+    /// The configuration as it was read.
+    #[must_use]
+    pub fn text(&self) -> &Text {
+        &self.text
+    }
+
     /// What the text is to this process without the modules in `stopped`, with what else there is to say of it.
     fn candidate(
         &self,
@@ -78,7 +84,7 @@ impl Shared {
             return Err(NoFile::InStore);
         }
         match self.own.lock().await.text {
-            Text::File { .. } => Ok(()),
+            Text::File(_) => Ok(()),
             Text::Flags { .. } | Text::Default => Err(NoFile::NotGiven),
         }
     }
@@ -91,8 +97,8 @@ impl Shared {
     async fn reload_file(self: Arc<Self>) -> Result<Applied, NotApplied> {
         let mut own = self.own.lock().await;
         let text = match &own.text {
-            Text::File { path, .. } => {
-                let path = path.clone();
+            Text::File(files) => {
+                let path = files.path().to_owned();
                 // By a thread of its own: a file may be slow to come.
                 let read = tokio::task::spawn_blocking(move || Text::read(&path)).await;
                 read.map_err(|error| NotApplied::because(error.to_string()))
