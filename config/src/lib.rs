@@ -25,7 +25,8 @@ mod text;
 
 pub use document::Format;
 pub use load::{
-    Loaded, check_zone, default_config, dump, json_schema, load_file, load_str, parse_address, quick_proxy,
+    Loaded, check_zone, default_config, dump, json_schema, load_file, load_str, parse_address,
+    parse_duration, quick_proxy,
 };
 pub use port_offset::{PortOffsetError, apply_port_offset};
 pub use problem::{Problem, Problems, Severity};

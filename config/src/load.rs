@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::time::Duration;
 
 use crate::check;
 use crate::compile;
@@ -17,6 +18,7 @@ use crate::schema::Config;
 use crate::schema::text::Target;
 use crate::snapshot::{EndpointAddress, Snapshot};
 use crate::text::Text;
+use crate::value::duration::Timespan;
 use crate::value::{Refusal as _, address, name};
 
 /// A configuration that can be used.
@@ -107,6 +109,15 @@ pub fn parse_address(text: &str) -> Result<EndpointAddress, (String, Option<Stri
             Err(("only names of the configuration are resolved".to_owned(), Some(suggestion.to_owned())))
         }
     }
+}
+
+/// How long a text such as "10m" is, written as durations of the configuration are.
+///
+/// # Errors
+/// What is wrong with it, and what may have been meant.
+pub fn parse_duration(text: &str) -> Result<Duration, (String, Option<String>)> {
+    let parsed = Timespan::parse(text).map(Timespan::duration);
+    parsed.map_err(|refusal| (refusal.to_string(), refusal.suggestion()))
 }
 
 /// Whether a zone may bear this name.

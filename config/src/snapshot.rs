@@ -176,6 +176,17 @@ pub enum Protocol {
 }
 
 impl Protocol {
+    /// As the configuration calls it.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https(_) => "https",
+            Self::Tcp(_) => "tcp",
+            Self::Tls(_) => "tls",
+        }
+    }
+
     /// Whether requests are read here and find their channel, rather than bytes their upstream.
     #[must_use]
     pub fn is_http(&self) -> bool {

@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
-use config::snapshot::{Protocol, Snapshot};
+use config::snapshot::Snapshot;
 use control::bind::reachable;
 use proxy::address::Address;
 use runtime::driver::Chosen;
@@ -42,7 +42,7 @@ impl Serving<'_> {
         let mut text = String::new();
         for (listener, address) in self.snapshot.listeners.iter().zip(self.listeners) {
             let internal = if listener.internal { ", internal" } else { "" };
-            let scheme = scheme(&listener.protocol);
+            let scheme = listener.protocol.name();
             let name = &listener.name;
             let line = match address {
                 Address::Tcp(address) => {
@@ -82,7 +82,7 @@ impl Serving<'_> {
 
     fn log(&self) {
         for (listener, address) in self.snapshot.listeners.iter().zip(self.listeners) {
-            let scheme = scheme(&listener.protocol);
+            let scheme = listener.protocol.name();
             let url = match address {
                 Address::Tcp(address) => format!("{scheme}://{address}"),
                 Address::Unix(_) => address.to_string(),
@@ -112,16 +112,6 @@ fn driver(chosen: &Chosen) -> String {
         let _ = write!(text, " (io_uring refused: {error})");
     }
     text
-}
-
-/// How a client calls what is spoken there.
-fn scheme(protocol: &Protocol) -> &'static str {
-    match protocol {
-        Protocol::Http => "http",
-        Protocol::Https(_) => "https",
-        Protocol::Tcp(_) => "tcp",
-        Protocol::Tls(_) => "tls",
-    }
 }
 
 fn push_line(text: &mut String, line: &str) {

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use control::LogLevels;
 use runtime::DriverChoice;
 use runtime::cores::CoreCount;
 
@@ -69,9 +70,10 @@ pub(crate) struct RunArgs {
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = LogFormat::Text)]
     pub(crate) log_format: LogFormat,
 
-    /// Least important log lines to write
-    #[arg(long, value_enum, value_name = "LEVEL", default_value_t = LogLevel::Info)]
-    pub(crate) log_level: LogLevel,
+    /// Least important log lines to write: off, error, warn, info, debug or trace; others for parts follow, as in
+    /// 'info,control=debug'
+    #[arg(long, value_name = "LEVEL[,PART=LEVEL...]", default_value = "info")]
+    pub(crate) log_level: LogLevels,
 
     #[arg(long, hide = true, value_parser = refuse_process_id)]
     process_id: Option<String>,
@@ -107,16 +109,6 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-/// Least important log lines to write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum LogLevel {
-    Error,
-    Warn,
-    Info,
-    Debug,
-    Trace,
-}
-
 /// What to do instead of serving.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -131,6 +123,10 @@ pub(crate) enum Command {
     Reload(AdminArgs),
     /// Show what a running engine has counted
     Stats(AdminArgs),
+    /// Have a running engine finish what it has and end, as SIGTERM does
+    Drain(DrainSelfArgs),
+    /// Show which log lines a running engine writes, or have it write others
+    LogLevel(LogLevelArgs),
     /// Show and change the endpoints of a running engine
     #[command(subcommand)]
     Upstream(UpstreamCommand),
@@ -142,6 +138,30 @@ pub(crate) enum Command {
     User(UserCommand),
     /// Write what LVS, the kernel's balancer, would be told to do the same
     Render(RenderArgs),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DrainSelfArgs {
+    /// Wait until it has ended; exit code 1 if it has not by its own deadline
+    #[arg(long)]
+    pub(crate) wait: bool,
+
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct LogLevelArgs {
+    /// off, error, warn, info, debug or trace; others for parts follow, as in 'info,control=debug'
+    #[arg(value_name = "LEVEL[,PART=LEVEL...]")]
+    pub(crate) level: Option<LogLevels>,
+
+    /// For how long, such as 10m; left out, until it is changed again or the engine ends
+    #[arg(long = "for", value_name = "TIME", requires = "level")]
+    pub(crate) time: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
 }
 
 #[derive(Args, Debug)]

@@ -5,27 +5,32 @@
 use std::io::{self, IsTerminal};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tracing_subscriber::filter::LevelFilter;
+use control::{LogControl, LogLevels};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Layer as _, fmt};
 
-use crate::cli::{LogFormat, LogLevel};
+use crate::cli::LogFormat;
 
 /// Whether everything on standard error is to be JSON.
 static IS_JSON: AtomicBool = AtomicBool::new(false);
 
-/// Sets the process up to log.
-pub(crate) fn begin(format: LogFormat, level: LogLevel) {
+/// Sets the process up to log; what is given back changes the levels while it runs.
+pub(crate) fn begin(format: LogFormat, levels: &LogLevels) -> LogControl {
     IS_JSON.store(format == LogFormat::Json, Ordering::Relaxed);
-    let lines = tracing_subscriber::fmt()
+    let (filter, control) = LogControl::new(levels.clone());
+    let lines = fmt::layer()
         .with_writer(io::stderr)
-        .with_max_level(filter(level))
         .with_target(false)
         .with_ansi(stderr_has_color())
         // A closed standard error must not take the process down.
         .log_internal_errors(false);
-    match format {
-        LogFormat::Text => lines.init(),
-        LogFormat::Json => lines.json().flatten_event(true).init(),
-    }
+    let lines = match format {
+        LogFormat::Text => lines.boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    };
+    tracing_subscriber::registry().with(filter).with(lines).init();
+    control
 }
 
 /// Whether a program reads standard error: then what is meant for people is logged instead of said.
@@ -36,14 +41,4 @@ pub(crate) fn is_json() -> bool {
 /// Whether colours are wanted: a terminal, and no NO_COLOR (<https://no-color.org>).
 pub(crate) fn stderr_has_color() -> bool {
     io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-}
-
-fn filter(level: LogLevel) -> LevelFilter {
-    match level {
-        LogLevel::Error => LevelFilter::ERROR,
-        LogLevel::Warn => LevelFilter::WARN,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Debug => LevelFilter::DEBUG,
-        LogLevel::Trace => LevelFilter::TRACE,
-    }
 }

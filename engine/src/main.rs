@@ -12,6 +12,8 @@ mod start;
 
 mod client;
 mod cluster;
+mod drain;
+mod log_level;
 mod reload;
 mod render;
 mod report;
@@ -53,6 +55,8 @@ fn main() -> ExitCode {
         Some(Command::Status(args)) => report::status(args),
         Some(Command::Reload(args)) => reload::run(args),
         Some(Command::Stats(args)) => report::stats(args),
+        Some(Command::Drain(args)) => drain::run(args),
+        Some(Command::LogLevel(args)) => log_level::run(args),
         Some(Command::Upstream(command)) => upstream::run(command),
         Some(Command::User(command)) => user::run(command),
         Some(Command::Render(args)) => render::render(args),

@@ -50,6 +50,9 @@ fn status_text(stats: &Value) -> String {
         let _ = writeln!(out, "{label:9}{value}");
     };
     line("state", text(process, "state"));
+    if process["state"] == "draining" {
+        line("left", &left(stats));
+    }
     line("version", text(process, "version"));
     line("node", text(process, "node"));
     let configuration = &stats["configuration"];
@@ -74,6 +77,21 @@ fn status_text(stats: &Value) -> String {
     line("cores", &number(&process["cores"]));
     line("driver", text(process, "driver"));
     out
+}
+
+/// What a process that drains has still to finish.
+pub(crate) fn left(stats: &Value) -> String {
+    let open = |protocols: &[&str]| -> u64 {
+        let listeners = rows(&stats["listeners"]).filter(|listener| !is_internal(listener));
+        let listeners = listeners.filter(|listener| protocols.contains(&text(listener, "protocol")));
+        listeners.filter_map(|listener| listener["connections_open"].as_u64()).sum()
+    };
+    let exchanges = number(&stats["totals"]["exchanges_open"]);
+    format!(
+        "{exchanges} exchanges, {} HTTP connections (tunnels among them), {} relayed connections",
+        open(&["http", "https"]),
+        open(&["tcp", "tls"])
+    )
 }
 
 fn stats_text(stats: &Value) -> String {
@@ -257,7 +275,7 @@ fn scaled(mut value: f64, units: &[(&str, f64)]) -> String {
     value.to_string()
 }
 
-fn uptime_text(uptime: Duration) -> String {
+pub(crate) fn uptime_text(uptime: Duration) -> String {
     let seconds = uptime.as_secs();
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
     match (days, hours, minutes) {

@@ -38,7 +38,7 @@ const FIRST_ANSWERS_TIMEOUT: Duration = Duration::from_secs(5);
 /// Serves until the process is to end.
 pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let started = (Instant::now(), SystemTime::now());
-    logging::begin(args.log_format, args.log_level);
+    let log = logging::begin(args.log_format, &args.log_level);
     let (Candidate { snapshot, schema, origin }, own, joined) = match join::join(args)? {
         Some((candidate, own, joined)) => (candidate, own, Some(joined)),
         None => {
@@ -86,6 +86,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         joined,
         admin,
         socket_files,
+        log,
     })
     .context("cannot start the control thread")?;
     wait_for_names(&snapshot, &control);

@@ -23,6 +23,7 @@ mod configuration;
 mod document;
 mod latency_query;
 mod process;
+mod process_control;
 mod register;
 pub(crate) mod runtime_status;
 

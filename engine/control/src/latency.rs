@@ -202,14 +202,45 @@ impl Latency {
             }
             return merged;
         };
-        let recent =
-            self.sealed.iter().rev().take_while(|(at, _)| now.saturating_duration_since(*at) < length);
-        for slice in recent.map(|(_, slice)| slice).chain([&self.open]) {
+        for slice in self.recent(length, now) {
             for (_, counts) in slice.iter().filter(|((id, of), _)| is_wanted(id) && *of == phase as usize) {
                 merge(&mut merged, counts.iter().map(|(value, count)| (*value, *count)));
             }
         }
         merged
+    }
+
+    /// One phase of one row, put into `merged` in place of what is there; whether there is anything.
+    pub(crate) fn of_one(
+        &self,
+        owner: &Owner,
+        phase: Phase,
+        window: Window,
+        now: Instant,
+        merged: &mut MergedHistogram,
+    ) -> bool {
+        merged.reset();
+        let series = (owner.clone(), phase as usize);
+        let Some(length) = window.length() else {
+            let Some(total) = self.totals.get(&series) else { return false };
+            merge(
+                merged,
+                total.iter_recorded().map(|step| (step.value_iterated_to(), step.count_at_value())),
+            );
+            return true;
+        };
+        for slice in self.recent(length, now) {
+            let counts = slice.get(&series).into_iter().flatten();
+            merge(merged, counts.map(|(value, count)| (*value, *count)));
+        }
+        !merged.is_empty()
+    }
+
+    /// What came in since `length` ago.
+    fn recent(&self, length: Duration, now: Instant) -> impl Iterator<Item = &Slice> {
+        let is_recent = move |at: Instant| now.saturating_duration_since(at) < length;
+        let sealed = self.sealed.iter().rev().take_while(move |(at, _)| is_recent(*at));
+        sealed.map(|(_, slice)| slice).chain([&self.open])
     }
 
     /// Every histogram since the beginning that holds something.
@@ -269,6 +300,10 @@ mod tests {
                 window.name()
             );
             assert_eq!(latency.merged(|_| true, Phase::Total, window, now), all, "{}", window.name());
+            let mut one = merged_histogram();
+            assert!(latency.of_one(&channel("web"), Phase::Total, window, now, &mut one));
+            assert_eq!(one, all, "{}", window.name());
+            assert!(!latency.of_one(&channel("api"), Phase::Total, window, now, &mut one) && one.is_empty());
             assert!(latency.merged(|id| *id == channel("api"), Phase::Total, window, now).is_empty());
             assert!(latency.merged(|_| true, Phase::Body, window, now).is_empty());
         }

@@ -24,6 +24,7 @@ mod certificates;
 mod tickets;
 
 mod housekeeping;
+mod log_level;
 
 mod health;
 mod membership;
@@ -39,6 +40,7 @@ mod admin;
 mod connections;
 
 mod catalogue;
+mod cpu;
 mod metrics;
 mod shards;
 mod statistics;
@@ -75,6 +77,7 @@ pub use crate::cluster::{
 };
 pub use crate::lifecycle::{CoreWatch, Exit};
 use crate::live::Live;
+pub use crate::log_level::{LogControl, LogLevelError, LogLevels};
 pub use crate::reload::Own;
 use crate::security::Security;
 pub use crate::socket_file::SocketFiles;
@@ -133,6 +136,8 @@ pub struct ControlSetup {
     pub admin: Option<TcpListener>,
     /// Where nobody is to find a listener once it is gone.
     pub socket_files: SocketFiles,
+    /// Which log lines are written.
+    pub log: LogControl,
 }
 
 /// What belongs to the process: the handlers, the rounds and the lifecycle share it on the control thread.
@@ -167,11 +172,22 @@ pub(crate) struct Shared {
     pub(crate) others: LastOthers,
     /// What was changed, on its way to the store.
     pub(crate) audit: Audit,
+    /// Which log lines are written.
+    pub(crate) log: LogControl,
+    /// Somebody has asked for what SIGTERM asks for.
+    pub(crate) drain_asked: Arc<Notify>,
     draining: AtomicBool,
 }
 
 impl Shared {
-    fn new(process: Arc<ProcessInfo>, live: Live, own: Own, socket_files: SocketFiles) -> Arc<Self> {
+    fn new(
+        process: Arc<ProcessInfo>,
+        live: Live,
+        own: Own,
+        socket_files: SocketFiles,
+        log: LogControl,
+        drain_asked: Arc<Notify>,
+    ) -> Arc<Self> {
         let aggregator = Aggregator::new(Arc::clone(&live.fellows), Arc::clone(&live.generation));
         Arc::new(Self {
             process,
@@ -191,6 +207,8 @@ impl Shared {
             reporter: tokio::sync::Mutex::default(),
             others: LastOthers::default(),
             audit: Audit::default(),
+            log,
+            drain_asked,
             draining: AtomicBool::new(false),
         })
     }
@@ -302,7 +320,8 @@ pub fn spawn(setup: ControlSetup) -> io::Result<(Control, Vec<CoreWatch>)> {
         setup.certificates,
         (setup.schema, setup.origin),
     );
-    let shared = Shared::new(setup.process, live, setup.own, setup.socket_files);
+    let shared =
+        Shared::new(setup.process, live, setup.own, setup.socket_files, setup.log, Arc::clone(&drain));
     if let Some(address) = admin_address {
         shared.admin_address.get_or_init(|| address);
     }
@@ -321,6 +340,7 @@ pub fn spawn(setup: ControlSetup) -> io::Result<(Control, Vec<CoreWatch>)> {
             tokio::spawn(admin::audit::write(Arc::clone(&shared)));
             tokio::spawn(housekeeping::rounds(Arc::clone(&shared)));
             tokio::spawn(tickets::rounds(Arc::clone(&shared)));
+            tokio::spawn(log_level::rounds(Arc::clone(&shared)));
             tokio::spawn(membership::rounds(Arc::clone(&shared)));
             tokio::spawn(reload::rounds(Arc::clone(&shared)));
             shared.begin_rounds(Some(&asked_for));

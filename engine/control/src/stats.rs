@@ -21,7 +21,7 @@ use crate::health::HealthStatus;
 use crate::live::Live;
 use crate::names::NameView;
 use crate::shards::{responses, retries};
-use crate::{CoreInfo, Shared};
+use crate::{CoreInfo, Shared, cpu};
 
 /// The answer to `/stats`.
 #[derive(Serialize, ToSchema)]
@@ -95,6 +95,8 @@ struct CoreStatus<'s> {
     index: usize,
     cpu: usize,
     thread_id: Option<i32>,
+    /// How long its thread has been on a CPU, where the kernel says.
+    cpu_time_s: Option<f64>,
     #[serde(flatten)]
     counted: CoreSums<'s>,
 }
@@ -102,6 +104,8 @@ struct CoreStatus<'s> {
 #[derive(Serialize, ToSchema)]
 struct ListenerStatus<'s> {
     name: &'s str,
+    /// `http`, `https`, `tcp` or `tls`.
+    protocol: &'static str,
     address: String,
     internal: bool,
     #[serde(flatten)]
@@ -242,7 +246,9 @@ impl<'s> CoreStatus<'s> {
     fn of(live: &'s Live, index: usize, core: &'s CoreInfo) -> Self {
         let stats = live.cores().skip(index).take(1).collect();
         let counted = Sums { entries: &catalogue::CORE, shards: stats };
-        Self { index, cpu: core.cpu, thread_id: core.thread_id.get().copied(), counted }
+        let thread_id = core.thread_id.get().copied();
+        let cpu_time_s = thread_id.and_then(cpu::nanos_of_thread).map(|nanos| nanos as f64 / 1e9);
+        Self { index, cpu: core.cpu, thread_id, cpu_time_s, counted }
     }
 }
 
@@ -252,6 +258,7 @@ impl<'s> ListenerStatus<'s> {
         let listener = &live.snapshot.listeners[index];
         Self {
             name: &listener.name,
+            protocol: listener.protocol.name(),
             address: live.listener_addresses[index].to_string(),
             internal: listener.internal,
             counted: Sums { entries: &catalogue::LISTENER, shards: shards.clone() },

@@ -15,6 +15,7 @@ use runtime::{CoreConfig, DriverKind};
 
 use crate::candidate::{LocalTerms, Origin};
 use crate::live::Live;
+use crate::log_level::LogControl;
 use crate::reload::Own;
 use crate::socket_file::SocketFiles;
 use crate::{Certificates, CoreInfo, ProcessInfo, Shared};
@@ -72,7 +73,8 @@ pub(crate) fn shared(cores: usize) -> (Arc<Shared>, Vec<IdleCore>) {
     let origin = Origin { source: "a test".to_owned(), version: None };
     let live = Live::first(generation, fellows, addresses, keeper, certificates, (schema, origin));
     let own = Own::new(config::Text::Default, LocalTerms::default());
-    (Shared::new(process, live, own, SocketFiles::default()), idle)
+    let (_, log) = LogControl::new("info".parse().expect("a level"));
+    (Shared::new(process, live, own, SocketFiles::default(), log, Arc::default()), idle)
 }
 
 /// Says for cores that nobody runs that they have taken up the generation after this one.

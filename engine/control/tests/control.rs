@@ -11,8 +11,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use config::Text;
 use control::{
-    Certificates, Control, ControlSetup, CoreInfo, CoreWatch, Exit, LocalTerms, Origin, Own, ProcessInfo,
-    SocketFiles,
+    Certificates, Control, ControlSetup, CoreInfo, CoreWatch, Exit, LocalTerms, LogControl, Origin, Own,
+    ProcessInfo, SocketFiles,
 };
 use proxy::core_main::Fellow;
 use proxy::generation::Generation;
@@ -65,6 +65,7 @@ fn bench(cores: usize) -> Bench {
         admin: Some(listener),
         joined: None,
         socket_files: SocketFiles::default(),
+        log: LogControl::new("info".parse().expect("a level")).1,
     })
     .expect("control");
     let cores = inner.into_iter().zip(watches).map(|((config, mailbox), watch)| (config, mailbox, watch));

@@ -4,14 +4,15 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Instant;
 
 use config::snapshot::{ChannelId, ListenerId, Snapshot};
-use proto::histogram::MergedHistogram;
+use proto::histogram::{MergedHistogram, merged_histogram};
 use proxy::stats::{Phase, Row};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::latency::{Owner, Window};
+use crate::latency::{Latency, Owner, Window};
 
 /// Percentiles in the JSON answer, with the key of each.
 const PERCENTILES: [(&str, f64); 7] = [
@@ -194,10 +195,42 @@ pub(super) fn summary(query: &LatencyQuery, snapshot: &Snapshot, merged: &Merged
     LatencySummary::of(channel, listener, query.phase, query.window.name(), merged)
 }
 
+/// Latencies of everything that has any, side by side.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Latencies {
+    /// Of all channels but internal ones.
+    all: LatencySummary,
+    /// Of each channel in which something ended meanwhile.
+    channels: Vec<LatencySummary>,
+    /// Of each listener that relays bytes in messages, likewise.
+    listeners: Vec<LatencySummary>,
+}
+
+/// Which of them `/stats/latencies` asks for: phase and window, as [`LatencyQuery`] knows them.
+pub(super) fn latencies(
+    query: &LatencyQuery,
+    snapshot: &Snapshot,
+    latency: &Latency,
+    now: Instant,
+) -> Latencies {
+    let (phase, window) = (query.phase, query.window);
+    let is_wanted = |owner: &Owner| query.covers(owner, latency.is_internal(owner), snapshot);
+    let all = summary(query, snapshot, &latency.merged(is_wanted, phase, window, now));
+    let mut merged = merged_histogram();
+    let mut of = |row: Row| {
+        let is_there = latency.of_one(&Owner::of(row, snapshot).0, phase, window, now, &mut merged);
+        is_there.then(|| summary(&LatencyQuery { row: Some(row), ..*query }, snapshot, &merged))
+    };
+    let ids = (0..).map(|id| Row::Channel(ChannelId(id)));
+    let channels = snapshot.channels.iter().zip(ids).filter_map(|(_, row)| of(row)).collect();
+    let ids = (0..).map(|id| Row::Listener(ListenerId(id)));
+    let relays = snapshot.listeners.iter().zip(ids).filter(|(listener, _)| !listener.protocol.is_http());
+    let listeners = relays.filter_map(|(_, row)| of(row)).collect();
+    Latencies { all, channels, listeners }
+}
+
 #[cfg(test)]
 mod tests {
-    use proto::histogram::merged_histogram;
-
     use super::*;
 
     /// Channels `web`, `api` and `own`, of which the last is internal, and listeners `in`, `own` and `db`.

@@ -13,7 +13,7 @@ use proto::histogram::write_hgrm;
 
 use super::AppState;
 use super::extract::Query;
-use super::latency_query::{Format, LatencyQuery, summary};
+use super::latency_query::{self, Format, LatencyQuery, summary};
 use super::refusal::Refusal;
 use crate::latency::Owner;
 use crate::metrics;
@@ -62,6 +62,19 @@ pub(super) async fn latency(State(shared): AppState, parameters: Query) -> Resul
             Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response())
         }
     }
+}
+
+/// `GET /stats/latencies`.
+pub(super) async fn latencies(State(shared): AppState, parameters: Query) -> Result<Response, Refusal> {
+    // Of everything, in JSON: only these two are left to say.
+    parameters.only(["phase", "window"])?;
+    let live = shared.live();
+    let query = LatencyQuery::parse(parameters.pairs(), &live.snapshot)
+        .map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error.to_string()))?;
+    let mut aggregator = shared.aggregator.lock().await;
+    aggregator.collect().await;
+    let answer = latency_query::latencies(&query, &live.snapshot, aggregator.latency(), Instant::now());
+    Ok(Json(answer).into_response())
 }
 
 /// `GET /metrics`.

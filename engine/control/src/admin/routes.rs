@@ -5,9 +5,10 @@
 mod cluster;
 
 use auth::permission::Permission::{
-    ChangeConfiguration, ChangeUpstreams, ManageClients, ManageKeys, ManageUsers, ViewAudit, ViewStatistics,
-    ViewStatus,
+    ChangeConfiguration, ChangeUpstreams, ControlProcesses, ManageClients, ManageKeys, ManageUsers,
+    ViewAudit, ViewStatistics, ViewStatus,
 };
+use proxy::stats::Phase;
 
 use super::audit::{self, AuditPage};
 use super::clients::{ClientChanged, ClientView, Clients, NewClient};
@@ -15,20 +16,22 @@ use super::cluster_stats::{self, ClusterStats};
 use super::configuration::{self, Kept};
 use super::document::{self, Document};
 use super::gate::Access::{Needs, Public};
-use super::latency_query::LatencySummary;
+use super::latency_query::{Latencies, LatencySummary};
 use super::login::{Login, SessionView};
+use super::process_control::{Draining, NewLogLevel, ToDrain};
 use super::runtime_status::{self, HealthChecks, NodeStatuses};
-use super::table::{Route, Table, delete, get, one_of, patch, post, text, whole};
+use super::table::{Route, Table, delete, get, one_of, patch, post, put, text, whole};
 use super::tokens::{Keys, Revocation, Revoked, Rotated, TokenView};
 use super::users::{NewUser, UserChanged, UserView, Users};
 use super::views::{
     EndpointChange, EndpointChanged, EndpointRemoved, NewEndpoint, Registered, Registration, UpstreamView,
     Upstreams,
 };
-use super::{clients, login, process, register, tokens, upstreams, users};
+use super::{clients, login, process, process_control, register, tokens, upstreams, users};
 use crate::apply::Applied;
 use crate::certificates::Reloaded;
 use crate::latency::Window;
+use crate::log_level::LogLevelView;
 use crate::metrics;
 use crate::stats::Stats;
 
@@ -38,6 +41,7 @@ const TEXT: &str = "text/plain; charset=utf-8";
 pub(super) fn table() -> Table {
     let mut table = Table::default();
     of_the_process(&mut table);
+    of_its_running(&mut table);
     of_upstreams(&mut table);
     of_all_processes(&mut table);
     of_logins(&mut table);
@@ -67,6 +71,13 @@ fn of_the_process(table: &mut Table) {
     );
     table.add(latencies(get("/stats/latency", Needs(ViewStatistics), "latency", process::latency)));
     table.add(
+        get("/stats/latencies", Needs(ViewStatistics), "latencies", process::latencies)
+            .about("How long exchanges took, of each channel and listener that had any.")
+            .asks("phase", "A part of each exchange.", one_of(&Phase::ALL.map(|phase| phase.name())))
+            .asks("window", "How far back.", one_of(&Window::ALL.map(Window::name)))
+            .answers::<Latencies>(200, "The distributions, and that of all."),
+    );
+    table.add(
         get("/metrics", Needs(ViewStatistics), "metrics", process::metrics)
             .about("The same counters and latencies for collectors.")
             .answers_text(200, "OpenMetrics text.", metrics::CONTENT_TYPE),
@@ -91,6 +102,27 @@ fn of_the_process(table: &mut Table) {
     );
 }
 
+fn of_its_running(table: &mut Table) {
+    table.add(
+        get("/log-level", Needs(ViewStatus), "log_level", process_control::log_level)
+            .about("Which log lines the process writes.")
+            .answers::<LogLevelView>(200, "As it is now."),
+    );
+    table.add(
+        put("/log-level", Needs(ControlProcesses), "set_log_level", process_control::set_log_level)
+            .about("Has the process write other log lines, for good or for a while.")
+            .takes::<NewLogLevel>()
+            .answers::<LogLevelView>(200, "As it is now."),
+    );
+    table.add(
+        post("/process/drain", Needs(ControlProcesses), "drain_this_process", process_control::drain)
+            .about("Has the process that answers finish what it has and end, as SIGTERM does.")
+            .takes::<ToDrain>()
+            .answers::<Draining>(202, "It drains.")
+            .refuses(409, "Another process answers here than the one that is meant."),
+    );
+}
+
 fn ready(route: Route) -> Route {
     route
         .about("Whether new traffic is welcome: what balancers in front ask.")
@@ -104,11 +136,7 @@ fn latencies(route: Route) -> Route {
         .about("How long exchanges took, merged without loss.")
         .asks("channel", "Only this channel's; left out: all but internal ones.", text())
         .asks("listener", "The messages of this listener that relays bytes.", text())
-        .asks(
-            "phase",
-            "A part of each exchange.",
-            one_of(&proxy::stats::Phase::ALL.map(|phase| phase.name())),
-        )
+        .asks("phase", "A part of each exchange.", one_of(&Phase::ALL.map(|phase| phase.name())))
         .asks("window", "How far back.", one_of(&windows))
         .asks("format", "`hgrm` is what HdrHistogram's plotters read.", one_of(&["json", "hgrm"]))
         .answers::<LatencySummary>(200, "The distribution.")
@@ -214,11 +242,7 @@ fn of_all_processes(table: &mut Table) {
             .about("How long exchanges of all processes took, merged without loss.")
             .asks("channel", "Only this channel's; left out: all but internal ones.", text())
             .asks("listener", "The messages of this listener that relays bytes.", text())
-            .asks(
-                "phase",
-                "A part of each exchange.",
-                one_of(&proxy::stats::Phase::ALL.map(|phase| phase.name())),
-            )
+            .asks("phase", "A part of each exchange.", one_of(&Phase::ALL.map(|phase| phase.name())))
             .asks("format", "`hgrm` is what HdrHistogram's plotters read.", one_of(&["json", "hgrm"]))
             .answers::<LatencySummary>(200, "The distribution since the beginning.")
             .answers_text(200, "The distribution since the beginning.", TEXT)

@@ -57,6 +57,15 @@ where
     Route::new(HttpMethod::Post, path, access, id, handler)
 }
 
+/// A route that puts something in the place of what was there.
+pub(super) fn put<H, T>(path: &'static str, access: Access, id: &'static str, handler: H) -> Route
+where
+    H: Handler<T, Arc<Shared>>,
+    T: 'static,
+{
+    Route::new(HttpMethod::Put, path, access, id, handler)
+}
+
 /// A route that changes part of something.
 pub(super) fn patch<H, T>(path: &'static str, access: Access, id: &'static str, handler: H) -> Route
 where

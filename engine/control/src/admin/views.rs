@@ -3,7 +3,7 @@
 //! Never keeps anything: a view is of one moment and one generation.
 
 use config::snapshot::destination::Destination;
-use config::snapshot::{EndpointId, ListenerId, Protocol, UpstreamId};
+use config::snapshot::{EndpointId, ListenerId, UpstreamId};
 use proxy::roster::member::Member;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -114,16 +114,10 @@ impl ListenerView {
             Destination::Several => ("several", None),
             Destination::Nowhere => ("nowhere", None),
         };
-        let protocol = match settings.protocol {
-            Protocol::Http => "http",
-            Protocol::Https(_) => "https",
-            Protocol::Tcp(_) => "tcp",
-            Protocol::Tls(_) => "tls",
-        };
         Self {
             name: settings.name.clone(),
             address: live.listener_addresses[usize::from(id.0)].to_string(),
-            protocol,
+            protocol: settings.protocol.name(),
             internal: settings.internal,
             goal,
             upstream: upstream.map(|id| live.snapshot.upstreams[usize::from(id.0)].name.clone()),
