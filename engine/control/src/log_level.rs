@@ -86,8 +86,11 @@ impl FromStr for LogLevels {
         let mut parts: Vec<(String, LevelFilter)> = Vec::new();
         for item in text.split(',').map(str::trim) {
             match item.split_once('=') {
-                None if overall.is_some() => return Err(LogLevelError::Twice("everything".to_owned())),
-                None => overall = Some(level(item)?),
+                None => {
+                    if overall.replace(level(item)?).is_some() {
+                        return Err(LogLevelError::Twice("everything".to_owned()));
+                    }
+                }
                 Some((part, name)) => {
                     let known = PARTS.contains(&part.split("::").next().unwrap_or_default());
                     if !known {
