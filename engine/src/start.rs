@@ -11,7 +11,7 @@ use anyhow::{Context as _, anyhow};
 use config::snapshot::Snapshot;
 use config::snapshot::security::{SecurityKind, SecurityModule};
 use control::bind::{self, Bound};
-use control::{Candidate, Control, ControlSetup, CoreInfo, CoreWatch, ProcessInfo};
+use control::{Candidate, Control, ControlSetup, CoreInfo, CoreWatch, ProcessInfo, Supervisor};
 use proxy::core_main::{CoreSetup, Fellow, serve};
 use proxy::generation::Generation;
 use proxy::message::MAILBOX_CAPACITY;
@@ -46,6 +46,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
             (candidate, own, None)
         }
     };
+    let supervisor = Supervisor::of_environment();
     let certificates = Arc::new(settings::certificates(&snapshot)?);
     let placement = args.cores.placement();
     raise_descriptor_limit();
@@ -87,6 +88,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         admin,
         socket_files,
         log,
+        supervisor,
     })
     .context("cannot start the control thread")?;
     wait_for_names(&snapshot, &control);
@@ -99,6 +101,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         let admin = admin_address;
         Serving { snapshot: &snapshot, source, listeners: &addresses, admin, driver: &driver, cores }
             .announce();
+        control.serves();
     }
     let exit = control.wait();
     exit.error.map_or(Ok(ExitCode::from(exit.code)), |error| Err(anyhow!(error)))

@@ -2,7 +2,7 @@
 //!
 //! Never on the request path: no request waits for anything in here, however comfortable it makes itself.
 //!
-//! Suggested reading order: [`ControlSetup`] and [`spawn`], `lifecycle` (signals, drain, the end), `bind` and `socket_file` (where
+//! Suggested reading order: [`ControlSetup`] and [`spawn`], `lifecycle` (signals, drain, the end), `supervisor` (who is told of it), `bind` and `socket_file` (where
 //! it listens), `live` (what belongs to one generation of the configuration), `candidate`, `apply` and `reload` (how another
 //! takes over), `certificates`, `membership` and `names` (who the endpoints are), `aggregate` and `latency`, `scarcity`,
 //! `admin`, `catalogue` (every counter by name), `shards` (where they are), `stats` and `metrics` (two renderings),
@@ -10,6 +10,7 @@
 
 mod cluster;
 mod lifecycle;
+mod supervisor;
 
 pub mod bind;
 mod socket_file;
@@ -82,6 +83,8 @@ pub use crate::reload::Own;
 use crate::security::Security;
 pub use crate::socket_file::SocketFiles;
 use crate::statistics::{LastOthers, Reporter};
+pub use crate::supervisor::Supervisor;
+use crate::supervisor::watchdog;
 
 /// What is known of this process when it starts.
 #[derive(Debug)]
@@ -138,6 +141,8 @@ pub struct ControlSetup {
     pub socket_files: SocketFiles,
     /// Which log lines are written.
     pub log: LogControl,
+    /// Who is told how the process is.
+    pub supervisor: Supervisor,
 }
 
 /// What belongs to the process: the handlers, the rounds and the lifecycle share it on the control thread.
@@ -176,6 +181,7 @@ pub(crate) struct Shared {
     pub(crate) log: LogControl,
     /// Somebody has asked for what SIGTERM asks for.
     pub(crate) drain_asked: Arc<Notify>,
+    pub(crate) supervisor: Supervisor,
     draining: AtomicBool,
 }
 
@@ -187,6 +193,7 @@ impl Shared {
         socket_files: SocketFiles,
         log: LogControl,
         drain_asked: Arc<Notify>,
+        supervisor: Supervisor,
     ) -> Arc<Self> {
         let aggregator = Aggregator::new(Arc::clone(&live.fellows), Arc::clone(&live.generation));
         Arc::new(Self {
@@ -209,6 +216,7 @@ impl Shared {
             audit: Audit::default(),
             log,
             drain_asked,
+            supervisor,
             draining: AtomicBool::new(false),
         })
     }
@@ -264,6 +272,7 @@ pub struct Control {
     drain: Arc<Notify>,
     /// Closed once every name of the configuration was asked for.
     names_asked: mpsc::Receiver<()>,
+    shared: Arc<Shared>,
 }
 
 impl Control {
@@ -271,6 +280,17 @@ impl Control {
     #[must_use]
     pub fn wait_for_names(&self, timeout: Duration) -> bool {
         self.names_asked.recv_timeout(timeout) == Err(mpsc::RecvTimeoutError::Disconnected)
+    }
+
+    /// Says to whoever started the process that it serves.
+    pub fn serves(&self) {
+        self.shared.supervisor.ready(&self.shared.status_line());
+    }
+
+    /// Who started the process and watches it.
+    #[must_use]
+    pub fn supervisor(&self) -> &Supervisor {
+        &self.shared.supervisor
     }
 
     /// Begins to drain, as SIGTERM does.
@@ -320,8 +340,15 @@ pub fn spawn(setup: ControlSetup) -> io::Result<(Control, Vec<CoreWatch>)> {
         setup.certificates,
         (setup.schema, setup.origin),
     );
-    let shared =
-        Shared::new(setup.process, live, setup.own, setup.socket_files, setup.log, Arc::clone(&drain));
+    let shared = Shared::new(
+        setup.process,
+        live,
+        setup.own,
+        setup.socket_files,
+        setup.log,
+        Arc::clone(&drain),
+        setup.supervisor,
+    );
     if let Some(address) = admin_address {
         shared.admin_address.get_or_init(|| address);
     }
@@ -329,6 +356,7 @@ pub fn spawn(setup: ControlSetup) -> io::Result<(Control, Vec<CoreWatch>)> {
         shared.cluster.get_or_init(|| cluster);
     }
     let asked = Arc::clone(&drain);
+    let told = Arc::clone(&shared);
     let (asked_for, names_asked) = mpsc::channel();
     let thread = std::thread::Builder::new().name("control".to_owned()).spawn(move || {
         let exit = runtime.block_on(async {
@@ -343,6 +371,7 @@ pub fn spawn(setup: ControlSetup) -> io::Result<(Control, Vec<CoreWatch>)> {
             tokio::spawn(log_level::rounds(Arc::clone(&shared)));
             tokio::spawn(membership::rounds(Arc::clone(&shared)));
             tokio::spawn(reload::rounds(Arc::clone(&shared)));
+            tokio::spawn(watchdog::rounds(Arc::clone(&shared)));
             shared.begin_rounds(Some(&asked_for));
             tokio::spawn(security::rounds(Arc::clone(&shared), asked_for.clone()));
             if let Some(cluster) = shared.cluster() {
@@ -358,5 +387,5 @@ pub fn spawn(setup: ControlSetup) -> io::Result<(Control, Vec<CoreWatch>)> {
         runtime.shutdown_background();
         exit
     })?;
-    Ok((Control { thread, drain, names_asked }, watches))
+    Ok((Control { thread, drain, names_asked, shared: told }, watches))
 }

@@ -12,12 +12,17 @@ use tokio::sync::{Notify, mpsc};
 
 use crate::Shared;
 use crate::statistics;
+use crate::supervisor::tell_of_drain;
 
 /// What cores get on top of the drain timeout to close what is left.
 const CORE_END_GRACE: Duration = Duration::from_secs(2);
 
 /// How long the store may take to hear that the process leaves. Whoever is not told sees no more beats.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What a drain may take beside its delay and its timeout.
+pub(crate) const DRAIN_GRACE: Duration =
+    Duration::from_secs(CORE_END_GRACE.as_secs() + LEAVE_TIMEOUT.as_secs());
 
 /// Pause before cores whose mailbox is full are told again to drain.
 const MAILBOX_RETRY: Duration = Duration::from_millis(5);
@@ -156,6 +161,7 @@ pub(crate) async fn run(
     }
     tokio::select! {
         exit = drain(shared, &mut ends) => exit,
+        never = tell_of_drain(shared) => match never {},
         signal = signals.end(shared) => {
             tracing::warn!("{} while draining: ending at once", signal.name());
             Exit { code: SIGNAL_BASE + signal.number(), error: None }

@@ -91,7 +91,12 @@ impl Shared {
 
     /// Reads the configuration file again and applies it. Every other source is as it was, and so is the outcome.
     pub(crate) async fn reload(self: &Arc<Self>) -> Result<Applied, NotApplied> {
-        to_the_end(Arc::clone(self).reload_file()).await
+        let shared = Arc::clone(self);
+        to_the_end(async move {
+            let _told = shared.begin_reload();
+            shared.reload_file().await
+        })
+        .await
     }
 
     async fn reload_file(self: Arc<Self>) -> Result<Applied, NotApplied> {
@@ -174,8 +179,10 @@ async fn to_the_end(
 pub(crate) async fn rounds(shared: Arc<Shared>) {
     loop {
         shared.hung_up.notified().await;
+        // Told whether or not there is a file: whoever has sent the signal waits for the end of it.
+        let _told = shared.begin_reload();
         match shared.file().await {
-            Ok(()) => tell(&shared.reload().await),
+            Ok(()) => tell(&to_the_end(Arc::clone(&shared).reload_file()).await),
             Err(no_file) => {
                 let (cause, help) = no_file.words();
                 tracing::warn!("SIGHUP: {cause}: there is nothing to read again but certificates; {help}");

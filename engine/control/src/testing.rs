@@ -18,7 +18,7 @@ use crate::live::Live;
 use crate::log_level::LogControl;
 use crate::reload::Own;
 use crate::socket_file::SocketFiles;
-use crate::{Certificates, CoreInfo, ProcessInfo, Shared};
+use crate::{Certificates, CoreInfo, ProcessInfo, Shared, Supervisor};
 
 /// The inside of a core that is not running: its executor's set-up and its mailbox.
 pub(crate) struct IdleCore {
@@ -74,7 +74,10 @@ pub(crate) fn shared(cores: usize) -> (Arc<Shared>, Vec<IdleCore>) {
     let live = Live::first(generation, fellows, addresses, keeper, certificates, (schema, origin));
     let own = Own::new(config::Text::Default, LocalTerms::default());
     let (_, log) = LogControl::new("info".parse().expect("a level"));
-    (Shared::new(process, live, own, SocketFiles::default(), log, Arc::default()), idle)
+    (
+        Shared::new(process, live, own, SocketFiles::default(), log, Arc::default(), Supervisor::default()),
+        idle,
+    )
 }
 
 /// Says for cores that nobody runs that they have taken up the generation after this one.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use config::Text;
 use control::{
     Certificates, Control, ControlSetup, CoreInfo, CoreWatch, Exit, LocalTerms, LogControl, Origin, Own,
-    ProcessInfo, SocketFiles,
+    ProcessInfo, SocketFiles, Supervisor,
 };
 use proxy::core_main::Fellow;
 use proxy::generation::Generation;
@@ -66,6 +66,7 @@ fn bench(cores: usize) -> Bench {
         joined: None,
         socket_files: SocketFiles::default(),
         log: LogControl::new("info".parse().expect("a level")).1,
+        supervisor: Supervisor::default(),
     })
     .expect("control");
     let cores = inner.into_iter().zip(watches).map(|((config, mailbox), watch)| (config, mailbox, watch));
@@ -86,7 +87,7 @@ fn run_core(
                     reply.push(collected).expect("room for every core");
                 }
                 CoreMessage::Drain { .. } => break,
-                CoreMessage::Look { .. } | CoreMessage::Room { .. } => {}
+                CoreMessage::Look { .. } | CoreMessage::Room { .. } | CoreMessage::Turn => {}
                 CoreMessage::Adopt { .. } | CoreMessage::Renew { .. } => unreachable!("nothing is accepted"),
             }
         }

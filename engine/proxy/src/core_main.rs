@@ -262,6 +262,7 @@ async fn read_mail(core: Core, commons: Rc<Commons>, mailbox: Receiver<CoreMessa
                 commons.find(generation).iter().for_each(|state| state.upstreams.called(upstream));
             }
             CoreMessage::Renew { generation, opened } => commons.renew(generation, opened),
+            CoreMessage::Turn => {}
             CoreMessage::Drain { timeout, last } => {
                 commons.drain.last.set(last);
                 commons.drain.begin(timeout);

@@ -59,6 +59,8 @@ pub enum CoreMessage {
         /// This core's sockets of the listeners that are new; it has those of the others.
         opened: Vec<(ListenerId, Handle)>,
     },
+    /// Nothing to do but a turn of the loop, by which the core shows that it lives.
+    Turn,
     /// Accept nothing more, finish what is in progress, then end; at the latest after `timeout`.
     Drain {
         /// How long exchanges in progress may go on.
