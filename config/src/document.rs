@@ -5,6 +5,7 @@
 pub(crate) mod key;
 pub(crate) mod source;
 
+mod form;
 pub(crate) mod include;
 mod interpolate;
 mod json;

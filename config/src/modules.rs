@@ -126,7 +126,7 @@ pub(crate) fn check(config: &Config, report: &Report<'_>) {
             // comes back to itself, which is an error of its own.
             let Some(culprit) = culprit else { continue };
             let cause = format!("modules that need each other: {} -> {}", circle.join(" -> "), circle[0]);
-            report.error(&requires_of(culprit), cause, None);
+            report.error(&requires_of(culprit), cause, Some("leave out one of them".to_owned()));
         }
     }
 }

@@ -44,8 +44,6 @@ pub(crate) fn read(document: &Document, report: &Report<'_>) -> Config {
     let Some(mut fields) = Fields::open(report, Key::root(), &document.root) else {
         return Config::default();
     };
-    fields.text(EDITOR_SCHEMA);
-    fields.refuse_include();
     let node = fields.table("node", cluster::read_node).unwrap_or_default();
     let process = fields.table("process", process::read_process).unwrap_or_default();
     let buffer_size = process.buffer_size;
@@ -64,6 +62,8 @@ pub(crate) fn read(document: &Document, report: &Report<'_>) -> Config {
         security: fields.tables("security", security::read),
         admin: fields.table("admin", listener::read_admin).unwrap_or_default(),
     };
+    fields.refuse_include();
+    fields.text(EDITOR_SCHEMA);
     fields.finish();
     config
 }

@@ -85,7 +85,10 @@ impl<'d> Report<'d> {
             // A text that is no file stands for itself, wherever it is read.
             Some(path) if is_opened => {
                 if let Err(error) = std::fs::File::open(&path) {
-                    self.error(key, format!("cannot read {path:?}: {error}"), None);
+                    let is_content = path.to_string_lossy().contains("-----BEGIN");
+                    let suggestion =
+                        is_content.then(|| "the name of a file is wanted, not what it holds".to_owned());
+                    self.error(key, format!("cannot read {path:?}: {error}"), suggestion);
                 }
             }
             Some(_) => {}

@@ -2,9 +2,80 @@
 //!
 //! Never offers a name that shares little with what was written.
 
+use serde_json::Value;
+
+/// What other programs call what is known here by another name.
+const ELSEWHERE: &[(&str, &str)] = &[
+    ("server", "listener"),
+    ("servers", "listener"),
+    ("frontend", "listener"),
+    ("entrypoint", "listener"),
+    ("backend", "upstream"),
+    ("service", "upstream"),
+    ("location", "channel"),
+    ("route", "channel"),
+    ("routes", "channel"),
+    ("listen", "bind"),
+    ("address", "bind"),
+    ("proxy_pass", "upstream"),
+    ("leastconn", "least_connections"),
+    ("least_conn", "least_connections"),
+    ("lc", "least_connections"),
+    ("rr", "round_robin"),
+    ("wrr", "round_robin"),
+    ("random", "random_two"),
+    ("ip_hash", "source_hash"),
+    ("source", "source_hash"),
+    ("sh", "source_hash"),
+    ("sed", "shortest_expected_delay"),
+    ("nq", "never_queue"),
+    ("ssl", "tls"),
+];
+
 /// The closest of the known names as "did you mean …?", if one is close enough.
 pub(crate) fn did_you_mean<'k>(written: &str, known: impl IntoIterator<Item = &'k str>) -> Option<String> {
-    closest(written, known).map(|name| format!("did you mean {name:?}?"))
+    let known: Vec<_> = known.into_iter().collect();
+    let elsewhere = || {
+        let meant = ELSEWHERE.iter().find(|(name, _)| *name == written)?.1;
+        known.contains(&meant).then_some(meant)
+    };
+    closest(written, known.iter().copied()).or_else(elsewhere).map(|name| format!("did you mean {name:?}?"))
+}
+
+/// Tables named when a key stands in the wrong one.
+const HOMES_MAX: usize = 3;
+
+/// The tables that have a key of this name, if they are few.
+pub(crate) fn belongs_to(written: &str) -> Option<String> {
+    let schema = schemars::schema_for!(crate::schema::Config).to_value();
+    let mut homes = Vec::new();
+    let mut found = |path: &str, name: &str| {
+        if name == written {
+            homes.push(path.to_owned());
+        }
+    };
+    walk(&schema, &schema, "", &mut found);
+    match homes.as_slice() {
+        [] => None,
+        [home] if home.is_empty() => Some("it stands above the first table of the file".to_owned()),
+        homes if homes.len() > HOMES_MAX || homes.iter().any(String::is_empty) => None,
+        homes => Some(format!("it is a key of [{}]", homes.join("], ["))),
+    }
+}
+
+/// Tells every key of the schema with the table it is in.
+fn walk(root: &Value, schema: &Value, path: &str, found: &mut dyn FnMut(&str, &str)) {
+    let reference = schema["$ref"].as_str().and_then(|reference| root.pointer(reference.strip_prefix('#')?));
+    let schema = reference.unwrap_or(schema);
+    // The schema has no table within itself, and so this recursion an end.
+    for (name, below) in schema["properties"].as_object().into_iter().flatten() {
+        found(path, name);
+        let dot = if path.is_empty() { "" } else { "." };
+        walk(root, below, &format!("{path}{dot}{name}"), found);
+    }
+    if schema["additionalProperties"].is_object() {
+        walk(root, &schema["additionalProperties"], &format!("{path}.NAME"), found);
+    }
 }
 
 /// The known names as a list, for when none of them is close.

@@ -147,13 +147,13 @@ fn what_is_needed_must_be_there_and_not_in_a_circle() {
     wrong(
         &node("'upstream.app'", "'listener.web'"),
         &[
-            "1:51: listener.web.requires: modules that need each other: listener.web -> upstream.app -> listener.web",
+            "1:51: listener.web.requires: modules that need each other: listener.web -> upstream.app -> listener.web (leave out one of them)",
         ],
     );
     wrong(
         &node("", "'channel.c'"),
         &[
-            "3:58: upstream.app.requires: modules that need each other: channel.c -> upstream.app -> channel.c",
+            "3:58: upstream.app.requires: modules that need each other: channel.c -> upstream.app -> channel.c (leave out one of them)",
         ],
     );
 }

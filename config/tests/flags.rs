@@ -36,7 +36,7 @@ fn problems_of_flags_are_named_by_the_flag_and_placed_in_it() {
         &["10.0.0.1:80,10.0.0:80", "10.0.0.1:0"],
         &[
             "command line:1:10: --listen: the port is missing (for example \"127.0.0.1:8080\")",
-            "command line:1:37: --to: \"10.0.0\" is neither an address nor a name: the last label of a name has a letter",
+            "command line:1:37: --to: \"10.0.0\" is neither an address nor a name: the last label of a name has a letter (each number of an address is 0 to 255)",
             "command line:1:52: --to: port 0 cannot be connected to",
         ],
     );

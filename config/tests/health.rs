@@ -200,7 +200,10 @@ fn names_statuses_that_are_none() {
         "['399-200']",
         r#"5:22: upstream.app.health.status[0]: the first status is above the last (did you mean "200-399"?)"#,
     );
-    check("[]", "5:21: upstream.app.health.status: the list is empty");
+    check(
+        "[]",
+        "5:21: upstream.app.health.status: the list is empty (name at least one, or leave the key out)",
+    );
 }
 
 #[test]

@@ -48,7 +48,7 @@ fn names_bad_names_and_bad_ways_to_resolve_them() {
         &[
             r#"4:14: upstream.u.endpoints[0]: the port is missing (for example "127.0.0.1:8080")"#,
             "4:29: upstream.u.endpoints[1]: \"a b\" is no host name: letters, digits, '-', '_' and single dots, 253 at most, 63 between two",
-            r#"4:39: upstream.u.endpoints[2]: "10.0.0" is neither an address nor a name: the last label of a name has a letter"#,
+            r#"4:39: upstream.u.endpoints[2]: "10.0.0" is neither an address nor a name: the last label of a name has a letter (each number of an address is 0 to 255)"#,
             r#"4:52: upstream.u.endpoints[3]: the name of a service is missing (for example "srv:_http._tcp.app.example")"#,
             "4:60: upstream.u.endpoints[4]: \"a..b\" is no host name: letters, digits, '-', '_' and single dots, 253 at most, 63 between two",
         ],

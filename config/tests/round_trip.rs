@@ -289,7 +289,10 @@ fn the_schema_names_every_key_of_a_dump() {
     };
     assert_eq!(
         names("/properties"),
-        ["admin", "channel", "listener", "node", "process", "security", "store", "upstream"]
+        [
+            "$schema", "admin", "channel", "include", "listener", "node", "process", "security", "store",
+            "upstream"
+        ]
     );
     let listener = "allow backlog bind deny error_page forwarding framing internal limits protocol proxy_protocol \
                     requires retry_after sni timeouts tls unix_mode upstream";

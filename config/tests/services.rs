@@ -148,7 +148,10 @@ fn tls_to_clients_names_its_mistakes() {
             "6:1: listener.in.tls.certificates: is missing (for example certificates = [{ certificate = \"web.pem\", key = \"web.key\" }])",
         ],
     );
-    tls("certificates = []", &["6:24: listener.in.tls.certificates: the list is empty"]);
+    tls(
+        "certificates = []",
+        &["6:24: listener.in.tls.certificates: the list is empty (name at least one, or leave the key out)"],
+    );
     tls(
         "certificates = [{ certificate = 'a.pem' }, 'b.pem', { certificate = '/b', key = '', keys = 1 }]",
         &[
@@ -176,7 +179,7 @@ fn tls_to_clients_names_its_mistakes() {
         &[
             "6:82: listener.in.tls.client_auth.ca: is missing (for example ca = \"clients.pem\")",
             "6:105: listener.in.tls.client_auth.mode: unknown mode \"maybe\" (known: require, request)",
-            "6:120: listener.in.tls.client_auth.crl: the list is empty",
+            "6:120: listener.in.tls.client_auth.crl: the list is empty (name at least one, or leave the key out)",
             "6:140: listener.in.tls.client_auth.fingerprints[0]: a fingerprint has 64 hexadecimal digits after \"sha256:\", found 2 (`openssl x509 -in CERT.pem -noout -fingerprint -sha256` shows it)",
             "6:153: listener.in.tls.client_auth.fingerprints[1]: a fingerprint begins with its algorithm, \"sha256:\" (`openssl x509 -in CERT.pem -noout -fingerprint -sha256` shows it)",
             "6:163: listener.in.tls.client_auth.fingerprints[2]: 'x' is no hexadecimal digit",
@@ -268,7 +271,9 @@ fn the_proxy_protocol_is_believed_of_somebody() {
     );
     wrong_listener(
         "bind = '127.0.0.1:1'\nproxy_protocol = { from = [] }",
-        &["5:27: listener.in.proxy_protocol.from: the list is empty"],
+        &[
+            "5:27: listener.in.proxy_protocol.from: the list is empty (name at least one, or leave the key out)",
+        ],
     );
 }
 

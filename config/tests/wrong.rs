@@ -49,52 +49,52 @@ fn names_mistakes_of_form() {
         "",
         &[r#"1:1: listener: no listener is defined (add [listener.web] with bind = "127.0.0.1:8080")"#],
     );
-    wrong(r#"listener.web.bind = "127.0.0.1:80"#, &[r#"1:34: invalid basic string, expected `"`"#]);
+    wrong(r#"listener.web.bind = "127.0.0.1:80"#, &[r#"1:34: the string is not closed (end it with ")"#]);
     wrong(
         r#"[listener.web
 bind = "127.0.0.1:80""#,
-        &["1:14: unclosed table, expected `]`"],
+        &["1:14: unclosed table, expected `]` (close it with ])"],
     );
     wrong_below_web(
         "node.id = \nprocess = { spin = }\n",
         &[
-            "2:11: string values must be quoted, expected literal string",
-            "3:20: invalid literal string, expected `'`",
+            "2:11: the value is missing (for example \"127.0.0.1:8080\")",
+            "3:20: the value is missing (for example \"127.0.0.1:8080\")",
         ],
     );
     wrong(
         r#"listener.web.bind = "127.0.0.1:80"
 listener.web.bind = "127.0.0.1:80"
 "#,
-        &["2:14: duplicate key"],
+        &["2:14: duplicate key (keep one of the two)"],
     );
     wrong_below_web(
         r#"[listener.web]
 backlog = 1"#,
-        &["2:11: duplicate key"],
+        &["2:11: duplicate key (keep one of the two)"],
     );
     wrong(
         r#"[listener.web]
 bind = "127.0.0.1:80"
 bind = "127.0.0.1:81""#,
-        &["3:1: duplicate key"],
+        &["3:1: duplicate key (keep one of the two)"],
     );
     wrong_json("", &["1:1: the text is empty, expected an object"]);
     wrong_json("[]", &["1:1: expected an object, found a list"]);
     wrong_json(
         r#"{"listener": {"web": {"bind": "127.0.0.1:80"}},}"#,
-        &["1:47: trailing commas are not allowed"],
+        &["1:47: trailing commas are not allowed (remove the comma)"],
     );
     wrong_json(
         r#"{"listener": {"web": {"bind": "127.0.0.1:80"}} // comment
 }"#,
-        &["1:48: comments are not allowed"],
+        &["1:48: comments are not allowed (remove it; TOML has comments)"],
     );
     wrong_json(
         r#"{"listener": {"web": {
   "bind": "127.0.0.1:80",
   "bind": null}}}"#,
-        &["3:3: listener.web.bind: duplicate key"],
+        &["3:3: listener.web.bind: duplicate key (keep one of the two)"],
     );
     wrong_json(
         r#"{"listener": {"web": {"bind": "127.0.0.1:80", "backlog": null}}}"#,
@@ -126,7 +126,7 @@ fn names_unknown_keys() {
     wrong_below_web(
         r#"cluster.url = "x""#,
         &[
-            "2:1: cluster: unknown key (known: node, process, store, listener, channel, upstream, security, admin)",
+            "2:1: cluster: unknown key (known: node, process, store, listener, channel, upstream, security, admin, include, $schema)",
         ],
     );
     wrong_below_web(
@@ -143,8 +143,18 @@ upstream.u.endpoints = ["10.0.0.1:80"]"#,
 #[test]
 fn names_wrong_types() {
     wrong(r#"listener = "web""#, &["1:12: listener: expected a table, found a string"]);
-    wrong(r#"listener.web = "127.0.0.1:80""#, &["1:16: listener.web: expected a table, found a string"]);
-    wrong("listener.web.bind = 80", &["1:21: listener.web.bind: expected a string, found an integer"]);
+    wrong(
+        r#"listener.web = "127.0.0.1:80""#,
+        &[
+            "1:16: listener.web: expected a table, found a string (tables of this kind have names, and keys in them: [listener.NAME])",
+        ],
+    );
+    wrong(
+        "listener.web.bind = 80",
+        &[
+            r#"1:21: listener.web.bind: expected a string, found an integer (write "127.0.0.1:80", or "0.0.0.0:80" for every address)"#,
+        ],
+    );
     wrong_below_web(
         r#"listener.web.backlog = "many""#,
         &["2:24: listener.web.backlog: expected an integer, found a string"],
@@ -155,12 +165,15 @@ fn names_wrong_types() {
     );
     wrong_below_web(
         r#"process.accept_handoff = "true""#,
-        &["2:26: process.accept_handoff: expected true or false, found a string"],
+        &["2:26: process.accept_handoff: expected true or false, found a string (write true)"],
     );
-    wrong_below_web("node.id = 2024-01-01", &["2:11: node.id: expected a string, found a date"]);
+    wrong_below_web(
+        "node.id = 2024-01-01",
+        &["2:11: node.id: expected a string, found a date (put it in quotes)"],
+    );
     wrong_below_web(
         r#"channel.c = { respond = {}, match = { methods = "GET" } }"#,
-        &["2:49: channel.c.match.methods: expected a list, found a string"],
+        &[r#"2:49: channel.c.match.methods: expected a list, found a string (write ["GET"])"#],
     );
     wrong_below_web(
         "channel.c = { respond = {}, match = { host = [1] } }",
@@ -265,7 +278,7 @@ backlog = 10"#,
     );
     wrong_below_web(
         r#"listener.own = { bind = "0.0.0.0:81", internal = "yes" }"#,
-        &["2:50: listener.own.internal: expected true or false, found a string"],
+        &["2:50: listener.own.internal: expected true or false, found a string (write true)"],
     );
     wrong_below_web(
         r#"listener.own = { bind = "0.0.0.0:81", internal = true }
@@ -307,7 +320,7 @@ upstream.u = { endpoints = ["10.0.0.1:80"], limits = { body_bytes = "1B" } }
 listener.web.retry_after = "500ms""#,
         &[
             r#"2:40: channel.c.limits.body_byte: unknown key (did you mean "body_bytes"?)"#,
-            r#"3:56: upstream.u.limits.body_bytes: unknown key (known: head_bytes, fields, trailer_bytes, trailers, in_flight, pending)"#,
+            r#"3:56: upstream.u.limits.body_bytes: unknown key (it is a key of [channel.NAME.limits], [channel.NAME.mirror], [listener.NAME.limits])"#,
             "4:28: listener.web.retry_after: must be 1s to 1h, found 500ms",
         ],
     );
@@ -454,7 +467,7 @@ upstream.fhir.endpoints = ["10.0.0.1:80"]"#,
     );
     wrong_below_web(
         "channel.c = { respond = {}, match = { methods = [] } }",
-        &["2:49: channel.c.match.methods: the list is empty"],
+        &["2:49: channel.c.match.methods: the list is empty (name at least one, or leave the key out)"],
     );
     wrong_below_web(
         r#"channel.c = { respond = {}, match = { host = ["*a.example", "", "é.example"] } }"#,
@@ -503,7 +516,7 @@ balance = "round-robin""#,
     wrong_below_web(
         r#"channel.c.upstream = "u"
 upstream.u.endpoints = []"#,
-        &["3:24: upstream.u.endpoints: the list is empty"],
+        &["3:24: upstream.u.endpoints: the list is empty (name at least one, or leave the key out)"],
     );
     wrong_below_web(
         r#"channel.c.upstream = "u"
@@ -513,7 +526,7 @@ upstream.u.endpoints = ["10.0.0.1:0", "http://10.0.0.1:80/", "::1", {}, { addres
             r#"3:39: upstream.u.endpoints[1]: an address is written IP:PORT, found a URL (write "10.0.0.1:80")"#,
             r#"3:62: upstream.u.endpoints[2]: an IPv6 address stands in brackets before its port (for example "[::1]:8080")"#,
             r#"3:69: upstream.u.endpoints[3].address: is missing (for example address = "10.0.0.1:8000")"#,
-            "3:85: upstream.u.endpoints[4].address: expected a string, found an integer",
+            "3:85: upstream.u.endpoints[4].address: expected a string, found an integer (write \"5\")",
             "3:90: upstream.u.endpoints[5]: expected a string, found a boolean",
         ],
     );
@@ -609,7 +622,7 @@ channel = []"#,
         &[
             r#"1:21: listener.web.bind: every address of this host is written 0.0.0.0, or [::] with IPv6 (write "0.0.0.0:80")"#,
             "2:12: upstream: expected a table, found an integer",
-            "3:11: channel: expected a table, found a list",
+            "3:11: channel: expected a table, found a list (each has a name: [channel.NAME])",
         ],
     );
     wrong(
@@ -620,7 +633,6 @@ id = "a b"
 endpoints = ["x"]
 idel_timeout = "1s""#,
         &[
-            r#"1:1: listener: no listener is defined (add [listener.web] with bind = "127.0.0.1:8080")"#,
             r#"2:6: node.id: a name consists of A-Z a-z 0-9 _ - . only, found ' ' (for example "a_b")"#,
             r#"3:2: listner: unknown key (did you mean "listener"?)"#,
             r#"5:14: upstream.u.endpoints[0]: the port is missing (for example "127.0.0.1:8080")"#,
@@ -700,7 +712,7 @@ fn a_problem_is_shown_with_its_line() {
 fn names_rules_that_could_not_be_kept() {
     let channel = |keys: &str| format!("[channel.a]\nrespond = {{}}\n{keys}");
     let check = |keys: &str, expected: &[&str]| wrong_below_web(&channel(keys), expected);
-    check("rate = []", &["4:8: channel.a.rate: the list is empty"]);
+    check("rate = []", &["4:8: channel.a.rate: the list is empty (name at least one, or leave the key out)"]);
     check(
         "rate = [{ by = 'user' }]",
         &[
@@ -737,7 +749,7 @@ fn names_rules_that_could_not_be_kept() {
     check(
         "allow = []\ndeny = ['10.0.0.1/8']",
         &[
-            "4:9: channel.a.allow: the list is empty",
+            "4:9: channel.a.allow: the list is empty (name at least one, or leave the key out)",
             "5:9: channel.a.deny[0]: 10.0.0.1 has bits set after the first 8 (did you mean \"10.0.0.0/8\"?)",
         ],
     );

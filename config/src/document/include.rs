@@ -42,8 +42,15 @@ struct ReadFile {
     format: Format,
 }
 
-/// Why a text could not be had: what was readable of it, where reading ended, and the cause.
-pub(crate) type Unreadable = (String, usize, String);
+/// Why a text could not be had.
+struct Unreadable {
+    /// What was readable of it.
+    text: String,
+    /// Where reading ended.
+    offset: usize,
+    cause: String,
+    suggestion: Option<String>,
+}
 
 impl FileSet {
     /// Reads a file and what it includes.
@@ -51,9 +58,9 @@ impl FileSet {
     /// # Errors
     /// When the file itself cannot be read or is no text. What else is wrong is told by [`Self::tree`].
     pub(crate) fn read(path: &Path, environment: Environment<'_>) -> Result<Self, Problems> {
-        let text = read_text(path).map_err(|(text, offset, cause)| {
+        let text = read_text(path).map_err(|Unreadable { text, offset, cause, suggestion }| {
             let source = Source::new(path.display().to_string(), text, Naming::Keys);
-            let problem = Problem::new(&source, offset..offset, &Key::root(), cause, None);
+            let problem = Problem::new(&source, offset..offset, &Key::root(), cause, suggestion);
             Problems::new(vec![problem], &source)
         })?;
         Ok(Self::of(path, text, environment))
@@ -221,7 +228,7 @@ impl FileSet {
         }
         let (text, unreadable) = match read_text(path) {
             Ok(text) => (text, None),
-            Err((text, offset, cause)) => (text, Some((offset, cause))),
+            Err(Unreadable { text, offset, cause, suggestion }) => (text, Some((offset, cause, suggestion))),
         };
         if self.source.text().len() + text.len() > TEXT_BYTES_MAX {
             let cause = format!("{}: all files together may have {TEXT_BYTES_MAX} bytes", path.display());
@@ -232,9 +239,9 @@ impl FileSet {
             None => {
                 self.files.push(ReadFile { path: path.to_owned(), range, format: Format::of(path) });
             }
-            Some((offset, cause)) => {
+            Some((offset, cause, suggestion)) => {
                 let at = range.start + offset..range.start + offset;
-                self.problems.push(Problem::new(&self.source, at, &Key::root(), cause, None));
+                self.problems.push(Problem::new(&self.source, at, &Key::root(), cause, suggestion));
             }
         }
     }
@@ -281,7 +288,10 @@ fn unite(key: &Key, entries: Vec<Entry>, source: &Source, problems: &mut Vec<Pro
 
 /// The text of a file, or what was readable of it.
 fn read_text(path: &Path) -> Result<String, Unreadable> {
-    let cannot_read = |error: std::io::Error| (String::new(), 0, format!("cannot read the file: {error}"));
+    let cannot_read = |error: std::io::Error| {
+        let cause = format!("cannot read the file: {error}");
+        Unreadable { text: String::new(), offset: 0, cause, suggestion: None }
+    };
     let file = fs::File::open(path).map_err(cannot_read)?;
     let mut bytes = Vec::new();
     // One byte more than allowed is enough for the document to refuse it.
@@ -289,7 +299,9 @@ fn read_text(path: &Path) -> Result<String, Unreadable> {
     String::from_utf8(bytes).map_err(|error| {
         let valid_len = error.utf8_error().valid_up_to();
         let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
-        (text, valid_len, "the file is not UTF-8 text".to_owned())
+        let (cause, suggestion) =
+            ("the file is not UTF-8 text".to_owned(), Some("save it as UTF-8".to_owned()));
+        Unreadable { text, offset: valid_len, cause, suggestion }
     })
 }
 

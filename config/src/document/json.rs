@@ -8,6 +8,7 @@ use jsonc_parser::ast;
 use jsonc_parser::common::{Range as AstRange, Ranged};
 use jsonc_parser::{CollectOptions, ParseOptions, parse_to_ast};
 
+use super::form;
 use super::key::Key;
 use super::source::Source;
 use super::{Entry, Node, Value};
@@ -28,13 +29,17 @@ const STRICT: ParseOptions = ParseOptions {
 
 /// Reads the text that lies at `range`.
 pub(super) fn parse(source: &Source, range: Range<usize>) -> Result<Node, Vec<Problem>> {
-    let base = range.start;
+    let (base, text) = (range.start, &source.text()[range]);
     let collect = CollectOptions::default();
-    let value = match parse_to_ast(&source.text()[range], &collect, &STRICT) {
+    let value = match parse_to_ast(text, &collect, &STRICT) {
         Ok(parsed) => parsed.value,
         Err(error) => {
             let (range, cause) = (moved(error.range(), base), lower_first(&error.kind().to_string()));
-            return Err(vec![Problem::new(source, range, &Key::root(), cause, None)]);
+            let suggestion = form::of_json(&cause).map(str::to_owned);
+            let foreign = form::foreign_to_json(text);
+            let (cause, suggestion) =
+                foreign.map_or((cause, suggestion), |foreign| (foreign.cause, foreign.suggestion));
+            return Err(vec![Problem::new(source, range, &Key::root(), cause, suggestion)]);
         }
     };
     let Some(value) = value else {
@@ -88,7 +93,7 @@ impl Converter<'_> {
                     name_span.clone(),
                     &key,
                     "duplicate key".to_owned(),
-                    None,
+                    Some("keep one of the two".to_owned()),
                 ));
             }
             let node = self.node(&key, property.value);

@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use toml::de::{DeTable, DeValue};
 
+use super::form::{self, Explained};
 use super::key::Key;
 use super::source::Source;
 use super::{Entry, Node, Value};
@@ -13,20 +14,39 @@ use crate::problem::Problem;
 
 /// Reads the text that lies at `range`.
 pub(super) fn parse(source: &Source, range: Range<usize>) -> Result<Node, Vec<Problem>> {
-    let base = range.start;
-    let (table, errors) = DeTable::parse_recoverable(&source.text()[range]);
+    let (base, text) = (range.start, &source.text()[range]);
+    let (table, mut errors) = DeTable::parse_recoverable(text);
+    errors.sort_by_key(|error| error.span().map_or(0, |span| span.start));
+    if !errors.is_empty()
+        && let Some((place, Explained { cause, suggestion })) = form::foreign_to_toml(text)
+    {
+        return Err(vec![Problem::new(source, moved(place, base), &Key::root(), cause, suggestion)]);
+    }
     let mut problems: Vec<Problem> = Vec::new();
     let mut last_line = 0;
     for error in errors {
-        let span = moved(error.span().unwrap_or(0..0), base);
+        let span = source.clamp(moved(error.span().unwrap_or(0..0), base));
         // What follows the first mistake of a line is most often its consequence.
         let line = source.line(span.start);
         if line != last_line {
-            problems.push(Problem::new(source, span, &Key::root(), error.message().to_owned(), None));
+            let (line, at) = line_around(source.text(), span.start);
+            let Explained { cause, suggestion } = form::of_toml(line, at, error.message());
+            let hides_the_rest = cause == form::LIST_OPEN;
+            problems.push(Problem::new(source, span, &Key::root(), cause, suggestion));
+            if hides_the_rest {
+                break;
+            }
         }
         last_line = line;
     }
     if problems.is_empty() { Ok(table_node(base..base, table.into_inner(), base)) } else { Err(problems) }
+}
+
+/// The line of a text that a byte is in, and where it is there.
+fn line_around(text: &str, at: usize) -> (&str, usize) {
+    let start = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
+    let end = text[at..].find('\n').map_or(text.len(), |newline| at + newline);
+    (&text[start..end], at - start)
 }
 
 fn moved(span: Range<usize>, base: usize) -> Range<usize> {

@@ -34,12 +34,9 @@ impl<'r> Fields<'r> {
             Value::Table(entries) => Some(Self { report, key, entries, asked: Vec::new() }),
             Value::Unresolved => None,
             _ => {
-                report.error_at(
-                    node.span.clone(),
-                    &key,
-                    format!("expected a table, found {}", node.kind()),
-                    None,
-                );
+                let suggestion = table_wanted(&key, node);
+                let cause = format!("expected a table, found {}", node.kind());
+                report.error_at(node.span.clone(), &key, cause, suggestion);
                 None
             }
         }
@@ -49,8 +46,9 @@ impl<'r> Fields<'r> {
     pub(super) fn finish(self) {
         for entry in self.entries.iter().filter(|entry| !self.asked.contains(&entry.name.as_str())) {
             let known = self.asked.iter().copied();
-            let suggestion =
-                suggest::did_you_mean(&entry.name, known.clone()).or_else(|| suggest::one_of(known));
+            let suggestion = suggest::did_you_mean(&entry.name, known.clone())
+                .or_else(|| suggest::belongs_to(&entry.name))
+                .or_else(|| suggest::one_of(known));
             let key = self.key.child(&entry.name);
             self.report.error_at(entry.name_span.clone(), &key, "unknown key", suggestion);
         }
@@ -124,6 +122,11 @@ impl<'r> Fields<'r> {
         };
         match T::try_from(number) {
             Ok(number) if bounds.contains(&number) => number,
+            // More than was counted.
+            _ if number == i128::MAX => {
+                self.error(name, format!("must be {} to {}", bounds.start(), bounds.end()), None);
+                default
+            }
             _ => {
                 self.out_of_bounds(name, &bounds, number);
                 default
@@ -242,7 +245,7 @@ impl<'r> Fields<'r> {
     pub(super) fn items_some(&mut self, name: &'static str) -> Vec<Item<'r>> {
         let items = self.items(name);
         if items.is_empty() && self.find(name).is_some_and(|node| matches!(node.value, Value::List(_))) {
-            self.error(name, "the list is empty", None);
+            self.error(name, "the list is empty", Some("name at least one, or leave the key out".to_owned()));
         }
         items
     }
@@ -374,7 +377,10 @@ impl<'r> Fields<'r> {
             Value::Table(entries) => !entries.is_empty(),
             _ => true,
         });
-        if !written {
+        // One that was misspelt has its own message.
+        let is_misspelt =
+            |entry: &Entry| entry.name != name && suggest::did_you_mean(&entry.name, [name]).is_some();
+        if !written && !self.entries.iter().any(is_misspelt) {
             self.error(name, cause, Some(suggestion.to_owned()));
         }
     }
@@ -430,12 +436,50 @@ impl<'r> Fields<'r> {
             Value::Text { text, interpolated: true } => {
                 self.error(name, format!("expected {expected}, found {text:?}"), None);
             }
-            _ => self.error(name, format!("expected {expected}, found {}", node.kind()), None),
+            _ => {
+                let suggestion = as_wanted(name, expected, node);
+                self.error(name, format!("expected {expected}, found {}", node.kind()), suggestion);
+            }
         }
     }
 
     fn out_of_bounds<T: Display>(&self, name: &str, bounds: &RangeInclusive<T>, found: impl Display) {
         self.error(name, format!("must be {} to {}, found {found}", bounds.start(), bounds.end()), None);
+    }
+}
+
+/// How a table is written that something else stands in place of.
+fn table_wanted(key: &Key, node: &Node) -> Option<String> {
+    let (steps, is_named) =
+        (key.steps().len(), matches!(key.head(), Some("listener" | "channel" | "upstream" | "security")));
+    match (steps, &node.value) {
+        (1, Value::List(_)) if is_named => Some(format!("each has a name: [{key}.NAME]")),
+        (2, _) if is_named => {
+            let kind = key.head().unwrap_or_default();
+            Some(format!("tables of this kind have names, and keys in them: [{kind}.NAME]"))
+        }
+        _ => None,
+    }
+}
+
+/// The same value as what is expected, where that is plain.
+fn as_wanted(name: &str, expected: &str, node: &Node) -> Option<String> {
+    match (&node.value, expected) {
+        (Value::Text { text, .. }, "true or false") => match text.to_ascii_lowercase().as_str() {
+            "true" | "yes" | "on" | "1" => Some("write true".to_owned()),
+            "false" | "no" | "off" | "0" => Some("write false".to_owned()),
+            _ => None,
+        },
+        (Value::Text { text, .. }, "an integer") => {
+            text.parse::<i128>().ok().map(|number| format!("write {number}, without quotes"))
+        }
+        (Value::Text { text, .. }, "a list") => Some(format!("write [{text:?}]")),
+        (Value::Integer(port @ 0..=65_535), "a string") if name == "bind" => {
+            Some(format!("write \"127.0.0.1:{port}\", or \"0.0.0.0:{port}\" for every address"))
+        }
+        (Value::Integer(number), "a string") => Some(format!("write \"{number}\"")),
+        (Value::Date | Value::Float | Value::Boolean(_), "a string") => Some("put it in quotes".to_owned()),
+        _ => None,
     }
 }
 

@@ -79,8 +79,12 @@ impl Refusal for AddressError {
             Self::NoHost { port } => {
                 Some(format!("write \"127.0.0.1:{port}\", or \"0.0.0.0:{port}\" for every address"))
             }
-            Self::BadPort { .. } | Self::PortZero | Self::ListenerHere | Self::UnixHere => None,
-            Self::BadAddress { .. } | Self::BadName { .. } => None,
+            Self::BadPort { .. }
+            | Self::PortZero
+            | Self::ListenerHere
+            | Self::UnixHere
+            | Self::BadName { .. } => None,
+            Self::BadAddress { .. } => Some("each number of an address is 0 to 255".to_owned()),
             Self::NoService => Some(format!("for example \"{SERVICE_PREFIX}_http._tcp.app.example\"")),
             Self::NoNameserver { .. } => Some("for example \"10.0.0.53\" or \"[::1]:5353\"".to_owned()),
             Self::UnixPath(refusal) => refusal.suggestion(),
@@ -293,8 +297,8 @@ mod tests {
             names,
         );
         let neither = "\"300.0.0.1\" is neither an address nor a name: the last label of a name has a letter";
-        check(bind("300.0.0.1:80"), neither, None);
-        check(parse_endpoint("300.0.0.1:80"), neither, None);
+        check(bind("300.0.0.1:80"), neither, Some("each number of an address is 0 to 255"));
+        check(parse_endpoint("300.0.0.1:80"), neither, Some("each number of an address is 0 to 255"));
         let no_name =
             "\"a b\" is no host name: letters, digits, '-', '_' and single dots, 253 at most, 63 between two";
         check(parse_endpoint("a b:80"), no_name, None);
