@@ -30,7 +30,7 @@ pub use load::{
 };
 pub use port_offset::{PortOffsetError, apply_port_offset};
 pub use problem::{Problem, Problems, Severity};
-pub use shared::{load_shared, shared_document};
+pub use shared::{load_sent, load_shared, shared_document, whole_document};
 pub use text::{Files, Text};
 pub use value::duration::Timespan;
 pub use value::size::ByteSize;

@@ -3,6 +3,7 @@
 //! Never puts the environment in: each process does that with its own, and a store holds no secret that way.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 
@@ -23,8 +24,7 @@ const OWN_OF_NODE: [&str; 1] = ["server_port_offset"];
 /// # Errors
 /// Every problem of form. Whether it can be used is for [`load_shared`] to say.
 pub fn shared_document(files: &crate::Files) -> Result<String, Problems> {
-    let mut root = files.set().tree()?;
-    root.take(EDITOR_SCHEMA);
+    let mut root = whole(files)?;
     if let Value::Table(entries) = &mut root.value {
         entries.retain(|entry| entry.name != STORE);
         for entry in entries.iter_mut().filter(|entry| entry.name == "node") {
@@ -33,8 +33,43 @@ pub fn shared_document(files: &crate::Files) -> Result<String, Problems> {
             }
         }
     }
+    Ok(written(&root))
+}
+
+/// A configuration as one JSON text, references to the environment as they are, to be sent to a process: see [`load_sent`].
+///
+/// # Errors
+/// Every problem of form.
+pub fn whole_document(files: &crate::Files) -> Result<String, Problems> {
+    Ok(written(&whole(files)?))
+}
+
+fn whole(files: &crate::Files) -> Result<Node, Problems> {
+    let mut root = files.set().tree()?;
+    root.take(EDITOR_SCHEMA);
+    Ok(root)
+}
+
+fn written(root: &Node) -> String {
     // Every key is a string and every value has a JSON form.
-    Ok(serde_json::to_string_pretty(&Written(&root)).unwrap_or_default() + "\n")
+    serde_json::to_string_pretty(&Written(root)).unwrap_or_default() + "\n"
+}
+
+/// Loads what [`whole_document`] made, as if it stood in a file of `directory`; without one, files are named by absolute paths.
+/// `name` stands for it in messages; the environment is the process's.
+///
+/// # Errors
+/// Every problem found, warnings among them, in the order of the text.
+pub fn load_sent(
+    name: &str,
+    document: &str,
+    directory: Option<&Path>,
+    stopped: &BTreeSet<String>,
+) -> Result<Loaded, Problems> {
+    let source = Source::new(name, document, Naming::Keys);
+    let mut document = Document::parse(source, Format::Json, &|variable| std::env::var(variable).ok())?;
+    document.files = directory.map_or(Files::Anywhere, |directory| Files::Beside(directory.to_owned()));
+    load_document(&document, stopped)
 }
 
 /// Loads what [`shared_document`] made, without the modules in `stopped` and those that need one of them. Files that it names are

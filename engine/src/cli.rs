@@ -120,7 +120,7 @@ pub(crate) enum Command {
     /// Say whether an engine runs, and how
     Status(AdminArgs),
     /// Have a running engine read its configuration file again, as SIGHUP does; exit code 1 if it keeps what it runs
-    Reload(AdminArgs),
+    Reload(ReloadArgs),
     /// Show what a running engine has counted
     Stats(AdminArgs),
     /// Have a running engine finish what it has and end, as SIGTERM does
@@ -165,6 +165,16 @@ pub(crate) struct LogLevelArgs {
 }
 
 #[derive(Args, Debug)]
+pub(crate) struct ReloadArgs {
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+
+    /// Only say what it would do; exit code 0 if nothing, 1 if something, 2 if the file cannot be used
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Args, Debug)]
 pub(crate) struct CheckArgs {
     /// Configuration file
     #[arg(long, short, value_name = "FILE")]
@@ -182,7 +192,8 @@ pub(crate) enum ConfigCommand {
     Dump(DumpArgs),
     /// Put a file into the store as the next version of a node's configuration; exit code 1 if it is not made active
     Push(PushArgs),
-    /// What a file and a node's configuration in the store do not say alike; exit code 0 if nothing, else 1
+    /// What a running engine would do with a file: table by table, key by key; with a store, what the node's configuration there
+    /// says otherwise. Exit code 0 if nothing, 1 if something, 2 if the file cannot be used
     Diff(DiffArgs),
     /// The versions of a node's configuration, the newest first
     History(HistoryArgs),

@@ -67,6 +67,20 @@ impl AdminClient {
 
     /// Asks for a change, and gives the answer in JSON.
     pub(crate) fn send(&self, method: &str, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
+        let (status, answer) = self.exchange(method, path, body)?;
+        if !(200..300).contains(&status) {
+            bail!("{}", refusal(&answer));
+        }
+        Ok(answer)
+    }
+
+    /// The status and the answer in JSON, whichever they are.
+    pub(crate) fn exchange(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> anyhow::Result<(u16, Value)> {
         let url = format!("{}{path}", self.url);
         let text = body.map(Value::to_string).unwrap_or_default();
         let request = ureq::http::Request::builder()
@@ -81,14 +95,11 @@ impl AdminClient {
         let response = self.agent.run(request).map_err(|error| self.no_answer(error))?;
         let (status, body) = self.body(response, path)?;
         if status == ureq::http::StatusCode::NO_CONTENT {
-            return Ok(Value::Null);
+            return Ok((status.as_u16(), Value::Null));
         }
         let answer: Value =
             serde_json::from_str(&body).with_context(|| format!("{url} did not answer in JSON"))?;
-        if !status.is_success() {
-            bail!("{}", refusal(&answer));
-        }
-        Ok(answer)
+        Ok((status.as_u16(), answer))
     }
 
     fn text(&self, path: &str, query: &[(&str, &str)]) -> anyhow::Result<String> {
@@ -131,7 +142,7 @@ impl AdminClient {
 }
 
 /// What the engine says of something that it does not do: where, what, what to do.
-fn refusal(answer: &Value) -> String {
+pub(crate) fn refusal(answer: &Value) -> String {
     let part = |key: &str| answer[key].as_str();
     let at = part("at").map(|at| format!("{at}: ")).unwrap_or_default();
     let help = part("help").map(|help| format!(" ({help})")).unwrap_or_default();

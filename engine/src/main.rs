@@ -12,6 +12,7 @@ mod start;
 
 mod client;
 mod cluster;
+mod difference;
 mod drain;
 mod log_level;
 mod reload;

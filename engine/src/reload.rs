@@ -7,14 +7,18 @@ use std::process::ExitCode;
 
 use serde_json::Value;
 
-use crate::cli::AdminArgs;
+use crate::cli::ReloadArgs;
 use crate::client::AdminClient;
+use crate::difference;
 use crate::print;
 
 /// `engine reload`.
-pub(crate) fn run(args: &AdminArgs) -> anyhow::Result<ExitCode> {
-    let answer = AdminClient::new(&args.admin).send("POST", "/config/reload", None)?;
-    if args.json {
+pub(crate) fn run(args: &ReloadArgs) -> anyhow::Result<ExitCode> {
+    if args.dry_run {
+        return difference::of_own_file(&args.admin);
+    }
+    let answer = AdminClient::new(&args.admin.admin).send("POST", "/config/reload", None)?;
+    if args.admin.json {
         return print(&format!("{answer:#}\n"));
     }
     print(&text(&answer))

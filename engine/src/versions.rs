@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 
 use crate::cli::{ClusterArgs, DiffArgs, HistoryArgs, PushArgs, RollbackArgs};
 use crate::client::{AdminClient, segment};
+use crate::difference;
 use crate::join::{access, shared_document};
 use crate::print;
 use crate::report::{new_table, number, push_table, rows, text};
@@ -61,6 +62,12 @@ pub(crate) fn rollback(args: &RollbackArgs) -> anyhow::Result<ExitCode> {
 
 /// `engine config diff`.
 pub(crate) fn diff(args: &DiffArgs) -> anyhow::Result<ExitCode> {
+    if args.at.store.is_none() && args.at.member.node.is_none() {
+        // A process of a cluster runs what the store has, and is asked for that below.
+        if let Some(code) = difference::of_file(&args.file, &args.at)? {
+            return Ok(code);
+        }
+    }
     let document = shared_document(&args.file)?;
     let (version, there) = match editor(&args.at, Some(&document))? {
         Some(editor) => {

@@ -269,7 +269,7 @@ pub(crate) fn fixed(snapshot: &Snapshot) -> Vec<(&'static str, String)> {
 }
 
 /// Keys of `snapshot` that are otherwise than what the process keeps.
-fn needs_restart(kept: &[(&'static str, String)], snapshot: &Snapshot) -> Vec<String> {
+pub(crate) fn needs_restart(kept: &[(&'static str, String)], snapshot: &Snapshot) -> Vec<String> {
     let differs = kept.iter().zip(fixed(snapshot)).filter(|((_, kept), (_, next))| kept != next);
     differs.map(|((key, _), _)| (*key).to_owned()).collect()
 }

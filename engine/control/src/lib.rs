@@ -19,6 +19,7 @@ mod live;
 
 mod apply;
 mod candidate;
+mod plan;
 mod reload;
 
 mod certificates;

@@ -4,6 +4,7 @@
 //! Never what a cluster shares: there the store says. Never a text that cannot be used in the place of one that can.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 
 use config::{Loaded, Problems, Severity, Text};
@@ -11,6 +12,10 @@ use config::{Loaded, Problems, Severity, Text};
 use crate::Shared;
 use crate::apply::{Applied, NotApplied};
 use crate::candidate::{Candidate, LocalTerms, Origin};
+use crate::plan::Plan;
+
+/// What stands for a configuration that somebody has sent.
+const SENT: &str = "what was sent";
 
 /// A process's own configuration.
 #[derive(Debug)]
@@ -40,14 +45,21 @@ impl Own {
         text: &Text,
         stopped: &BTreeSet<String>,
     ) -> Result<(Candidate, Vec<String>), NotApplied> {
+        self.candidate_of(text.name(), text.load(stopped))
+    }
+
+    /// What was loaded, as this process would run it.
+    fn candidate_of(
+        &self,
+        source: String,
+        loaded: Result<Loaded, Problems>,
+    ) -> Result<(Candidate, Vec<String>), NotApplied> {
         let lines = |problems: &Problems, severity| -> Vec<String> {
             problems.iter().filter(|problem| problem.severity == severity).map(ToString::to_string).collect()
         };
-        let loaded: Loaded = text
-            .load(stopped)
-            .map_err(|problems| NotApplied { problems: lines(&problems, Severity::Error) })?;
+        let loaded = loaded.map_err(|problems| NotApplied { problems: lines(&problems, Severity::Error) })?;
         let warnings = lines(&loaded.warnings, Severity::Warning);
-        let origin = Origin { source: text.name(), version: None };
+        let origin = Origin { source, version: None };
         let candidate = Candidate::new(loaded, &self.terms, origin).map_err(NotApplied::because)?;
         Ok((candidate, warnings))
     }
@@ -125,6 +137,40 @@ impl Shared {
             self.note(&own.text.name(), Some(error));
         }
         outcome
+    }
+
+    /// What a reload would do, without doing it: with the document that is given, as if it stood in the place of the process's own
+    /// file, or with that file as it is now.
+    pub(crate) async fn plan(self: &Arc<Self>, document: Option<String>) -> Result<Plan, NotApplied> {
+        let shared = Arc::clone(self);
+        // By a thread of its own: a file may be slow to come.
+        let planned = tokio::task::spawn_blocking(move || {
+            let own = shared.own.blocking_lock();
+            let file = match &own.text {
+                Text::File(files) => Some(files.path()),
+                Text::Flags { .. } | Text::Default => None,
+            };
+            let (candidate, warnings) = match (document, file) {
+                (Some(document), _) => {
+                    let directory = file.map(|file| file.parent().unwrap_or(Path::new("")));
+                    let loaded = config::load_sent(SENT, &document, directory, &own.stopped);
+                    own.candidate_of(SENT.to_owned(), loaded)?
+                }
+                (None, Some(path)) => {
+                    let text = Text::read(path);
+                    let text = text.map_err(|problems| NotApplied::because(problems.to_string()))?;
+                    own.candidate(&text, &own.stopped)?
+                }
+                (None, None) => own.candidate(&own.text, &own.stopped)?,
+            };
+            match shared.check(&candidate) {
+                problems if problems.is_empty() => {
+                    Ok(Plan::of(&shared, &shared.live(), &candidate, warnings))
+                }
+                problems => Err(NotApplied { problems }),
+            }
+        });
+        planned.await.unwrap_or_else(|error| Err(NotApplied::because(error.to_string())))
     }
 
     /// Stops a module: the rest of the configuration goes on without it.

@@ -33,6 +33,7 @@ use crate::certificates::Reloaded;
 use crate::latency::Window;
 use crate::log_level::LogLevelView;
 use crate::metrics;
+use crate::plan::Plan;
 use crate::stats::Stats;
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -88,6 +89,15 @@ fn of_the_process(table: &mut Table) {
             .answers::<Applied>(200, "What has changed.")
             .answers::<Kept>(422, "Something is wrong with it, or cannot be had; what runs is kept.")
             .refuses(409, "The process was started without a file, or the configuration is a store's."),
+    );
+    table.add(
+        post("/config/diff", Needs(ChangeConfiguration), "compare_configuration", configuration::diff)
+            .about("What a reload would do, without doing it.")
+            .takes::<configuration::Other>()
+            .with_body_max(super::cluster::DOCUMENT_BYTES_MAX)
+            .answers::<Plan>(200, "Table by table and key by key.")
+            .answers::<Kept>(422, "Something is wrong with it, or cannot be had.")
+            .refuses(409, "The process was started without a file and none was sent, or the configuration is a store's."),
     );
     table.add(
         post(
