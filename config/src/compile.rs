@@ -160,6 +160,8 @@ fn compile_process(process: &schema::Process) -> ProcessSettings {
         accept_handoff: process.accept_handoff,
         drain_timeout: process.drain_timeout.duration(),
         zone: process.zone.as_deref().map(Into::into),
+        user: process.user.as_deref().map(Into::into),
+        group: process.group.as_deref().map(Into::into),
     }
 }
 

@@ -99,6 +99,15 @@ pub struct Process {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", example = &"a")]
     pub zone: Option<String>,
+    /// Who the process is once its sockets are bound, by name or number; left out, whoever has started it. Takes a start as root. What is read or bound
+    /// later, it reads and binds as this user.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", example = &"corelane")]
+    pub user: Option<String>,
+    /// Its group, by name or number; left out, that of `user`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", example = &"corelane")]
+    pub group: Option<String>,
 }
 
 /// An address that accepts traffic.
@@ -590,6 +599,8 @@ impl Default for Process {
             accept_handoff: true,
             drain_timeout: Timespan::from_secs(30),
             zone: None,
+            user: None,
+            group: None,
         }
     }
 }

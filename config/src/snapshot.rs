@@ -96,6 +96,10 @@ pub struct ProcessSettings {
     pub drain_timeout: Duration,
     /// Where this process stands: endpoints of the same zone are used first.
     pub zone: Option<Box<str>>,
+    /// Name or number of the user that the process is once its sockets are bound; `None` for whoever has started it.
+    pub user: Option<Box<str>>,
+    /// Name or number of its group; `None` for that of the user.
+    pub group: Option<Box<str>>,
 }
 
 /// One accepting address.

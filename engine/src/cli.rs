@@ -136,8 +136,12 @@ pub(crate) enum Command {
     /// Show and change who may log in
     #[command(subcommand)]
     User(UserCommand),
-    /// Write what LVS, the kernel's balancer, would be told to do the same
+    /// Write what another program is told: LVS, the kernel's balancer, to do the same, or systemd, to run this
     Render(RenderArgs),
+    /// Write what a shell completes commands and flags by
+    Completions(CompletionsArgs),
+    /// Write manual pages, one for each command
+    Man(ManArgs),
 }
 
 #[derive(Args, Debug)]
@@ -470,14 +474,38 @@ pub(crate) struct WeightArgs {
     pub(crate) weight: u16,
 }
 
-/// What to write for LVS, and from what.
+/// What to complete.
+#[derive(Args, Debug)]
+pub(crate) struct CompletionsArgs {
+    /// For which shell
+    #[arg(value_enum)]
+    pub(crate) shell: clap_complete::Shell,
+
+    /// What the program is called where it is installed
+    #[arg(long = "as", value_name = "NAME", default_value = "engine")]
+    pub(crate) name: String,
+}
+
+/// Where to write manual pages.
+#[derive(Args, Debug)]
+pub(crate) struct ManArgs {
+    /// Directory, which is there already
+    pub(crate) directory: PathBuf,
+
+    /// What the program is called where it is installed
+    #[arg(long = "as", value_name = "NAME", default_value = "engine")]
+    pub(crate) name: String,
+}
+
+/// What to write for another program, and from what.
 #[derive(Args, Debug)]
 pub(crate) struct RenderArgs {
-    /// Commands for ipvsadm, or a part of keepalived.conf
+    /// Commands for ipvsadm, a part of keepalived.conf, or a unit of systemd
     #[arg(value_enum)]
     pub(crate) form: RenderForm,
 
-    /// Configuration file; left out, the running engine is asked, with the endpoints that it has now
+    /// Configuration file; left out, the running engine is asked, with the endpoints that it has now. A unit is written from a
+    /// file alone
     #[arg(long, short, value_name = "FILE", conflicts_with = "admin")]
     pub(crate) config: Option<PathBuf>,
 
@@ -488,6 +516,14 @@ pub(crate) struct RenderArgs {
     /// Address of the services of listeners that listen on every address
     #[arg(long, value_name = "IP")]
     pub(crate) address: Option<IpAddr>,
+
+    /// Program that the unit starts; left out, this one
+    #[arg(long, value_name = "PATH")]
+    pub(crate) program: Option<PathBuf>,
+
+    /// Version of the systemd that the unit is for: before 253 a reload is not waited for
+    #[arg(long, value_name = "N", default_value_t = 253)]
+    pub(crate) systemd_version: u32,
 }
 
 /// For which program.
@@ -495,6 +531,7 @@ pub(crate) struct RenderArgs {
 pub(crate) enum RenderForm {
     Ipvsadm,
     Keepalived,
+    Systemd,
 }
 
 /// Where a running engine is asked.

@@ -7,6 +7,7 @@ mod logging;
 
 mod announce;
 mod join;
+mod privileges;
 mod settings;
 mod start;
 
@@ -15,6 +16,7 @@ mod cluster;
 mod difference;
 mod drain;
 mod log_level;
+mod manual;
 mod reload;
 mod render;
 mod report;
@@ -61,6 +63,8 @@ fn main() -> ExitCode {
         Some(Command::Upstream(command)) => upstream::run(command),
         Some(Command::User(command)) => user::run(command),
         Some(Command::Render(args)) => render::render(args),
+        Some(Command::Completions(args)) => manual::completions(args),
+        Some(Command::Man(args)) => manual::pages(args),
     };
     match outcome {
         Ok(code) => code,

@@ -15,7 +15,7 @@ use control::{Candidate, Certificates, LocalTerms, Note, Origin, Own};
 
 use crate::cli::RunArgs;
 use crate::logging::{self, stderr_has_color};
-use crate::{print, say};
+use crate::{print, privileges, say};
 
 /// Where a configuration comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,6 +106,7 @@ pub(crate) fn certificates(snapshot: &Arc<Snapshot>) -> anyhow::Result<Certifica
 pub(crate) fn check(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let (Candidate { snapshot, .. }, own) = load(args)?;
     certificates(&snapshot)?;
+    privileges::wanted(&snapshot)?;
     print(&format!("{}{}", fine(&Source::of(args).name(), &snapshot), included(own.text())))
 }
 

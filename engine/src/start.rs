@@ -27,6 +27,7 @@ use crate::announce::Serving;
 use crate::cli::RunArgs;
 use crate::join;
 use crate::logging;
+use crate::privileges;
 use crate::settings::{self, Source};
 
 /// How long the cores may take to get their loops going before the process says so.
@@ -50,8 +51,12 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let certificates = Arc::new(settings::certificates(&snapshot)?);
     let placement = args.cores.placement();
     raise_descriptor_limit();
+    let identity = privileges::wanted(&snapshot)?;
     let bound = bind::bind(&snapshot, placement.len())?;
     let keeper = Keeper::new(&snapshot, |address| bind::address_of(address, &bound.addresses));
+    if let Some(identity) = identity {
+        privileges::give_up(&identity, &snapshot, args.config.as_deref())?;
+    }
     let driver = args.driver.settle();
 
     let Bound { per_core, addresses, socket_files, admin } = bound;

@@ -222,3 +222,25 @@ fn asking_where_nobody_listens_says_so() {
             .assert_stderr(&format!("error: no engine answers at http://{free}: "));
     }
 }
+
+#[test]
+fn every_command_has_its_page_and_its_completions() {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("man-{}", std::process::id()));
+    fs::create_dir_all(&directory).expect("a writable directory");
+    let engine = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_engine")).args(arguments).output().expect("it runs");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).expect("text")
+    };
+    engine(&["man", "--as", "corelane", &directory.display().to_string()]);
+    let page = |name: &str| {
+        fs::read_to_string(directory.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+    };
+    assert!(page("corelane.1").contains(".TH corelane 1"));
+    assert!(page("corelane-config-diff.1").contains("store"));
+    for shell in ["bash", "zsh", "fish"] {
+        let script = engine(&["completions", shell, "--as", "corelane"]);
+        assert!(script.contains("corelane") && script.contains("keepalived"), "{shell}");
+    }
+    fs::remove_dir_all(&directory).expect("ours");
+}

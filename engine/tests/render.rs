@@ -1,8 +1,9 @@
-//! Does `engine render` say to LVS what a configuration says? Whole texts, word by word.
+//! Does `engine render` say to LVS and to systemd what a configuration says? Whole texts, word by word.
 //!
-//! Nothing here touches the kernel.
+//! Nothing here touches the kernel, or a systemd that runs.
 
 use std::fs;
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -114,4 +115,97 @@ fn nothing_for_lvs_is_a_failure_that_says_why() {
     assert!(error.contains("note: listener web: where a request goes depends on what it says"), "{error}");
     assert!(error.contains("error: nothing of "), "{error}");
     assert_eq!(text(&output.stdout), "");
+}
+
+/// What a unit depends on: a port below 1024, a socket in a directory of its own, a long drain.
+const FOR_A_UNIT: &str = r#"
+[process]
+drain_timeout = "2m"
+
+[listener.web]
+bind = "0.0.0.0:80"
+
+[listener.local]
+bind = "unix:/srv/sockets/web.sock"
+
+[channel.all]
+respond = {}
+"#;
+
+/// A unit without the lines that name this test's own files.
+#[track_caller]
+fn unit(output: &Output) -> String {
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let is_own = |line: &&str| line.starts_with("ExecStart=");
+    rendered(output).lines().filter(|line| !is_own(line)).map(|line| format!("{line}\n")).collect()
+}
+
+#[test]
+fn systemd_gets_a_unit_that_takes_away_what_is_not_needed() {
+    let output = render("unit", FOR_A_UNIT, &["systemd", "--program", "/usr/bin/corelane"]);
+    assert!(
+        rendered(&output).contains("\nExecStart=/usr/bin/corelane --config /"),
+        "{}",
+        text(&output.stdout)
+    );
+    assert_eq!(unit(&output), include_str!("render.service"));
+    assert_eq!(text(&output.stderr), "");
+}
+
+#[test]
+fn an_older_systemd_gets_a_unit_that_it_understands() {
+    let output = render("older", FOR_A_UNIT, &["systemd", "--systemd-version", "252"]);
+    let unit = unit(&output);
+    assert!(unit.contains("\nType=notify\nExecReload=/bin/kill -HUP $MAINPID\n"), "{unit}");
+    assert!(!unit.contains("\nType=notify-reload"), "{unit}");
+}
+
+#[test]
+fn a_unit_has_no_capability_without_a_port_that_takes_it() {
+    let output = render("ports", &FOR_A_UNIT.replace(":80", ":8080"), &["systemd"]);
+    let unit = unit(&output);
+    assert!(
+        unit.contains("\nCapabilityBoundingSet=\n") && !unit.contains("\nAmbientCapabilities="),
+        "{unit}"
+    );
+}
+
+#[test]
+fn what_a_unit_keeps_from_working_is_said() {
+    let config =
+        FOR_A_UNIT.replace("/srv/sockets", "/tmp").replace("[process]", "[process]\nuser = \"nobody\"");
+    let output = render("notes", &config, &["systemd"]);
+    let notes = text(&output.stderr);
+    assert!(
+        notes.contains("note: unit: nobody else sees what the service puts into /tmp (PrivateTmp=yes)"),
+        "{notes}"
+    );
+    assert!(
+        notes.contains("note: unit: the service begins as corelane, which is not to change (process.user)"),
+        "{notes}"
+    );
+}
+
+#[test]
+fn a_unit_passes_systemd_s_own_examination() {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("units-{}", std::process::id()));
+    fs::create_dir_all(&directory).expect("a writable directory");
+    let path = directory.join("corelane.service");
+    // The one that every systemd of today understands.
+    fs::write(&path, render("verify", FOR_A_UNIT, &["systemd", "--systemd-version", "252"]).stdout)
+        .expect("ours");
+    let examine = |arguments: &[&str]| Command::new("systemd-analyze").args(arguments).arg(&path).output();
+    match (examine(&["verify"]), examine(&["security", "--offline=true", "--threshold=20", "--no-pager"])) {
+        (Ok(verified), Ok(secure)) => {
+            assert!(verified.status.success(), "{}", text(&verified.stderr));
+            let said: Vec<_> =
+                text(&verified.stderr).lines().filter(|line| line.contains("corelane.service")).collect();
+            assert!(said.is_empty(), "{said:?}");
+            assert!(secure.status.success(), "{}", text(&secure.stdout));
+        }
+        _ => {
+            let _ = writeln!(io::stderr(), "not tested: there is no systemd-analyze here (Debian: systemd)");
+        }
+    }
+    fs::remove_dir_all(&directory).expect("ours");
 }

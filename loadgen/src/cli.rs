@@ -55,6 +55,25 @@ pub(crate) enum Command {
     /// Run a program that ends with this process's parent
     #[command(hide = true)]
     Tether(TetherArgs),
+    /// Write what a shell completes commands and flags by
+    #[command(hide = true)]
+    Completions {
+        /// For which shell
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+        /// What the program is called where it is installed
+        #[arg(long = "as", value_name = "NAME", default_value = "loadgen")]
+        name: String,
+    },
+    /// Write manual pages, one for each command
+    #[command(hide = true)]
+    Man {
+        /// Directory, which is there already
+        directory: PathBuf,
+        /// What the program is called where it is installed
+        #[arg(long = "as", value_name = "NAME", default_value = "loadgen")]
+        name: String,
+    },
     /// Say what changed between two runs, and whether it is more than noise
     Compare(CompareArgs),
 }

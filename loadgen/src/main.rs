@@ -12,6 +12,7 @@ mod delivery;
 mod failure;
 mod find_max;
 mod generator;
+mod manual;
 mod named;
 mod origin;
 mod output;
@@ -61,6 +62,8 @@ fn main() -> ExitCode {
         Some(Command::Scale(args)) => scale::run(args),
         Some(Command::Tether(args)) => scale::tether(args),
         Some(Command::Compare(args)) => compare::run(args),
+        Some(Command::Completions { shell, name }) => manual::completions(*shell, name),
+        Some(Command::Man { directory, name }) => manual::pages(directory, name),
         Some(Command::Profile(asked)) => profile::run(asked, &Cli::rules()),
         None => run::run(&cli.load),
     };

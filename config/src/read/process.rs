@@ -2,8 +2,11 @@
 //!
 //! Never looks at the machine: the same file is right or wrong everywhere.
 
+use thiserror::Error;
+
 use super::fields::Fields;
 use crate::schema::Process;
+use crate::value::Refusal;
 use crate::value::duration::Timespan;
 use crate::value::name;
 use crate::value::size::ByteSize;
@@ -36,5 +39,24 @@ pub(super) fn read_process(fields: &mut Fields<'_>) -> Process {
         accept_handoff: fields.boolean("accept_handoff", default.accept_handoff),
         drain_timeout: fields.duration("drain_timeout", zero..=DRAIN_TIMEOUT_MAX, default.drain_timeout),
         zone: fields.parsed("zone", |text| name::check(text).map(|()| text.to_owned())),
+        user: fields.parsed("user", identity),
+        group: fields.parsed("group", identity),
+    }
+}
+
+/// A user or a group, of whom the machine alone knows whether there is one.
+fn identity(text: &str) -> Result<String, IdentityError> {
+    let is_fine = !text.is_empty() && !text.contains([':', '/', '\0']) && !text.contains(char::is_whitespace);
+    if is_fine { Ok(text.to_owned()) } else { Err(IdentityError) }
+}
+
+/// Why something cannot be a user or a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("a user or a group has a name, without `:`, `/` and blanks, or a number")]
+struct IdentityError;
+
+impl Refusal for IdentityError {
+    fn suggestion(&self) -> Option<String> {
+        Some("for example \"nobody\"".to_owned())
     }
 }

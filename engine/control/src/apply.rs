@@ -261,6 +261,8 @@ pub(crate) fn fixed(snapshot: &Snapshot) -> Vec<(&'static str, String)> {
         ("node.id", snapshot.node.clone()),
         ("process.buffers_per_core", process.buffers_per_core.to_string()),
         ("process.buffer_size", process.buffer_bytes.to_string()),
+        ("process.user", format!("{:?}", process.user)),
+        ("process.group", format!("{:?}", process.group)),
         ("process.spin", format!("{:?}", process.spin_max)),
         // Its URL may hold a password: what it says is nobody's concern here, only whether it is the same.
         ("store", format!("{:x}", BuildHasherDefault::<DefaultHasher>::default().hash_one(store))),

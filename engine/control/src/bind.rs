@@ -63,7 +63,11 @@ impl BindError {
                 write!(f, "this host does not have the address; `ip address` shows which it has")
             }
             io::ErrorKind::PermissionDenied if port < 1024 => {
-                write!(f, "permission denied; ports below 1024 need CAP_NET_BIND_SERVICE")
+                write!(
+                    f,
+                    "permission denied; ports below 1024 need CAP_NET_BIND_SERVICE: in a unit of systemd \
+                        AmbientCapabilities=CAP_NET_BIND_SERVICE, or a start as root (process.user)"
+                )
             }
             _ => write!(f, "{}", self.error),
         }

@@ -77,7 +77,7 @@ pub use crate::cluster::{
     Begun, Decision, Difference, EditError, Editor, JoinError, Joined, Joining, Local, LocalFile, Push,
     differences, join, node_of,
 };
-pub use crate::lifecycle::{CoreWatch, Exit};
+pub use crate::lifecycle::{CoreWatch, DRAIN_GRACE, Exit};
 use crate::live::Live;
 pub use crate::log_level::{LogControl, LogLevelError, LogLevels};
 pub use crate::reload::Own;

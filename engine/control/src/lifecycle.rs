@@ -21,8 +21,7 @@ const CORE_END_GRACE: Duration = Duration::from_secs(2);
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What a drain may take beside its delay and its timeout.
-pub(crate) const DRAIN_GRACE: Duration =
-    Duration::from_secs(CORE_END_GRACE.as_secs() + LEAVE_TIMEOUT.as_secs());
+pub const DRAIN_GRACE: Duration = Duration::from_secs(CORE_END_GRACE.as_secs() + LEAVE_TIMEOUT.as_secs());
 
 /// Pause before cores whose mailbox is full are told again to drain.
 const MAILBOX_RETRY: Duration = Duration::from_millis(5);

@@ -14,6 +14,7 @@ pub mod counter;
 pub mod driver;
 pub mod mailbox;
 pub mod net;
+pub mod privileges;
 #[cfg(feature = "simulation")]
 pub mod simulation;
 mod spin;
