@@ -17,6 +17,8 @@ use common::{eventually, on_both_drivers};
 
 /// Renewals of one engine.
 const RELOADS: usize = 100;
+/// As many configurations live at a time; see `proxy::generation`.
+const GENERATIONS_MAX: usize = proxy::generation::GENERATIONS_MAX as usize;
 /// Clients that ask as fast as they can over connections that they keep.
 const CLIENTS: usize = 8;
 /// Bytes of the download, of which one is sent for each renewal.
@@ -169,5 +171,106 @@ fn a_hundred_reloads_under_load_lose_nothing() {
         eventually("older configurations end with what they have begun", || {
             (0..2).all(|core| engine.counter(&format!("/cores/{core}/generations")) == 1)
         });
+    });
+}
+
+/// With a tunnel of each kind begun by each of more configurations than may live at a time, all but the latest have ended; and every
+/// tunnel goes on.
+#[test]
+fn tunnels_outlast_any_number_of_configurations() {
+    const RELOADS: usize = GENERATIONS_MAX + 16;
+    on_both_drivers(|driver| {
+        let (app, bytes) = (origin(&Signal::default()), Origin::start(repeat));
+        let config = |number| {
+            configuration(number, app.address, bytes.address)
+                + "[listener.lines]\nbind = \"127.0.0.1:0\"\nprotocol = \"tcp\"\nframing = \"line\"\nupstream = \"few\"\n"
+                + &format!(
+                    "[upstream.few]\nendpoints = [\"{}\"]\nlimits = {{ in_flight = {RELOADS} }}\n",
+                    bytes.address
+                )
+        };
+        let engine = Engine::start_on_cores(driver, 2, config(0));
+        let mut tunnels = Vec::new();
+        for number in 1..=RELOADS {
+            let mut websocket = engine.connect();
+            assert!(websocket.send(OFFER));
+            assert_eq!(websocket.head().expect("an answer").status(), 101);
+            let [relay, lines] = ["bytes", "lines"].map(|name| Connection::open(engine.listener(name)));
+            tunnels.extend([websocket, relay, lines]);
+            tunnels.iter_mut().rev().take(3).for_each(echoes);
+            engine.rewrite(config(number));
+            let (status, answer) = engine.reload();
+            assert_eq!(status, 200, "reload {number}: {answer:#}");
+        }
+        eventually("tunnels keep no configuration", || {
+            (0..2).all(|core| engine.counter(&format!("/cores/{core}/generations")) == 1)
+        });
+        tunnels.iter_mut().for_each(echoes);
+        // They are counted where their listener is now, and messages too.
+        engine.assert_counter("/totals/connections_open", tunnels.len() as u64);
+        tunnels.iter().skip(2).step_by(3).for_each(|lines| assert!(lines.send("\n")));
+        let lines = engine.stats()["listeners"]
+            .as_array()
+            .and_then(|rows| rows.iter().position(|row| row["name"] == "lines"));
+        let lines = lines.expect("the listener");
+        engine.assert_counter(&format!("/listeners/{lines}/messages_sent"), RELOADS as u64);
+        // Who comes now finds as many in flight as there may be; who leaves makes room.
+        assert!(Connection::open(engine.listener("lines")).bytes(1).is_empty());
+        tunnels.truncate(3);
+        engine.assert_counter("/totals/connections_open", 3);
+        echoes(&mut Connection::open(engine.listener("lines")));
+        tunnels.iter_mut().take(2).for_each(echoes);
+    });
+}
+
+/// What is in flight keeps its configuration; there is a bound to that, and it is no dead end.
+#[test]
+fn as_many_configurations_live_as_may_and_another_is_refused_until_one_has_ended() {
+    on_both_drivers(|driver| {
+        let (slow, is_asked, may_answer) = Origin::held();
+        let config = |number: usize| {
+            format!(
+                "[listener.web]\nbind = \"127.0.0.1:0\"\n[channel.all]\nupstream = \"app\"\n\
+                 response_headers = {{ set = {{ X-Number = \"{number}\" }} }}\n\
+                 [upstream.app]\nendpoints = [\"{}\"]\n",
+                slow.address
+            )
+        };
+        let engine = Engine::start(driver, config(0));
+        let begin = || {
+            let client = engine.connect();
+            assert!(client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n"));
+            is_asked.take();
+            client
+        };
+        let mut waiting = Vec::new();
+        for number in 1..GENERATIONS_MAX {
+            waiting.push(begin());
+            engine.rewrite(config(number));
+            let (status, answer) = engine.reload();
+            assert_eq!(status, 200, "reload {number}: {answer:#}");
+        }
+        waiting.push(begin());
+        assert_eq!(engine.counter("/cores/0/generations"), GENERATIONS_MAX as u64);
+        engine.rewrite(config(GENERATIONS_MAX));
+        let (status, answer) = engine.reload();
+        let expected = "64 configurations serve still: all but the latest have requests in flight that began by them; try again when \
+                        some have ended";
+        assert_eq!((status, answer["problems"][0].as_str()), (422, Some(expected)), "{answer:#}");
+        assert_eq!(engine.stats()["configuration"]["number"], GENERATIONS_MAX);
+
+        // One that ends is enough, wherever it stands.
+        may_answer.give();
+        eventually("one has ended", || engine.counter("/cores/0/generations") < GENERATIONS_MAX as u64);
+        let (status, answer) = engine.reload();
+        assert_eq!(status, 200, "{answer:#}");
+        (1..GENERATIONS_MAX).for_each(|_| may_answer.give());
+        // Each was answered by what it began with.
+        for (number, client) in waiting.iter_mut().enumerate() {
+            let answer = client.response();
+            assert_eq!((answer.status(), answer.head.value("x-number")), (200, Some(&*number.to_string())));
+        }
+        engine.assert_counter("/cores/0/generations", 1);
+        assert!(engine.faults().is_empty(), "{:?}", engine.faults());
     });
 }

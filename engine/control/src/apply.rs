@@ -167,7 +167,8 @@ impl Shared {
         }
         if !has_room(&running.generation).await {
             return Err(NotApplied::because(format!(
-                "{GENERATIONS_MAX} configurations serve still: all but the latest have connections that began by them and have not                  ended; try again when some have, or bound them by `timeouts.lifetime`"
+                "{GENERATIONS_MAX} configurations serve still: all but the latest have requests in flight that began by them; try \
+                 again when some have ended"
             )));
         }
         // By a thread of its own: a file may be slow to come.

@@ -429,7 +429,7 @@ pub(crate) async fn serve(state: Rc<CoreState>, mut client: Client) {
         Next::Close => client.stream.say_end(),
         Next::Cut => {}
         Next::Linger => linger(&state, client).await,
-        Next::Switch(switched) => state.core.spawn(upgrade::serve(Rc::clone(&state), client, *switched)),
+        Next::Switch(switched) => state.core.spawn(upgrade::serve(&state, client, *switched)),
     }
 }
 

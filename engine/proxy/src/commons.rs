@@ -8,6 +8,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use std::time::Duration;
 
 use config::snapshot::{Listener, ListenerId, Protocol};
 use runtime::Handle;
@@ -17,7 +18,8 @@ use crate::client::{Clients, LAST_WAIT, Open};
 use crate::core_main::{CoreState, Drain};
 use crate::generation::{Generation, keeps_socket};
 use crate::listener::{self, Door, is_denied};
-use crate::stats::{Collected, HistogramSet, Recorded};
+use crate::relay::SetAside;
+use crate::stats::{Collected, HistogramSet, ListenerCounters, Phase, Recorded};
 
 /// Sets of ended generations that wait for control; beyond them the oldest is dropped, because nobody collects.
 const LEFT_MAX: usize = 64;
@@ -28,6 +30,8 @@ pub(crate) struct Commons {
     /// Connections that wait without a task.
     pub(crate) clients: Clients,
     pub(crate) drain: Drain,
+    /// Bytes that the receivers of tunnels do not take.
+    pub(crate) set_aside: SetAside,
     /// Listeners that a drain closes and that are still open.
     pub(crate) accepting: Cell<u32>,
     current: RefCell<Option<Rc<CoreState>>>,
@@ -179,6 +183,17 @@ impl Commons {
         }
         asked.complete();
         Collected { core, histograms: asked, others }
+    }
+
+    /// Records how long a message took at a listener, if the core has it still: connections with messages outlast generations.
+    pub(crate) fn record(&self, counters: &Arc<ListenerCounters>, phase: Phase, duration: Duration) {
+        let current = self.current.borrow();
+        let Some(state) = current.as_ref() else { return };
+        // What keeps its name keeps its counters.
+        let mut listeners = (0..).map(ListenerId).zip(&state.stats.listeners);
+        if let Some((id, _)) = listeners.find(|(_, other)| Arc::ptr_eq(other, counters)) {
+            state.histograms.borrow_mut().listener(id).record(phase, duration);
+        }
     }
 
     /// Counts what is still served by older generations.

@@ -4,23 +4,27 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use config::snapshot::{Framing, ListenerId};
 use proto::messages::{Delimiting, MessageScanner};
-use runtime::Instant;
+use runtime::{Core, Instant};
 
+use crate::commons::Commons;
 use crate::core_main::CoreState;
-use crate::stats::Phase;
+use crate::stats::{ListenerCounters, Phase};
 use crate::tunnel::Peer;
 
 /// Messages whose answers are awaited at a time. Where there are more, it is not one answer for each: nothing is timed then.
 const AWAITED_MAX: usize = 256;
 
 /// Follows both directions of one connection.
-pub(crate) struct Conversation<'a> {
-    state: &'a CoreState,
-    listener: ListenerId,
+pub(crate) struct Conversation {
+    core: Core,
+    commons: Rc<Commons>,
+    counters: Arc<ListenerCounters>,
     progress: RefCell<Progress>,
 }
 
@@ -33,9 +37,9 @@ struct Progress {
     answer_began_at: Instant,
 }
 
-impl<'a> Conversation<'a> {
+impl Conversation {
     /// Of a connection whose first byte is still to come; none where bytes have no messages.
-    pub(crate) fn of(state: &'a CoreState, listener: ListenerId, framing: Framing) -> Option<Box<Self>> {
+    pub(crate) fn of(state: &CoreState, listener: ListenerId, framing: Framing) -> Option<Box<Self>> {
         let delimiting = match framing {
             Framing::Raw => return None,
             Framing::Line => Delimiting::Line,
@@ -47,21 +51,24 @@ impl<'a> Conversation<'a> {
             asked_at: Some(VecDeque::new()),
             answer_began_at: state.core.turn_time(),
         };
-        Some(Box::new(Self { state, listener, progress: RefCell::new(progress) }))
+        Some(Box::new(Self {
+            core: state.core.clone(),
+            commons: Rc::clone(&state.commons),
+            counters: Arc::clone(&state.stats.listeners[usize::from(listener.0)]),
+            progress: RefCell::new(progress),
+        }))
     }
 
     /// Bytes have come.
     pub(crate) fn hear(&self, from: Peer, bytes: &[u8]) {
-        let now = self.state.core.turn_time();
-        let counters = &self.state.stats.listeners[usize::from(self.listener.0)];
+        let now = self.core.turn_time();
+        let counters = &self.counters;
         let mut progress = self.progress.borrow_mut();
         match from {
             Peer::Client => counters.messages_received.add(progress.ask(bytes, now)),
             Peer::Upstream => {
-                let mut histograms = self.state.histograms.borrow_mut();
-                let ended = progress.answer(bytes, now, |phase, duration| {
-                    histograms.listener(self.listener).record(phase, duration);
-                });
+                let record = |phase, duration| self.commons.record(counters, phase, duration);
+                let ended = progress.answer(bytes, now, record);
                 // Counted last: until then nobody looks for what is recorded.
                 counters.messages_sent.add(ended);
             }

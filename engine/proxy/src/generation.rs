@@ -15,8 +15,8 @@ use crate::roster::Roster;
 use crate::standing::Standing;
 use crate::stats::{ChannelCounters, CoreStats, EndpointCounters, ListenerCounters};
 
-/// Generations that may live at a time. An older one lives by connections that last, tunnels above all, and holds its snapshot and
-/// each core's memory for it; where so many do, another is to wait until one of them has ended.
+/// Generations that may live at a time. An older one lives by requests that take long, and holds its snapshot and each core's memory
+/// for it; where so many do, another is to wait until one of them has ended. Tunnels hold none: see `remains.rs`.
 pub const GENERATIONS_MAX: u64 = 64;
 
 /// Rows of one kind that are remembered by name once they are gone. What exceeds them is counted as one, without a name.

@@ -23,6 +23,7 @@ mod identity;
 mod listener;
 mod preface;
 mod relay;
+mod remains;
 mod request;
 mod response;
 mod rules;

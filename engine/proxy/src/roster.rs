@@ -21,7 +21,7 @@ use crossbeam_utils::CachePadded;
 use self::guide::Rules;
 use self::member::{Member, Members};
 use self::report::{Failure, Report, Reports, Row, RowTerms};
-use self::room::{Occupancy, Room};
+use self::room::{EnteredForLong, Occupancy, Room};
 use crate::sessions::Sessions;
 
 /// The endpoints of all upstreams.
@@ -170,6 +170,11 @@ impl Roster {
     /// What is bounded of an upstream as a whole.
     pub(crate) fn room(&self, upstream: UpstreamId) -> &Room {
         &self.published(upstream).room
+    }
+
+    /// Counts one more in flight that may outlast this roster, unless there are `max` already.
+    pub(crate) fn enter_for_long(&self, upstream: UpstreamId, max: u32) -> Option<EnteredForLong> {
+        EnteredForLong::new(&self.published(upstream).room, max)
     }
 
     /// What the cores share of a slot.

@@ -15,21 +15,28 @@ use crate::client::Client;
 use crate::conversation::Conversation;
 use crate::core_main::CoreState;
 use crate::outcome::Fault;
-use crate::tunnel::{self, Terms};
+use crate::remains::Remains;
+use crate::tunnel;
 use crate::upstream::Connection;
 
 /// Serves a client's connection to its end; what was received of it goes first.
 pub(crate) async fn serve(state: Rc<CoreState>, mut client: Client, service: TcpService) {
     // Held as long as the connection is relayed.
-    let entered = state.upstreams.enter(service.upstream);
+    let entered = state.upstreams.enter_for_long(service.upstream);
     let connected = match &entered {
         Ok(_) => connect(&state, &client, service.upstream).await,
         Err(fault) => Err(*fault),
     };
+    // It may outlast its generation, unless something is to be noted there at its end.
+    let remains = Remains::of(&state, &client, None);
+    let conversation = Conversation::of(&state, client.listener(), service.framing);
+    let state = Some(state).filter(|state| state.upstreams.has_sessions(service.upstream));
     let relayed = match connected {
         Ok(connection) => {
-            let relayed = relay(&state, &mut client, &connection, service).await;
-            state.upstreams.renew(&connection, client.peer);
+            let relayed = relay(&remains, &mut client, &connection, conversation).await;
+            if let Some(state) = state {
+                state.upstreams.renew(&connection, client.peer);
+            }
             relayed
         }
         Err(fault) => {
@@ -39,7 +46,7 @@ pub(crate) async fn serve(state: Rc<CoreState>, mut client: Client, service: Tcp
         }
     };
     if let Err(fault) = relayed {
-        state.stats.count_fault(fault);
+        remains.counters.count_fault(fault);
         if fault == Fault::TunnelIdle {
             client.counters().idle_timeouts.add(1);
         }
@@ -58,23 +65,14 @@ async fn connect(state: &CoreState, client: &Client, upstream: UpstreamId) -> Re
 
 /// Not async itself: what it is given would be in the task twice.
 fn relay<'a>(
-    state: &'a CoreState,
+    remains: &'a Remains,
     client: &'a mut Client,
     connection: &'a Connection,
-    service: TcpService,
+    conversation: Option<Box<Conversation>>,
 ) -> impl Future<Output = Result<(), Fault>> + 'a {
     let early = client.unread.take();
-    let timeouts = &client.settings(state).timeouts;
-    let counters = client.counters();
-    let terms = Terms {
-        idle_timeout: timeouts.tunnel,
-        lifetime: timeouts.lifetime,
-        received: &counters.bytes_received,
-        sent: &counters.bytes_sent,
-        set_aside: &state.set_aside,
-        conversation: Conversation::of(state, client.listener(), service.framing),
-    };
-    tunnel::relay(&state.core, &client.stream, &connection.stream, terms, [early, None])
+    let terms = remains.terms(client, conversation);
+    tunnel::relay(&remains.core, &client.stream, &connection.stream, terms, [early, None])
 }
 
 #[cfg(test)]

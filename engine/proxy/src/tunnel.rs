@@ -53,7 +53,7 @@ pub(crate) struct Terms<'a> {
     /// What the core's messages may take whose receivers do not read.
     pub(crate) set_aside: &'a SetAside,
     /// Who is to see the bytes, if anybody.
-    pub(crate) conversation: Option<Box<Conversation<'a>>>,
+    pub(crate) conversation: Option<Box<Conversation>>,
 }
 
 /// Who sends.

@@ -3,7 +3,7 @@
 //! Never lets a byte of another protocol through before both sides have agreed to speak it, and never one that the channel
 //! does not allow.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use config::snapshot::{Channel, ChannelId, Upgrades, UpstreamId};
 use proto::http1::framing::RequestFraming;
@@ -14,9 +14,10 @@ use crate::client::{Client, Next};
 use crate::core_main::CoreState;
 use crate::exchange::Route;
 use crate::outcome::{Fault, fault_of};
+use crate::remains::Remains;
 use crate::rules::Held;
-use crate::stats::Phase;
-use crate::tunnel::{self, Terms};
+use crate::stats::{ChannelCounters, Phase};
+use crate::tunnel;
 use crate::upstream::Connection;
 
 /// What CONNECT is answered with once the endpoint is there (RFC 9110 §9.3.6).
@@ -83,27 +84,28 @@ pub(crate) async fn connect(
     Ok(Next::Switch(Box::new(Switched::new(connection, route.id, early))))
 }
 
-/// Relays what is spoken now, until that ends. A task of its own: an exchange has more than an idle tunnel should hold.
-pub(crate) async fn serve(state: Rc<CoreState>, client: Client, mut switched: Switched) {
-    // Used where it lies: what is moved out of an argument is in the task twice.
+/// Relays what is spoken now, until that ends. A task of its own: an exchange has more than an idle tunnel should hold, and its
+/// generation may end before the tunnel does.
+pub(crate) fn serve(
+    state: &CoreState,
+    client: Client,
+    switched: Switched,
+) -> impl Future<Output = ()> + use<> {
     let channel = usize::from(switched.channel.0);
-    let settings = &state.snapshot.channels[channel];
-    let timeouts = &client.settings(&state).timeouts;
-    let counters = client.counters();
-    let terms = Terms {
-        idle_timeout: settings.tunnel_timeout.unwrap_or(timeouts.tunnel),
-        lifetime: timeouts.lifetime,
-        received: &counters.bytes_received,
-        sent: &counters.bytes_sent,
-        set_aside: &state.set_aside,
-        conversation: None,
-    };
+    let idle_timeout = state.snapshot.channels[channel].tunnel_timeout;
+    let remains = Box::new(Remains::of(state, &client, idle_timeout));
+    relay(remains, Arc::clone(&state.stats.channels[channel]), client, switched)
+}
+
+async fn relay(remains: Box<Remains>, channel: Arc<ChannelCounters>, client: Client, mut switched: Switched) {
+    // Used where it lies: what is moved out of an argument is in the task twice.
     let early = [switched.early.take(), None];
     let upstream = &switched.connection.stream;
-    let relayed = tunnel::relay(&state.core, &client.stream, upstream, terms, early).await;
+    let relayed =
+        tunnel::relay(&remains.core, &client.stream, upstream, remains.terms(&client, None), early).await;
     if let Err(fault) = relayed {
-        state.stats.count_fault(fault);
-        state.stats.channels[channel].faults.add(1);
+        remains.counters.count_fault(fault);
+        channel.faults.add(1);
     }
 }
 
@@ -111,14 +113,14 @@ pub(crate) async fn serve(state: Rc<CoreState>, client: Client, mut switched: Sw
 mod tests {
     use super::*;
 
-    fn future_bytes<F: Future>(_: fn(Rc<CoreState>, Client, Switched) -> F) -> usize {
+    fn future_bytes<F: Future>(_: fn(Box<Remains>, Arc<ChannelCounters>, Client, Switched) -> F) -> usize {
         size_of::<F>()
     }
 
     /// A tunnel holds its task even when nothing comes, so that is its memory.
     #[test]
     fn a_tunnels_task_is_small() {
-        let bytes = future_bytes(serve);
+        let bytes = future_bytes(relay);
         assert!(bytes <= 1024, "{bytes}");
     }
 }

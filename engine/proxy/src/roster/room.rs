@@ -3,6 +3,7 @@
 //! Never touched where nothing is bounded. Never a lock, and never one too many: what is counted is counted before it is there,
 //! and given back when it is gone.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering, fence};
 
 use crossbeam_utils::CachePadded;
@@ -80,6 +81,22 @@ impl Room {
     }
 }
 
+/// One that is counted among those in flight, whatever becomes of the roster.
+#[derive(Debug)]
+pub(crate) struct EnteredForLong(Arc<Room>);
+
+impl EnteredForLong {
+    pub(super) fn new(room: &Arc<Room>, max: u32) -> Option<Self> {
+        room.in_flight.count_one(max).then(|| Self(Arc::clone(room)))
+    }
+}
+
+impl Drop for EnteredForLong {
+    fn drop(&mut self) {
+        self.0.in_flight.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 /// A number of things that there may be so many of.
 #[derive(Debug, Default)]
 pub(crate) struct Gauge(CachePadded<AtomicU32>);
@@ -87,8 +104,12 @@ pub(crate) struct Gauge(CachePadded<AtomicU32>);
 impl Gauge {
     /// Counts one more until what is given back is dropped, unless there are `max` already.
     pub(crate) fn enter(&self, max: u32) -> Option<Entered<'_>> {
+        self.count_one(max).then(|| Entered(self))
+    }
+
+    fn count_one(&self, max: u32) -> bool {
         let enter = |count| (count < max).then_some(count + 1);
-        self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, enter).ok().map(|_| Entered(self))
+        self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, enter).is_ok()
     }
 
     /// Whether there is one, after everything that this core has written before: either it is seen here, or what was written

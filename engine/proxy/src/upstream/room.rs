@@ -24,7 +24,7 @@ use crate::generation::{Generation, find_upstream};
 use crate::message::CoreMessage;
 use crate::outcome::Fault;
 use crate::roster::member::Members;
-use crate::roster::room::Entered;
+use crate::roster::room::{Entered, EnteredForLong};
 use crate::roster::{Roster, Seat};
 use crate::schedule::Wish;
 use crate::stats::UpstreamCounters;
@@ -216,6 +216,19 @@ impl Upstreams {
             None => Ok(None),
             Some(max) => self.roster.room(id).in_flight().enter(max).map(Some).ok_or(Fault::OverInFlight),
         }
+    }
+
+    /// The same for what may outlast this generation.
+    pub(crate) fn enter_for_long(&self, id: UpstreamId) -> Result<Option<EnteredForLong>, Fault> {
+        match self.settings(id).in_flight_max {
+            None => Ok(None),
+            Some(max) => self.roster.enter_for_long(id, max).map(Some).ok_or(Fault::OverInFlight),
+        }
+    }
+
+    /// Whether anything is noted when a connection ends.
+    pub(crate) fn has_sessions(&self, id: UpstreamId) -> bool {
+        self.roster.sessions(id).is_some()
     }
 
     /// A kept connection, or somebody who may have another one, where connections are bounded and nobody waits already.
