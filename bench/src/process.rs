@@ -108,6 +108,20 @@ impl Child {
         cpu.with_context(|| format!("CPU time of {}", self.name))
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        kill_process(Pid::from_child(&self.process), signal)
+            .with_context(|| format!("cannot send a signal to {}", self.name))
+    }
+
     /// What it wrote until now.
     pub fn output(&self) -> anyhow::Result<String> {
         fs::read_to_string(&self.log).with_context(|| format!("cannot read {}", self.log.display()))
@@ -133,7 +147,11 @@ impl Child {
         Ok(total)
     }
 
-    fn wait_for_exit(&mut self, timeout: Duration) -> anyhow::Result<Option<ExitStatus>> {
+    /// Waits for its end, however it comes, for as long as `timeout`.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    pub fn wait_for_exit(&mut self, timeout: Duration) -> anyhow::Result<Option<ExitStatus>> {
         let deadline = Instant::now() + timeout;
         loop {
             let status = self.process.try_wait()?;
