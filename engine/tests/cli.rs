@@ -240,7 +240,7 @@ fn every_command_has_its_page_and_its_completions() {
     assert!(page("corelane-config-diff.1").contains("store"));
     for shell in ["bash", "zsh", "fish"] {
         let script = engine(&["completions", shell, "--as", "corelane"]);
-        assert!(script.contains("corelane") && script.contains("keepalived"), "{shell}");
+        assert!(script.contains("corelane") && script.contains("log-level"), "{shell}");
     }
     fs::remove_dir_all(&directory).expect("ours");
 }
