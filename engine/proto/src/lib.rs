@@ -21,3 +21,4 @@ pub mod rate;
 pub mod retry;
 pub mod share;
 pub mod template;
+pub mod trace;
