@@ -12,6 +12,7 @@ mod retry;
 mod rules;
 mod security;
 mod service;
+mod telemetry;
 mod upstream;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -72,6 +73,7 @@ pub(crate) fn compile(config: &Config, stopped: &BTreeSet<String>, report: &Repo
         upstreams,
         security: security?,
         admin: admin?,
+        tracing: telemetry::compile(&config.telemetry),
     })
 }
 
@@ -149,7 +151,12 @@ fn compile_admin(admin: &schema::Admin, names: &Names<'_>) -> Option<Option<Admi
         Some(name) => Some(security::find(name, SecurityType::LocalInbound, &key, names)?),
         None => None,
     };
-    Some(admin.enabled.then_some(Admin { bind: admin.bind, security, is_open_to_all: admin.allow_open }))
+    Some(admin.enabled.then_some(Admin {
+        bind: admin.bind,
+        security,
+        is_open_to_all: admin.allow_open,
+        endpoint_series_max: admin.endpoint_series_max,
+    }))
 }
 
 fn compile_process(process: &schema::Process) -> ProcessSettings {

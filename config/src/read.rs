@@ -18,6 +18,7 @@ mod resolve;
 mod retry;
 mod rules;
 mod security;
+mod telemetry;
 mod tls;
 mod upstream;
 
@@ -61,6 +62,7 @@ pub(crate) fn read(document: &Document, report: &Report<'_>) -> Config {
         upstream: fields.tables("upstream", |fields| upstream::read(fields, buffer_size)),
         security: fields.tables("security", security::read),
         admin: fields.table("admin", listener::read_admin).unwrap_or_default(),
+        telemetry: fields.table("telemetry", telemetry::read).unwrap_or_default(),
     };
     fields.refuse_include();
     fields.text(EDITOR_SCHEMA);

@@ -15,6 +15,7 @@ pub mod retry;
 pub mod rules;
 pub mod security;
 pub mod table;
+pub mod telemetry;
 pub mod text;
 pub mod tls;
 mod written;
@@ -36,6 +37,7 @@ use self::retry::{Hedge, Queue, Retry};
 use self::rules::{Concurrency, Faults, Mirror, RateLimit};
 use self::security::{ChannelToken, Security};
 use self::table::Table;
+use self::telemetry::Telemetry;
 use self::text::{Bind, ServerNames, UnixMode, Via};
 use self::tls::{ListenerTls, UpstreamTls};
 use crate::snapshot::Network;
@@ -74,6 +76,9 @@ pub struct Config {
     /// The listener of status, statistics and control.
     #[schemars(default)]
     pub admin: Admin,
+    /// What is told of single requests to those who follow them through several services.
+    #[schemars(default)]
+    pub telemetry: Telemetry,
 }
 
 /// What one process takes for itself; read once, when it starts.
@@ -588,6 +593,10 @@ pub struct Admin {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     #[schemars(example = true)]
     pub allow_open: bool,
+    /// Endpoints of an upstream that have series of their own in `/metrics`; those beyond are counted together, as `endpoint="other"`.
+    /// 0 to 65535.
+    #[schemars(example = 64)]
+    pub endpoint_series_max: u16,
 }
 
 impl Default for Process {
@@ -651,6 +660,9 @@ impl Default for UpstreamTimeouts {
     }
 }
 
+/// As many as fit on a screen of a dashboard several times over, and few enough for a collector whatever comes and goes.
+const ENDPOINT_SERIES_DEFAULT: u16 = 256;
+
 impl Default for Admin {
     fn default() -> Self {
         Self {
@@ -658,6 +670,7 @@ impl Default for Admin {
             bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 9000)),
             security: None,
             allow_open: false,
+            endpoint_series_max: ENDPOINT_SERIES_DEFAULT,
         }
     }
 }

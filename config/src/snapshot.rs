@@ -79,6 +79,17 @@ pub struct Snapshot {
     pub security: Box<[SecurityModule]>,
     /// The admin listener, unless it is turned off.
     pub admin: Option<Admin>,
+    /// What becomes of traces; `None` where the fields that tell of them are like any other.
+    pub tracing: Option<Tracing>,
+}
+
+/// What becomes of traces that requests are part of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tracing {
+    /// How many in a hundred are marked to be recorded of those that begin here; `None` where none does.
+    pub sample_percent: Option<u8>,
+    /// Whether every client is believed, not only those whose forwarding fields are.
+    pub trusts_clients: bool,
 }
 
 /// What a process reads once, at start.
@@ -747,6 +758,8 @@ pub struct Admin {
     pub security: Option<SecurityId>,
     /// Whether it may be reached from the network although nobody is asked.
     pub is_open_to_all: bool,
+    /// Endpoints of an upstream that metrics tell apart.
+    pub endpoint_series_max: u16,
 }
 
 impl Admin {

@@ -10,8 +10,8 @@ use config::{Format, load_str};
 use serde_json::{Value, json};
 
 /// The top-level tables in the order in which one would write them.
-const TABLES: [&str; 8] =
-    ["node", "process", "store", "listener", "channel", "upstream", "security", "admin"];
+const TABLES: [&str; 9] =
+    ["node", "process", "store", "listener", "channel", "upstream", "security", "admin", "telemetry"];
 
 /// What NAME stands for in examples, or STATUS.
 const NAMES: [(&str, &str); 5] = [

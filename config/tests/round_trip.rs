@@ -290,7 +290,16 @@ fn the_schema_names_every_key_of_a_dump() {
     assert_eq!(
         names("/properties"),
         [
-            "$schema", "admin", "channel", "include", "listener", "node", "process", "security", "store",
+            "$schema",
+            "admin",
+            "channel",
+            "include",
+            "listener",
+            "node",
+            "process",
+            "security",
+            "store",
+            "telemetry",
             "upstream"
         ]
     );

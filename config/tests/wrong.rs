@@ -126,7 +126,7 @@ fn names_unknown_keys() {
     wrong_below_web(
         r#"cluster.url = "x""#,
         &[
-            "2:1: cluster: unknown key (known: node, process, store, listener, channel, upstream, security, admin, include, $schema)",
+            "2:1: cluster: unknown key (known: node, process, store, listener, channel, upstream, security, admin, telemetry, include, $schema)",
         ],
     );
     wrong_below_web(

@@ -79,6 +79,7 @@ pub(super) fn read_admin(fields: &mut Fields<'_>) -> Admin {
         bind: fields.parsed("bind", address::parse_tcp).unwrap_or(default.bind),
         security: fields.parsed("security", |text| name::check(text).map(|()| text.to_owned())),
         allow_open: fields.boolean("allow_open", default.allow_open),
+        endpoint_series_max: fields.integer("endpoint_series_max", 0..=u16::MAX, default.endpoint_series_max),
     }
 }
 

@@ -64,6 +64,16 @@ impl Aggregator {
         &self.latency
     }
 
+    #[cfg(test)]
+    pub(crate) fn latency_mut(&mut self) -> &mut Latency {
+        &mut self.latency
+    }
+
+    /// By core: whether it owes an answer to the last question, for longer than one is waited for.
+    pub(crate) fn unresponsive(&self) -> impl Iterator<Item = bool> {
+        self.awaited.iter().map(|awaited| awaited.is_some() && !self.retired)
+    }
+
     /// The round of every second: idle cores are left asleep.
     pub(crate) async fn tick(&mut self) {
         if self.requests_ended() != self.requests_seen || self.awaits_any() {

@@ -126,6 +126,11 @@ impl Shared {
         problems
     }
 
+    /// Keys of the configuration that take effect when the process is started again.
+    pub(crate) fn needs_restart(&self, live: &Live) -> Vec<String> {
+        needs_restart(&self.fixed, &live.snapshot)
+    }
+
     /// How the process came to the configuration that it runs.
     pub(crate) fn configuration_status(&self, live: &Live) -> ConfigurationStatus {
         ConfigurationStatus {
@@ -133,7 +138,7 @@ impl Shared {
             origin: live.origin.clone(),
             applied_at: date(live.applied_at),
             fingerprint: live.fingerprint(),
-            needs_restart: needs_restart(&self.fixed, &live.snapshot),
+            needs_restart: self.needs_restart(live),
             last_failure: self.last_failure().clone(),
         }
     }
@@ -285,6 +290,7 @@ fn changes(running: &Live, next: &Prepared) -> Vec<String> {
         ("node", old.node != new.node),
         ("process", old.process != new.process),
         ("admin", old.admin != new.admin),
+        ("telemetry", old.telemetry != new.telemetry),
     ];
     changes.extend(
         one_of_a_kind.iter().filter(|(_, is_new)| *is_new).map(|(name, _)| format!("{name} changed")),

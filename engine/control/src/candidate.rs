@@ -51,7 +51,12 @@ impl Candidate {
         let Loaded { schema, mut snapshot, warnings: _ } = loaded;
         if let Some(bind) = terms.admin {
             let written = snapshot.admin.take();
-            let admin = written.unwrap_or(Admin { bind, security: None, is_open_to_all: false });
+            let admin = written.unwrap_or(Admin {
+                bind,
+                security: None,
+                is_open_to_all: false,
+                endpoint_series_max: schema.admin.endpoint_series_max,
+            });
             let admin = Admin { bind, ..admin };
             if admin.is_exposed() {
                 return Err(format!(

@@ -113,37 +113,37 @@ pub(crate) struct ClusterView {
     process: Option<String>,
     epoch: Option<u64>,
     /// `serving`, `active` or `standby`.
-    role: &'static str,
+    pub(crate) role: &'static str,
     /// The epoch of the lease that an active process holds: its fencing token.
     lease_epoch: Option<u64>,
-    config: ConfigView,
-    store: StoreView,
+    pub(crate) config: ConfigView,
+    pub(crate) store: StoreView,
 }
 
 /// What a process runs, as the admin listener shows it.
 #[derive(Debug, Serialize, ToSchema)]
-struct ConfigView {
+pub(crate) struct ConfigView {
     version: u64,
     stopped: BTreeSet<String>,
     /// The version that cannot be applied here.
-    refused: Option<RefusedView>,
+    pub(crate) refused: Option<RefusedView>,
     /// The file that this process was given and that says something else than what it runs.
-    drift: Option<String>,
+    pub(crate) drift: Option<String>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
-struct RefusedView {
+pub(crate) struct RefusedView {
     version: u64,
     cause: String,
 }
 
 /// How the store is, as the admin listener shows it.
 #[derive(Debug, Serialize, ToSchema)]
-struct StoreView {
+pub(crate) struct StoreView {
     url: String,
     state: &'static str,
     /// For how long it has been away.
-    away_s: Option<f64>,
+    pub(crate) away_s: Option<f64>,
     cause: Option<String>,
     warnings: Vec<String>,
 }

@@ -4,6 +4,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -16,6 +17,8 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
+use crate::Shared;
+use crate::catalogue::RESPONSE_CLASSES;
 use crate::security::Peer;
 
 /// Far more than people and collectors need; a flood waits in the kernel's queue.
@@ -31,6 +34,32 @@ const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Pause after a failed accept, mostly for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// What has been served so far.
+#[derive(Debug, Default)]
+pub(crate) struct Served {
+    open: AtomicU64,
+    /// By class of status.
+    answers: [AtomicU64; RESPONSE_CLASSES.len()],
+}
+
+impl Served {
+    /// Connections that are open now.
+    pub(crate) fn open(&self) -> u64 {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// Answers by class of status.
+    pub(crate) fn answers(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        RESPONSE_CLASSES.into_iter().zip(self.answers.iter().map(|count| count.load(Ordering::Relaxed)))
+    }
+
+    fn count_answer(&self, status: u16) {
+        if let Some(count) = self.answers.get(usize::from(status / 100).wrapping_sub(1)) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
 /// Makes a bound listener tokio's. Must be called within its runtime.
 pub(crate) fn adopt(listener: std::net::TcpListener) -> io::Result<TcpListener> {
     listener.set_nonblocking(true)?;
@@ -38,7 +67,7 @@ pub(crate) fn adopt(listener: std::net::TcpListener) -> io::Result<TcpListener> 
 }
 
 /// Accepts and serves, for as long as the process lives.
-pub(crate) async fn serve(listener: TcpListener, router: Router) {
+pub(crate) async fn serve(listener: TcpListener, router: Router, shared: Arc<Shared>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut http = http1::Builder::new();
     http.keep_alive(false).max_buf_size(HEAD_BYTES_MAX);
@@ -50,14 +79,25 @@ pub(crate) async fn serve(listener: TcpListener, router: Router) {
             continue;
         };
         let router = TowerToHyperService::new(router.clone());
+        let counted = Arc::clone(&shared);
         let service = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(Peer(peer));
-            router.call(request)
+            let (answer, counted) = (router.call(request), Arc::clone(&counted));
+            async move {
+                let answer = answer.await;
+                if let Ok(answer) = &answer {
+                    counted.admin_served.count_answer(answer.status().as_u16());
+                }
+                answer
+            }
         });
         let connection = http.serve_connection(TokioIo::new(stream), service);
+        let shared = Arc::clone(&shared);
         tokio::spawn(async move {
+            shared.admin_served.open.fetch_add(1, Ordering::Relaxed);
             // A client's mistake or absence is its own; both end here.
             let _ = tokio::time::timeout(CONNECTION_TIMEOUT, connection).await;
+            shared.admin_served.open.fetch_sub(1, Ordering::Relaxed);
             drop(place);
         });
     }

@@ -107,6 +107,11 @@ impl Health {
         *self.warden().tally(endpoint)
     }
 
+    /// How long the last probe of an endpoint took, if there was one.
+    pub(crate) fn probe_took(&self, upstream: UpstreamId, endpoint: EndpointId) -> Option<Duration> {
+        Some(self.warden().ward(upstream, endpoint)?.last_probe()?.took)
+    }
+
     fn warden(&self) -> MutexGuard<'_, Warden> {
         self.warden.lock().unwrap_or_else(PoisonError::into_inner)
     }

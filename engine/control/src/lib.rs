@@ -183,6 +183,8 @@ pub(crate) struct Shared {
     /// Somebody has asked for what SIGTERM asks for.
     pub(crate) drain_asked: Arc<Notify>,
     pub(crate) supervisor: Supervisor,
+    /// What the admin listener has answered.
+    pub(crate) admin_served: connections::Served,
     draining: AtomicBool,
 }
 
@@ -218,6 +220,7 @@ impl Shared {
             log,
             drain_asked,
             supervisor,
+            admin_served: connections::Served::default(),
             draining: AtomicBool::new(false),
         })
     }
@@ -362,7 +365,8 @@ pub fn spawn(setup: ControlSetup) -> io::Result<(Control, Vec<CoreWatch>)> {
     let thread = std::thread::Builder::new().name("control".to_owned()).spawn(move || {
         let exit = runtime.block_on(async {
             if let Some(listener) = admin {
-                tokio::spawn(connections::serve(listener, admin::router(Arc::clone(&shared))));
+                let router = admin::router(Arc::clone(&shared));
+                tokio::spawn(connections::serve(listener, router, Arc::clone(&shared)));
             }
             tokio::spawn(aggregate::rounds(Arc::clone(&shared)));
             tokio::spawn(statistics::rounds(Arc::clone(&shared)));

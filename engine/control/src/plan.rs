@@ -93,6 +93,7 @@ fn objects(live: &Live, candidate: &Candidate) -> Vec<Object> {
     tables.single("process", old.process == new.process);
     tables.single("store", old.store == new.store);
     tables.single("admin", old.admin == new.admin);
+    tables.single("telemetry", old.telemetry == new.telemetry);
     tables.named("listener", old.listener.iter(), new.listener.iter());
     tables.named("channel", old.channel.iter(), new.channel.iter());
     tables.named("upstream", old.upstream.iter(), new.upstream.iter());

@@ -31,6 +31,7 @@ pub(crate) struct Stats<'s> {
     /// How it belongs to its cluster, if it does.
     #[serde(skip_serializing_if = "Option::is_none")]
     cluster: Option<ClusterView>,
+    admin: AdminStats,
     totals: Totals,
     cores: Vec<CoreStatus<'s>>,
     listeners: Vec<ListenerStatus<'s>>,
@@ -72,6 +73,20 @@ struct ProcessStats<'s> {
     #[serde(skip_serializing_if = "Option::is_none")]
     uring_error: Option<&'s str>,
     cores: usize,
+}
+
+/// What the admin listener has served.
+#[derive(Serialize, ToSchema)]
+struct AdminStats {
+    connections_open: u64,
+    responses: BTreeMap<&'static str, u64>,
+}
+
+impl AdminStats {
+    fn of(shared: &Shared) -> Self {
+        let served = &shared.admin_served;
+        Self { connections_open: served.open(), responses: served.answers().collect() }
+    }
 }
 
 /// The figures asked for first: what others asked of this process, each request once. What came in by an internal
@@ -161,6 +176,7 @@ impl<'s> Stats<'s> {
             process: ProcessStats::of(shared, live),
             configuration: shared.configuration_status(live),
             cluster: shared.cluster().map(|cluster| cluster.view(shared)),
+            admin: AdminStats::of(shared),
             totals: Totals::of(live),
             cores: (0..)
                 .zip(&shared.process.cores)

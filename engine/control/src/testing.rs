@@ -44,9 +44,13 @@ impl IdleCore {
 
 /// What control shares, over this many cores.
 pub(crate) fn shared(cores: usize) -> (Arc<Shared>, Vec<IdleCore>) {
-    let text = config::default_config();
-    let loaded = config::load_str("default.toml", text, config::Format::Toml, &|_| None);
-    let loaded = loaded.expect("the default is fine");
+    shared_of(config::default_config(), cores)
+}
+
+/// The same with this configuration.
+pub(crate) fn shared_of(text: &str, cores: usize) -> (Arc<Shared>, Vec<IdleCore>) {
+    let loaded = config::load_str("test.toml", text, config::Format::Toml, &|_| None);
+    let loaded = loaded.unwrap_or_else(|problems| panic!("{problems}"));
     let (schema, snapshot) = (Arc::new(loaded.schema), Arc::new(loaded.snapshot));
     let (fellows, idle): (Vec<_>, Vec<IdleCore>) = (0..cores)
         .map(|index| {

@@ -30,6 +30,7 @@ use crate::response::{self, Answered, Answering, Passed, Progress, Upload};
 use crate::rules::{self, Held};
 use crate::standing::{READINESS_PATH, Readiness};
 use crate::stats::{ChannelCounters, ListenerCounters, Phase};
+use crate::trace;
 use crate::upgrade::{self, Switched};
 use crate::upstream::{Connection, Found};
 use crate::workspace::Workspace;
@@ -77,6 +78,9 @@ pub(crate) async fn exchange(state: &CoreState, client: &mut Client, work: &mut 
     let listener = client.listener();
     let _in_progress = InProgress::new(&state.stats.listeners[usize::from(listener.0)]);
 
+    if let Some(tracing) = state.snapshot.tracing {
+        work.trace = trace::begin(state, client, tracing, &chunk, &work.request);
+    }
     if let Some(identity) = &client.identity
         && !identity.serves(work.request.authority(&chunk))
     {
@@ -407,6 +411,11 @@ fn send_at_once(
 ) -> Result<Dispatch, Failed> {
     request::rewrite(state, client, upstream, &chunk, work);
     work.tries.clear();
+    if state.snapshot.tracing.is_some()
+        && let Some(context) = &work.trace
+    {
+        trace::tell(context, &mut work.request_text);
+    }
     if let Some(rules) = &route.channel.rules {
         rules::edits::edit_request(state, client, route, rules, &chunk, work);
     }

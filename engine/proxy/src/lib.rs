@@ -5,7 +5,7 @@
 //! Suggested reading order: `exchange` (one request, top to bottom), `request` and `response` (its two sides),
 //! `client` (the connection around it), `upstream` and `tries` (the pool, and who has had a request), [`roster`] (who the endpoints are), `wire`, `handshake` and [`private`], `relay`, `body` and
 //! `bulk`, `tcp`, `upgrade` and `tunnel`, `answer`, `error_answer` and `date`, [`outcome`], [`stats`], `listener` and
-//! [`admission`], [`standing`] (whether this process acts), `rules` (what channels demand) and `tally`, [`core_main`], [`generation`]
+//! [`admission`], [`standing`] (whether this process acts), `rules` (what channels demand) and `tally`, `trace`, [`core_main`], [`generation`]
 //! (which configuration) and `commons` (from one to the next).
 
 mod answer;
@@ -32,6 +32,7 @@ mod sessions;
 mod sticky;
 mod tally;
 mod tcp;
+mod trace;
 mod tries;
 mod tunnel;
 mod upgrade;

@@ -122,7 +122,7 @@ fn own_cookie(upstream: &Upstream) -> Option<&[u8]> {
     upstream.sticky.as_ref().filter(|rule| !rule.is_passed).map(|rule| &*rule.cookie)
 }
 
-fn is_trusted(forwarding: &Forwarding, client: &Client) -> bool {
+pub(crate) fn is_trusted(forwarding: &Forwarding, client: &Client) -> bool {
     forwarding.trusted.iter().any(|network| network.contains(client.peer.ip())) && !is_nobodys(client.peer)
 }
 

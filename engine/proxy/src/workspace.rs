@@ -8,6 +8,7 @@ use std::ops::{Deref, DerefMut};
 use proto::http1::head::{RequestHead, ResponseHead};
 
 use crate::body::{Body, Ranges};
+use crate::trace::TraceContext;
 use crate::tries::Tries;
 
 /// Spaces of one kind kept for reuse; beyond, memory goes back to the allocator.
@@ -28,6 +29,8 @@ pub(crate) struct Workspace {
     pub(crate) body: Body,
     /// Who has had the request.
     pub(crate) tries: Tries,
+    /// The trace that it is part of; of an earlier request where traces are like any field.
+    pub(crate) trace: Option<TraceContext>,
 }
 
 /// What it has of its answer, from the first bytes until they are passed on. That is one stretch of work for most, so

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use proto::histogram::write_hgrm;
 
@@ -16,7 +16,7 @@ use super::extract::Query;
 use super::latency_query::{self, Format, LatencyQuery, summary};
 use super::refusal::Refusal;
 use crate::latency::Owner;
-use crate::metrics;
+use crate::metrics::{self, Form};
 use crate::stats::Stats;
 
 /// Latencies are recorded in nanoseconds and shown to people in milliseconds.
@@ -78,11 +78,17 @@ pub(super) async fn latencies(State(shared): AppState, parameters: Query) -> Res
 }
 
 /// `GET /metrics`.
-pub(super) async fn metrics(State(shared): AppState) -> Result<Response, Refusal> {
-    let mut aggregator = shared.aggregator.lock().await;
-    aggregator.collect().await;
-    let text = metrics::exposition(&shared, aggregator.latency()).map_err(|_| cannot_write())?;
-    Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())
+pub(super) async fn metrics(State(shared): AppState, headers: HeaderMap) -> Result<Response, Refusal> {
+    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let form = Form::preferred(accepted);
+    shared.aggregator.lock().await.collect().await;
+    // By a thread of its own: probes, beats and signals do not wait for thousands of lines.
+    let written = tokio::task::spawn_blocking(move || {
+        metrics::exposition(&shared, &shared.aggregator.blocking_lock(), form)
+    });
+    let text = written.await.ok().and_then(Result::ok).ok_or_else(cannot_write)?;
+    let kind = [(header::CONTENT_TYPE, form.content_type()), (header::VARY, "accept")];
+    Ok((kind, text).into_response())
 }
 
 /// `POST /certificates/reload`: what SIGHUP does with them, with an answer: 200, or 422 when something in the files is of no use.

@@ -32,7 +32,7 @@ use crate::apply::Applied;
 use crate::certificates::Reloaded;
 use crate::latency::Window;
 use crate::log_level::LogLevelView;
-use crate::metrics;
+use crate::metrics::Form;
 use crate::plan::Plan;
 use crate::stats::Stats;
 
@@ -81,7 +81,16 @@ fn of_the_process(table: &mut Table) {
     table.add(
         get("/metrics", Needs(ViewStatistics), "metrics", process::metrics)
             .about("The same counters and latencies for collectors.")
-            .answers_text(200, "OpenMetrics text.", metrics::CONTENT_TYPE),
+            .answers_text(
+                200,
+                "To who asks for it OpenMetrics, else plain text.",
+                Form::OpenMetrics.content_type(),
+            )
+            .answers_text(
+                200,
+                "To who asks for it OpenMetrics, else plain text.",
+                Form::Plain.content_type(),
+            ),
     );
     table.add(
         post("/config/reload", Needs(ChangeConfiguration), "reload_configuration", configuration::reload)

@@ -61,6 +61,19 @@ pub struct Tally {
     pub ejections_refused: u64,
 }
 
+impl Tally {
+    /// Adds what happened to others.
+    pub fn add(&mut self, other: &Self) {
+        let Self { probes_good, probes_failed, downs, ups, ejections, ejections_refused } = other;
+        self.probes_good += probes_good;
+        self.probes_failed += probes_failed;
+        self.downs += downs;
+        self.ups += ups;
+        self.ejections += ejections;
+        self.ejections_refused += ejections_refused;
+    }
+}
+
 /// A probe that is due.
 #[derive(Clone, Debug)]
 pub struct Order {
