@@ -4,6 +4,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use control::LogLevels;
@@ -123,6 +124,8 @@ pub(crate) enum Command {
     Reload(ReloadArgs),
     /// Show what a running engine has counted
     Stats(AdminArgs),
+    /// Watch what a running engine does, refreshed each second
+    Top(TopArgs),
     /// Have a running engine finish what it has and end, as SIGTERM does
     Drain(DrainSelfArgs),
     /// Show which log lines a running engine writes, or have it write others
@@ -142,6 +145,21 @@ pub(crate) enum Command {
     Completions(CompletionsArgs),
     /// Write manual pages, one for each command
     Man(ManArgs),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct TopArgs {
+    /// Admin address of the engine
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9000")]
+    pub(crate) admin: String,
+
+    /// How often it is asked: 100ms to 1h
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = interval)]
+    pub(crate) interval: Duration,
+
+    /// One look, as text, after one interval; as when standard output is no terminal
+    #[arg(long)]
+    pub(crate) once: bool,
 }
 
 #[derive(Args, Debug)]
@@ -548,6 +566,18 @@ pub(crate) struct AdminArgs {
 
 fn refuse_process_id(_: &str) -> Result<String, &'static str> {
     Err("process IDs are assigned automatically, so that no two are ever alike; leave the flag out")
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    let time = config::parse_duration(text).map_err(|(cause, help)| match help {
+        Some(help) => format!("{cause} ({help})"),
+        None => cause,
+    })?;
+    if (Duration::from_millis(100)..=Duration::from_secs(3_600)).contains(&time) {
+        Ok(time)
+    } else {
+        Err("expected 100ms to 1h".to_owned())
+    }
 }
 
 fn node_id(text: &str) -> Result<String, String> {

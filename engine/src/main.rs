@@ -20,6 +20,7 @@ mod manual;
 mod reload;
 mod render;
 mod report;
+mod top;
 mod upstream;
 mod user;
 mod versions;
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
         Some(Command::Status(args)) => report::status(args),
         Some(Command::Reload(args)) => reload::run(args),
         Some(Command::Stats(args)) => report::stats(args),
+        Some(Command::Top(args)) => top::run(args),
         Some(Command::Drain(args)) => drain::run(args),
         Some(Command::LogLevel(args)) => log_level::run(args),
         Some(Command::Upstream(command)) => upstream::run(command),

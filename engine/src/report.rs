@@ -258,7 +258,7 @@ fn bytes(count: u64) -> String {
 }
 
 /// `value` in the first unit in which it stays below that unit's step to the next.
-fn scaled(mut value: f64, units: &[(&str, f64)]) -> String {
+pub(crate) fn scaled(mut value: f64, units: &[(&str, f64)]) -> String {
     for (index, (unit, step)) in units.iter().enumerate() {
         // What would be rounded up to the step belongs to the next unit.
         if value < step - 0.5 {

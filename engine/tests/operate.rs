@@ -4,12 +4,15 @@
 
 mod common;
 
-use std::io::Read as _;
-use std::process::{Output, Stdio};
+use std::io::{Read as _, Write as _};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 
 use common::engine::{Driver, Engine};
 use common::origin::Origin;
 use common::{eventually, on_both_drivers};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 const ANSWER: &str = "[listener.web]\nbind = \"127.0.0.1:0\"\n[channel.all]\nrespond = { body = \"here\" }\n";
@@ -139,4 +142,133 @@ fn only_the_process_that_is_meant_drains() {
     let (status, answer) = engine.ask_admin("POST", "/process/drain", Some(&json!({ "pid": own })));
     assert_eq!((status, &answer["already"]), (202, &json!(false)), "{answer}");
     assert!(engine.wait().success(), "{}", engine.log());
+}
+
+const ENTER: &str = "\x1b[?1049h";
+const LEAVE: &str = "\x1b[?1049l";
+
+/// `engine top` on a terminal of its own, which util-linux's `script` makes.
+struct Top {
+    script: Child,
+    /// Everything that was drawn.
+    drawn: Arc<Mutex<String>>,
+}
+
+impl Top {
+    fn start(engine: &Engine) -> Self {
+        let program = env!("CARGO_BIN_EXE_engine");
+        let line = format!(
+            "stty rows 24 cols 100; echo \"pid $$.\"; exec {program} top --interval 100ms --admin {}",
+            engine.admin()
+        );
+        let mut script = Command::new("script")
+            .args(["--quiet", "--return", "--flush", "--command", &line, "/dev/null"])
+            .env("TERM", "xterm")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("util-linux's script starts");
+        let drawn = Arc::new(Mutex::new(String::new()));
+        let mut out = script.stdout.take().expect("piped");
+        thread::spawn({
+            let drawn = Arc::clone(&drawn);
+            move || {
+                let mut piece = [0; 4_096];
+                while let Ok(length @ 1..) = out.read(&mut piece) {
+                    let text = String::from_utf8_lossy(&piece[..length]);
+                    drawn.lock().unwrap_or_else(PoisonError::into_inner).push_str(&text);
+                }
+            }
+        });
+        Self { script, drawn }
+    }
+
+    fn drawn(&self) -> String {
+        self.drawn.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    #[track_caller]
+    fn wait_for(&self, text: &str) {
+        eventually(text, || self.drawn().contains(text));
+    }
+
+    #[track_caller]
+    fn press(&mut self, keys: &str) {
+        self.script.stdin.as_mut().expect("piped").write_all(keys.as_bytes()).expect("a key is pressed");
+    }
+
+    fn pid(&self) -> Pid {
+        let drawn = self.drawn();
+        let number = drawn.split("pid ").nth(1).and_then(|rest| rest.split('.').next());
+        let number = number.and_then(|number| number.parse().ok()).and_then(Pid::from_raw);
+        number.unwrap_or_else(|| panic!("no number of a process in {drawn:?}"))
+    }
+}
+
+impl Drop for Top {
+    fn drop(&mut self) {
+        let _ = self.script.kill();
+        let _ = self.script.wait();
+    }
+}
+
+#[test]
+fn top_shows_what_happens_and_gives_the_terminal_back() {
+    let engine = Engine::start(Driver::Epoll, ANSWER);
+    let mut client = engine.connect();
+    for end in ["q", "\x03", "signal"] {
+        let mut top = Top::start(&engine);
+        eventually("it is drawn", || {
+            client.get("/").assert_is(200, "here");
+            let drawn = top.drawn();
+            drawn.contains(ENTER)
+                && drawn.contains("serving")
+                && drawn.contains("2xx")
+                && drawn.contains("all")
+        });
+        top.press("?");
+        // Where nothing was before: what is drawn alike is not drawn again.
+        top.wait_for("loaded");
+        match end {
+            "signal" => kill_process(top.pid(), Signal::TERM).expect("it runs"),
+            // The first closes the help.
+            keys => top.press(&format!("q{keys}")),
+        }
+        let mut status = None;
+        eventually("it ends", || {
+            status = top.script.try_wait().expect("our child");
+            status.is_some()
+        });
+        assert!(status.is_some_and(|status| status.success()), "{end:?}: {status:?}");
+        top.wait_for(LEAVE);
+    }
+}
+
+#[test]
+fn top_goes_on_asking_an_engine_that_is_gone() {
+    let mut engine = Engine::start(Driver::Epoll, ANSWER);
+    let mut top = Top::start(&engine);
+    top.wait_for("serving");
+    engine.signal(Signal::KILL);
+    engine.wait();
+    top.wait_for("asking");
+    top.press("q");
+    eventually("it ends", || top.script.try_wait().expect("our child").is_some());
+}
+
+#[test]
+fn where_there_is_no_terminal_top_looks_once() {
+    on_both_drivers(|driver| {
+        let engine = Engine::start_on_cores(driver, 2, ANSWER);
+        let mut client = engine.connect();
+        client.get("/").assert_is(200, "here");
+        let text = said(&engine, &["top", "--once", "--interval", "100ms"]);
+        let row = |name: &str| text.lines().find(|line| line.starts_with(name)).map(str::to_owned);
+        assert!(row("req/s ").is_some_and(|line| line.contains("conns 1")), "{text}");
+        assert!(row("web ").is_some() && row("all ").is_some() && row("1 ").is_some(), "{text}");
+        assert!(!text.contains('\x1b'), "no terminal is spoken to: {text:?}");
+    });
+    let output = Engine::command().args(["top", "--admin", "127.0.0.1:1"]).output().expect("it can be run");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("no engine answers at http://127.0.0.1:1"));
 }
