@@ -69,7 +69,7 @@ impl AdminClient {
     pub(crate) fn send(&self, method: &str, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
         let (status, answer) = self.exchange(method, path, body)?;
         if !(200..300).contains(&status) {
-            bail!("{}", refusal(&answer));
+            bail!("{}{}", refusal(&answer), who_asks(status));
         }
         Ok(answer)
     }
@@ -112,7 +112,9 @@ impl AdminClient {
         let (status, body) = self.body(response, path)?;
         if !status.is_success() {
             match serde_json::from_str::<Value>(&body) {
-                Ok(answer) if answer["error"].is_string() => bail!("{}", refusal(&answer)),
+                Ok(answer) if answer["error"].is_string() => {
+                    bail!("{}{}", refusal(&answer), who_asks(status.as_u16()))
+                }
                 _ => bail!("{}{path} answered {status}: {}", self.url, body.trim_end()),
             }
         }
@@ -149,6 +151,15 @@ pub(crate) fn refusal(answer: &Value) -> String {
     let problems = answer["problems"].as_array().into_iter().flatten().filter_map(Value::as_str);
     let problems: String = problems.map(|problem| format!("\n  {problem}")).collect();
     format!("{at}{}{help}{problems}", part("error").unwrap_or("refused"))
+}
+
+/// What commands send in place of a log-in.
+fn who_asks(status: u16) -> &'static str {
+    const UNAUTHORIZED: u16 = 401;
+    match status {
+        UNAUTHORIZED => "; CORELANE_USER and CORELANE_PASSWORD_FILE say who asks",
+        _ => "",
+    }
 }
 
 /// A piece of a path, with everything written as `%XX` that would mean something else there (RFC 3986 §2.1).

@@ -55,7 +55,9 @@ fn process(span: &Span<'_>) -> Vec<Piece> {
     let version = configuration["version"].as_u64().map(|version| format!(" v{version}")).unwrap_or_default();
     let uptime = age_text(process["uptime_s"].as_f64().unwrap_or_default() as u64);
     let cluster = &span.now.stats["cluster"];
-    let role = cluster["role"].as_str().map(|role| format!(" {role}")).unwrap_or_default();
+    // Where all processes of a node serve there is nothing to tell apart.
+    let role = cluster["role"].as_str().filter(|role| *role != "serving");
+    let role = role.map(|role| format!(" {role}")).unwrap_or_default();
     vec![
         (format!("{} ", text(process, "version")), Tone::Plain),
         (state.to_owned(), tone),

@@ -135,7 +135,7 @@ fn curve_line(
     const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let values: Vec<_> = values.collect();
     let highest = values.iter().flatten().copied().fold(0.0, f64::max);
-    let end = format!(" ≤{}", show(highest));
+    let end = if highest > 0.0 { format!(" ≤{}", show(highest)) } else { String::new() };
     let width = room.saturating_sub(6 + end.chars().count());
     let seen = &values[values.len().saturating_sub(width)..];
     let bar = |value: &Option<f64>| match value {
