@@ -56,13 +56,19 @@ pub(crate) fn run(args: &TopArgs) -> anyhow::Result<ExitCode> {
     let asker = Asker::start(&args.admin, args.interval)?;
     let mut watch = Watch::new(&args.admin, first);
     let mut screen = Screen::enter().context("cannot take the terminal over")?;
+    let mut is_stale = true;
     while !is_end.load(Ordering::Relaxed) {
         for answer in asker.answers.try_iter() {
             watch.take(answer, state.is_paused);
+            is_stale = true;
         }
         state.has_cluster = watch.has_cluster();
-        watch.show(&mut screen, &state)?;
-        let Input::Key(key) = screen.input(LOOK_EVERY)? else { continue };
+        if is_stale {
+            watch.show(&mut screen, &state)?;
+        }
+        let input = screen.input(LOOK_EVERY)?;
+        is_stale = !matches!(input, Input::Nothing);
+        let Input::Key(key) = input else { continue };
         let (rows, columns) = watch.size(&state);
         match state.press(key, rows, columns) {
             Wish::Nothing => {}

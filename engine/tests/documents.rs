@@ -148,16 +148,23 @@ fn toml_of(text: &str) -> String {
     blocks
 }
 
+/// The text with one file that can be read in place of every certificate and key.
+fn with_a_file(text: &str, file: &Path) -> String {
+    let is_file = |text: &str| text.ends_with(".pem") || text.ends_with(".key");
+    let pieces =
+        text.split('"').map(|piece| if is_file(piece) { file.to_str().expect("UTF-8") } else { piece });
+    pieces.collect::<Vec<_>>().join("\"")
+}
+
 #[test]
 fn what_guides_configure_can_be_used() {
     for page in GUIDES {
         let text = toml_of(&fs::read_to_string(root().join(page)).expect("a page"));
         assert!(text.contains("[listener."), "{page}");
-        let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(page.replace('/', "-")).with_extension("toml");
-        fs::write(&file, text).expect("a writable directory");
-        let problems = config::load_file(&file).err().map(|problems| problems.to_string());
+        let text = with_a_file(&text, &root().join(page));
+        let loaded = config::load_str(page, &text, config::Format::Toml, &|_| None);
+        let problems = loaded.err().map(|problems| problems.to_string());
         assert_eq!(problems, None, "{page}");
-        fs::remove_file(file).expect("it was just written");
     }
 }
 

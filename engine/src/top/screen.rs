@@ -31,8 +31,9 @@ pub(crate) struct Screen {
 /// What has come from the terminal.
 pub(crate) enum Input {
     Key(KeyEvent),
-    /// Nothing, or another size: it is drawn anew either way.
+    /// Another size, mostly.
     Other,
+    Nothing,
 }
 
 impl Screen {
@@ -73,7 +74,7 @@ impl Screen {
     /// The terminal is gone.
     pub(crate) fn input(&self, patience: Duration) -> io::Result<Input> {
         if !event::poll(patience)? {
-            return Ok(Input::Other);
+            return Ok(Input::Nothing);
         }
         Ok(match event::read()? {
             Event::Key(key) => Input::Key(key),
