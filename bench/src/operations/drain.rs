@@ -68,7 +68,7 @@ impl Seen {
 /// Ends gateways that were given so much time, and one that is told twice; whether nothing was lost that had time.
 pub(crate) fn run(bench: Bench<'_>, driver: &str, terms: &Terms) -> anyhow::Result<bool> {
     let seconds = if terms.smoke {
-        vec![(3, 0, false)]
+        vec![(2, 0, false)]
     } else {
         vec![(3, 0, false), (8, 0, false), (8, 2, false), (20, 0, true)]
     };
@@ -107,7 +107,7 @@ fn drain(
     let (web, bytes) = (at("web")?, at("bytes")?);
     let (deadline, seen) = (Duration::from_secs(timeout + delay), Seen::default());
     // Half of what is long has the time, half has not.
-    let (short, long) = (Duration::from_secs(2), Duration::from_secs(2 * timeout + delay + 4));
+    let (short, long) = (Duration::from_secs(timeout) / 2, Duration::from_secs(2 * timeout + delay + 1));
     let outcome = thread::scope(|scope| {
         for _ in 0..KEPT {
             scope.spawn(|| ask_until_gone(&seen, web, "keep-alive"));

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use bench::process::{Child, CoreList};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::source::Head;
@@ -26,6 +26,8 @@ pub(crate) struct Gateway {
     child: Child,
     file: PathBuf,
     admin: SocketAddr,
+    /// The process that serves now: the one that was started, or what has followed it.
+    pid: u32,
 }
 
 /// What the kernel says of it at one moment.
@@ -58,7 +60,8 @@ impl Gateway {
             ensure!(status == 200, "it is not ready: {status}");
             Ok(())
         })?;
-        Ok(Self { child, file, admin })
+        let pid = child.pid();
+        Ok(Self { child, file, admin, pid })
     }
 
     /// Puts another configuration into its file and has it read; the status of the answer, and what it says.
@@ -68,6 +71,33 @@ impl Gateway {
         fs::write(&next, text)?;
         fs::rename(&next, &self.file)?;
         ask(self.admin, "POST", "/config/reload")
+    }
+
+    /// Has it start the program that is in its place now; the status of the answer, and what it says.
+    pub(crate) fn upgrade(&mut self) -> anyhow::Result<(u16, Value)> {
+        let (status, answer) = ask(self.admin, "POST", "/process/upgrade")?;
+        if let Some(pid) = answer["pid"].as_u64().filter(|_| status == 200) {
+            self.pid = u32::try_from(pid)?;
+        }
+        Ok((status, answer))
+    }
+
+    /// The process that serves, as far as is known here.
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// The process that answers at the admin listener, by what it says.
+    pub(crate) fn serving_pid(&self) -> anyhow::Result<u32> {
+        let stats = self.stats()?;
+        let pid = stats.pointer("/process/pid").and_then(Value::as_u64).context("no pid in /stats")?;
+        Ok(u32::try_from(pid)?)
+    }
+
+    /// Ends the process that serves now, which is nobody's child here.
+    pub(crate) fn end_last(&self) -> anyhow::Result<()> {
+        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw).context("no process id")?;
+        Ok(kill_process(pid, Signal::TERM)?)
     }
 
     /// Its statistics.
@@ -103,7 +133,7 @@ impl Gateway {
 
     /// What it holds.
     pub(crate) fn sample(&self) -> anyhow::Result<Sample> {
-        let pid = self.child.pid();
+        let pid = self.pid;
         let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
         let kib = |name: &str| -> anyhow::Result<u64> {
             let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));

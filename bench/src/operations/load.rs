@@ -130,6 +130,21 @@ pub(crate) struct Seen {
     pub(crate) latency: [u64; 4],
 }
 
+impl Seen {
+    /// Adds what was seen later; of latencies the longer ones stay.
+    pub(crate) fn add(&mut self, later: &Self) {
+        self.sent += later.sent;
+        self.failed += later.failed;
+        self.reset += later.reset;
+        self.repeated = self.repeated.zip(later.repeated).map(|(sum, later)| sum + later);
+        self.unsent += later.unsent;
+        self.kinds += &later.kinds;
+        for (longest, later) in self.latency.iter_mut().zip(later.latency) {
+            *longest = later.max(*longest);
+        }
+    }
+}
+
 impl Load {
     /// Begins it, for `duration`, with `rate` requests per second over kept connections and others in proportion.
     pub(crate) fn start(

@@ -9,6 +9,7 @@ mod load;
 mod plan;
 mod reloads;
 mod source;
+mod upgrades;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -31,6 +32,8 @@ struct Arguments {
 enum What {
     /// Another configuration, again and again
     Reload(Terms),
+    /// Another program in the place of the one that runs, again and again
+    Upgrade(Terms),
     /// The end, by SIGTERM, within several deadlines
     Drain(Terms),
 }
@@ -144,6 +147,16 @@ fn run(arguments: Arguments) -> anyhow::Result<bool> {
             let terms = terms.settled();
             for driver in &terms.drivers {
                 is_clean &= reloads::run(bench, driver.name(), &terms)?;
+            }
+        }
+        What::Upgrade(terms) => {
+            let mut terms = terms.settled();
+            if terms.smoke {
+                // One broken program is among them.
+                terms.times = terms.times.min(5);
+            }
+            for driver in &terms.drivers {
+                is_clean &= upgrades::run(bench, driver.name(), &terms)?;
             }
         }
         What::Drain(terms) => {

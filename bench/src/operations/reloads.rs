@@ -3,7 +3,7 @@
 //! Never asserts a time: what everything took is told beside what it took undisturbed.
 
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -27,6 +27,8 @@ const VISITORS: usize = 2;
 const TUNNEL_LASTS: usize = 12;
 /// More than a core needs to close what is over.
 const SETTLE: Duration = Duration::from_secs(2);
+/// Statistics keep histograms for a minute.
+const FORGET: Duration = Duration::from_secs(66);
 /// Growth that is allowed after the first ten, in thousandths.
 const GROWTH_MAX: u64 = 20;
 
@@ -61,65 +63,116 @@ pub(crate) fn run(bench: Bench<'_>, driver: &str, terms: &Terms) -> anyhow::Resu
     let before = Load::start(binaries, dir, &to, terms.rate, Duration::from_secs(terms.calm))?.finish()?;
     let account = Account::default();
     let due = terms.due();
-    let last = due.last().copied().unwrap_or_default();
-    // Samples take a second each, and a machine may be busy: then each reload, and what is looked at behind it, takes its time.
-    let margin = Duration::from_secs(5) + Duration::from_millis(500) * terms.times;
-    let mut load = Load::start(binaries, dir, &to, terms.rate, last + margin)?;
+    let proof = Proof { bench, gateway: &gateway, places: &places, to: &to, account: &account, terms };
     let mut points = Vec::new();
-    let time = Duration::from_secs(terms.lasting);
-    let outcome = thread::scope(|scope| {
-        for _ in 0..DOWNLOADS {
-            scope.spawn(|| {
-                go_on(&account, "a download", to.web, &account.downloads, |wire| {
-                    download(wire, LONG_BYTES, time)
-                });
-            });
+    // The first ten have every shape and every name in them once; from then on nothing may grow.
+    let (first, others) = due.split_at(PERIOD.min(due.len()));
+    let mut during = proof.reload_under_load(1, first, &mut points)?;
+    let mut at_rest = Vec::new();
+    if !terms.smoke {
+        at_rest.push((first.len(), proof.rest()?));
+        let others =
+            others.iter().map(|due| *due - first.last().copied().unwrap_or_default()).collect::<Vec<_>>();
+        let later = proof.reload_under_load(1 + first.len(), &others, &mut points)?;
+        for (sum, later) in during.iter_mut().zip(later) {
+            sum.add(&later);
         }
-        for _ in 0..UPLOADS {
-            scope.spawn(|| {
-                go_on(&account, "an upload", to.web, &account.uploads, |wire| upload(wire, LONG_BYTES, time));
-            });
-        }
-        for _ in 0..VISITORS {
-            scope.spawn(|| visit(&account));
-        }
-        let outcome = reload_all(&gateway, &places, &to, &account, &due, terms.smoke, &mut points);
-        let outcome = outcome.and_then(|()| {
-            let is_enough = terms.smoke || load.is_running()?;
-            ensure!(is_enough, "the load ended before the last reload: it has shown too little");
-            Ok(())
-        });
-        account.is_over.store(true, Ordering::Relaxed);
-        outcome
-    });
-    let during = load.finish()?;
-    outcome.with_context(|| gateway.log())?;
-    thread::sleep(SETTLE);
+        at_rest.push((due.len(), proof.rest()?));
+    } else {
+        thread::sleep(SETTLE);
+    }
     let (faults, generations) = (gateway.faults()?, gateway.generations()?);
-    let is_flat = tell(terms, &before, &during, &account, &points);
+    tell_loads(&before, &during);
+    tell_lasting(&account, LONG_BYTES, terms.lasting);
+    let is_flat = tell_points(&points, &at_rest);
     println!("faults counted by the gateway: {faults:?}; generations that live in the end: {generations}");
     let is_lost = |seen: &&Seen| seen.failed + seen.repeated.unwrap_or(0) > 0;
     let lost = during.iter().filter(is_lost).count();
     let is_clean = lost == 0 && account.failures().is_empty() && faults.is_empty() && generations == 1;
     println!("{driver}: {}", if is_clean { "nothing was lost" } else { "SOMETHING WAS LOST" });
-    Ok(is_clean && (is_flat || terms.smoke))
+    Ok(is_clean && is_flat)
+}
+
+/// One gateway and what it is shown by.
+struct Proof<'a> {
+    bench: Bench<'a>,
+    gateway: &'a Gateway,
+    places: &'a Places,
+    to: &'a Targets,
+    account: &'a Account,
+    terms: &'a Terms,
+}
+
+impl Proof<'_> {
+    /// Reloads when it is `due`, from configuration `number` on, under all of the load.
+    fn reload_under_load(
+        &self,
+        number: usize,
+        due: &[Duration],
+        points: &mut Vec<Point>,
+    ) -> anyhow::Result<Vec<Seen>> {
+        let Self { bench, gateway, places, to, account, terms } = *self;
+        let last = due.last().copied().unwrap_or_default();
+        // Samples take a second each, and a machine may be busy: then each reload, and what is looked at behind it, takes its time.
+        let each = Duration::from_millis(if terms.smoke { 100 } else { 500 });
+        let margin = Duration::from_secs(3) + each * due.len() as u32;
+        let mut load = Load::start(bench.binaries, bench.dir, to, terms.rate, last + margin)?;
+        let time = Duration::from_secs(terms.lasting);
+        account.is_over.store(false, Ordering::Relaxed);
+        let outcome = thread::scope(|scope| {
+            for _ in 0..DOWNLOADS {
+                scope.spawn(|| {
+                    let one = |wire: &mut Wire| download(wire, LONG_BYTES, time);
+                    go_on(account, "a download", to.web, &account.downloads, one);
+                });
+            }
+            for _ in 0..UPLOADS {
+                scope.spawn(|| {
+                    let one = |wire: &mut Wire| upload(wire, LONG_BYTES, time);
+                    go_on(account, "an upload", to.web, &account.uploads, one);
+                });
+            }
+            for _ in 0..VISITORS {
+                scope.spawn(|| visit(account));
+            }
+            let outcome = reload_all(gateway, places, to, account, number, due, terms.smoke, points);
+            let outcome = outcome.and_then(|()| {
+                let is_enough = terms.smoke || load.is_running()?;
+                ensure!(is_enough, "the load ended before the last reload: it has shown too little");
+                Ok(())
+            });
+            account.is_over.store(true, Ordering::Relaxed);
+            outcome
+        });
+        let seen = load.finish()?;
+        outcome.with_context(|| gateway.log())?;
+        Ok(seen)
+    }
+
+    /// What it holds when nothing is under way, and its statistics have forgotten the minute before.
+    fn rest(&self) -> anyhow::Result<Sample> {
+        thread::sleep(FORGET);
+        self.gateway.settled_sample(10)
+    }
 }
 
 /// Reloads as often as it is due, with tunnels that begin and end meanwhile.
+#[expect(clippy::too_many_arguments, reason = "each is one thing that the reloads are about")]
 fn reload_all(
     gateway: &Gateway,
     places: &Places,
     to: &Targets,
     account: &Account,
+    from: usize,
     due: &[Duration],
     is_smoke: bool,
     points: &mut Vec<Point>,
 ) -> anyhow::Result<()> {
     let mut tunnels: Vec<[Tunnel; 2]> = Vec::new();
     // These last from the first to the last.
-    let mut oldest = [Tunnel::websocket(to.web, 0)?, Tunnel::tcp(to.bytes, 0)?];
+    let mut oldest = [Tunnel::websocket(to.web, from - 1)?, Tunnel::tcp(to.bytes, from - 1)?];
     let mut since = Instant::now();
-    for (number, due) in (1..).zip(due) {
+    for (number, due) in (from..).zip(due) {
         thread::sleep(due.saturating_sub(since.elapsed()));
         let (text, expected) = step(places, number);
         let (status, answer) = gateway.reload(&text)?;
@@ -181,10 +234,11 @@ fn ask_other(other: SocketAddr, number: usize) -> anyhow::Result<()> {
     }
 }
 
-/// Prints what was seen; whether memory and descriptors stayed what they were.
-fn tell(terms: &Terms, before: &[Seen], during: &[Seen], account: &Account, points: &[Point]) -> bool {
+/// Prints what loads saw, undisturbed and meanwhile.
+pub(crate) fn tell_loads(before: &[Seen], during: &[Seen]) {
     println!(
-        "| load | sent | failed | reset | delivered again | never sent | p50 before | during | p99 before | during | p99.9 before | during | longest before | during |"
+        "| load | sent | failed | reset | delivered again | never sent | p50 before | during | p99 before | during | p99.9 before | \
+         during | longest before | during |"
     );
     println!("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|");
     for (before, seen) in before.iter().zip(during) {
@@ -201,13 +255,16 @@ fn tell(terms: &Terms, before: &[Seen], during: &[Seen], account: &Account, poin
             println!("  {}:{}", seen.name, seen.kinds);
         }
     }
-    let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+}
+
+/// Prints what came of what lasts.
+pub(crate) fn tell_lasting(account: &Account, bytes: u64, seconds: u64) {
+    let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     println!(
-        "{} downloads and {} uploads of {} MiB in {} s each, {} tunnels, {} requests at a listener that comes and goes: {} failed",
+        "{} downloads and {} uploads of {} MiB in {seconds} s each, {} tunnels, {} requests at a listener that comes and goes: {} failed",
         count(&account.downloads),
         count(&account.uploads),
-        LONG_BYTES >> 20,
-        terms.lasting,
+        bytes >> 20,
         count(&account.tunnels),
         count(&account.visits),
         account.failures().len()
@@ -215,26 +272,31 @@ fn tell(terms: &Terms, before: &[Seen], during: &[Seen], account: &Account, poin
     for failure in account.failures().iter().take(20) {
         println!("  {failure}");
     }
+}
+
+/// Prints what the kernel said; whether memory and descriptors stayed what they were.
+fn tell_points(points: &[Point], at_rest: &[(usize, Sample)]) -> bool {
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     println!("| after reload | Rss MiB | of it anonymous | descriptors | generations |");
     println!("|---:|---:|---:|---:|---:|");
-    for Point { number, sample, generations } in points {
-        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-        println!(
-            "| {number} | {:.2} | {:.2} | {} | {generations} |",
-            mib(sample.resident_bytes),
-            mib(sample.anonymous_bytes),
-            sample.descriptors
-        );
+    for Point { number, sample: Sample { resident_bytes, anonymous_bytes, descriptors }, generations } in
+        points
+    {
+        let (resident, anonymous) = (mib(*resident_bytes), mib(*anonymous_bytes));
+        println!("| {number} | {resident:.2} | {anonymous:.2} | {descriptors} | {generations} |");
     }
-    let (Some(first), Some(last)) = (points.first(), points.last()) else { return true };
+    for (number, Sample { resident_bytes, anonymous_bytes, descriptors }) in at_rest {
+        let (resident, anonymous) = (mib(*resident_bytes), mib(*anonymous_bytes));
+        println!("| {number}, at rest | {resident:.2} | {anonymous:.2} | {descriptors} | |");
+    }
+    let [(number, first), (_, last)] = at_rest else { return true };
     let is_within = |first: u64, last: u64| last * 1000 <= first * (1000 + GROWTH_MAX);
-    let is_flat = is_within(first.sample.resident_bytes, last.sample.resident_bytes)
-        && is_within(first.sample.descriptors as u64, last.sample.descriptors as u64);
+    let is_flat = is_within(first.resident_bytes, last.resident_bytes)
+        && is_within(first.descriptors as u64, last.descriptors as u64);
     println!(
-        "growth after reload {}: memory {:+.1} %, descriptors {:+.1} %: {}",
-        first.number,
-        growth(first.sample.resident_bytes, last.sample.resident_bytes),
-        growth(first.sample.descriptors as u64, last.sample.descriptors as u64),
+        "growth at rest after reload {number}: memory {:+.1} %, descriptors {:+.1} %: {}",
+        growth(first.resident_bytes, last.resident_bytes),
+        growth(first.descriptors as u64, last.descriptors as u64),
         if is_flat { "flat" } else { "NOT FLAT" }
     );
     is_flat
