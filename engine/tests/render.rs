@@ -156,7 +156,7 @@ fn systemd_gets_a_unit_that_takes_away_what_is_not_needed() {
 fn an_older_systemd_gets_a_unit_that_it_understands() {
     let output = render("older", FOR_A_UNIT, &["systemd", "--systemd-version", "252"]);
     let unit = unit(&output);
-    assert!(unit.contains("\nType=notify\nExecReload=/bin/kill -HUP $MAINPID\n"), "{unit}");
+    assert!(unit.contains("\nType=notify\nExecReload=/bin/sh -c 'kill -HUP $MAINPID'\n"), "{unit}");
     assert!(!unit.contains("\nType=notify-reload"), "{unit}");
 }
 

@@ -80,7 +80,7 @@ impl Unit<'_> {
                 out,
                 "# From systemd 253 on: Type=notify-reload and no ExecReload, so that a reload is waited for."
             )?;
-            writeln!(out, "Type=notify\nExecReload=/bin/kill -HUP $MAINPID")?;
+            writeln!(out, "Type=notify\nExecReload=/bin/sh -c 'kill -HUP $MAINPID'")?;
         }
         writeln!(
             out,
