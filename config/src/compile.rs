@@ -2,6 +2,7 @@
 //!
 //! Never invents a value: every default was filled in while reading, and a name that stands for nothing is an error.
 
+mod access_log;
 mod balance;
 mod channel_rules;
 mod cluster;
@@ -26,6 +27,7 @@ use crate::schema::security::SecurityType;
 use crate::schema::table::Table;
 use crate::schema::text::Via;
 use crate::schema::{self, Config};
+use crate::snapshot::access_log::AccessLogId;
 use crate::snapshot::cluster::ModuleState;
 use crate::snapshot::security::SecurityId;
 use crate::snapshot::{
@@ -49,11 +51,16 @@ pub(crate) fn compile(config: &Config, stopped: &BTreeSet<String>, report: &Repo
         &left
     };
     let names = Names::of(config, report);
-    let channels: Vec<_> =
-        config.channel.iter().map(|(name, channel)| compile_channel(name, channel, &names)).collect();
+    let logs = access_log::Gathered::of(config, &names);
+    let has_logs = logs.is_some();
+    let mut logs = logs.unwrap_or_default();
+    let channels: Vec<_> = (config.channel.iter())
+        .map(|(name, channel)| compile_channel(name, channel, &names, &mut logs))
+        .collect();
     let table = rules::compile(config, &names);
-    let listeners: Vec<_> =
-        config.listener.iter().map(|(name, listener)| compile_listener(name, listener, &names)).collect();
+    let listeners: Vec<_> = (config.listener.iter())
+        .map(|(name, listener)| compile_listener(name, listener, &names, &mut logs))
+        .collect();
     let upstreams = upstream::compile(config, &names);
     let enabled = config.channel.iter().zip(channels).filter(|((_, channel), _)| channel.enabled);
     let security = security::compile(config, &names);
@@ -72,6 +79,7 @@ pub(crate) fn compile(config: &Config, stopped: &BTreeSet<String>, report: &Repo
         slots_count: upstreams.last().map_or(0, |last| last.slots_first.0 + last.slots_count),
         upstreams,
         security: security?,
+        access_logs: has_logs.then(|| logs.finish())?,
         admin: admin?,
         tracing: telemetry::compile(&config.telemetry),
     })
@@ -83,6 +91,7 @@ struct Names<'c> {
     listeners_internal: HashSet<&'c str>,
     upstreams: HashMap<&'c str, u16>,
     security: HashMap<&'c str, u16>,
+    access_logs: HashMap<&'c str, u16>,
     /// By id.
     security_types: Vec<SecurityType>,
     report: &'c Report<'c>,
@@ -100,6 +109,7 @@ impl<'c> Names<'c> {
             listeners_internal: internal.map(|(name, _)| name).collect(),
             upstreams: ids(&config.upstream),
             security: ids(&config.security),
+            access_logs: ids(&config.access_log),
             security_types: config.security.iter().map(|(_, module)| module.kind).collect(),
             report,
         }
@@ -123,6 +133,10 @@ impl<'c> Names<'c> {
 
     fn security(&self, name: &str, key: &Key) -> Option<SecurityId> {
         self.resolve("security", &self.security, name, key).map(SecurityId)
+    }
+
+    fn access_log(&self, name: &str, key: &Key) -> Option<AccessLogId> {
+        self.resolve("access_log", &self.access_logs, name, key).map(AccessLogId)
     }
 
     /// Where a file is. The reader refused those that are nowhere.
@@ -172,7 +186,12 @@ fn compile_process(process: &schema::Process) -> ProcessSettings {
     }
 }
 
-fn compile_listener(name: &str, listener: &schema::Listener, names: &Names<'_>) -> Option<Listener> {
+fn compile_listener(
+    name: &str,
+    listener: &schema::Listener,
+    names: &Names<'_>,
+    logs: &mut access_log::Gathered,
+) -> Option<Listener> {
     let forwarding = &listener.forwarding;
     let timeouts = &listener.timeouts;
     Some(Listener {
@@ -211,10 +230,16 @@ fn compile_listener(name: &str, listener: &schema::Listener, names: &Names<'_>) 
             trusted: forwarding.trusted.iter().copied().collect(),
         },
         error_pages: compile_pages(&listener.error_page),
+        access_log: logs.of_listener(name, listener, names)?,
     })
 }
 
-fn compile_channel(name: &str, channel: &schema::Channel, names: &Names<'_>) -> Option<Channel> {
+fn compile_channel(
+    name: &str,
+    channel: &schema::Channel,
+    names: &Names<'_>,
+    logs: &mut access_log::Gathered,
+) -> Option<Channel> {
     let action = match (&channel.upstream, &channel.respond, &channel.redirect) {
         (Some(upstream), ..) => {
             Action::Forward(names.upstream(upstream, &Key::of(["channel", name, "upstream"]))?)
@@ -247,6 +272,7 @@ fn compile_channel(name: &str, channel: &schema::Channel, names: &Names<'_>) -> 
         error_pages: compile_pages(&channel.error_page),
         internal,
         rules: channel_rules::compile(name, channel, names)?,
+        access_log: logs.of_channel(name, channel, names)?,
     })
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Never compares one key with another in a different table: that is `check`'s part.
 
+mod access_log;
 mod balance;
 mod channel;
 mod cluster;
@@ -61,6 +62,7 @@ pub(crate) fn read(document: &Document, report: &Report<'_>) -> Config {
         channel: fields.tables("channel", channel::read),
         upstream: fields.tables("upstream", |fields| upstream::read(fields, buffer_size)),
         security: fields.tables("security", security::read),
+        access_log: fields.tables("access_log", access_log::read),
         admin: fields.table("admin", listener::read_admin).unwrap_or_default(),
         telemetry: fields.table("telemetry", telemetry::read).unwrap_or_default(),
     };

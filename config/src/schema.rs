@@ -2,6 +2,7 @@
 //!
 //! Nothing here is read by a core: the data plane sees a [`crate::snapshot::Snapshot`] and never this.
 
+pub mod access_log;
 pub mod balance;
 pub mod cluster;
 pub mod edits;
@@ -25,6 +26,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use self::access_log::AccessLog;
 use self::balance::{Balance, EndpointEntry, Hash, PersistenceTerms, Sticky};
 use self::cluster::{Node, Store};
 use self::edits::{HeadEdits, Redirect, Rewrite};
@@ -73,6 +75,10 @@ pub struct Config {
     /// Who may come in, and who says so, `[security.NAME]`: modules that know users, issue tokens and check them.
     #[schemars(default)]
     pub security: Table<Security>,
+    /// Where exchanges are written down, `[access_log.NAME]`, once listeners or channels name it.
+    #[serde(skip_serializing_if = "Table::is_empty")]
+    #[schemars(default)]
+    pub access_log: Table<AccessLog>,
     /// The listener of status, statistics and control.
     #[schemars(default)]
     pub admin: Admin,
@@ -168,6 +174,10 @@ pub struct Listener {
     /// `Retry-After`. 1s to 1h.
     #[schemars(default = "retry_after_default", example = &"10s")]
     pub retry_after: Timespan,
+    /// Names of the access logs that its exchanges are written to, one or a list; a channel's own come in their place.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(default, schema_with = "text::one_or_many_or_none", extend("examples" = ["main"]))]
+    pub access_log: Vec<String>,
     /// Bounds of what a client may ask for.
     #[schemars(default)]
     pub limits: ListenerLimits,
@@ -325,6 +335,10 @@ pub struct Channel {
     /// Whether CONNECT is answered with a tunnel to the upstream, whatever target it names; 501 otherwise.
     #[schemars(default, example = true)]
     pub connect: bool,
+    /// Names of the access logs that its exchanges are written to in place of its listener's, one or a list; `[]` for none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(default, schema_with = "text::one_or_many_or_none", extend("examples" = [["main", "audit"]]))]
+    pub access_log: Option<Vec<String>>,
     /// Networks whose clients are served, all others are answered 403; of networks that lie within each other, here or in
     /// `deny`, the most specific decides. A client's address is what a trusted PROXY header says.
     #[serde(skip_serializing_if = "Vec::is_empty")]

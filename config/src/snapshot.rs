@@ -3,6 +3,7 @@
 //! Nothing here can represent a user's mistake; nothing here is parsed, looked up by name or mutated after
 //! [`crate::load_file`] has built it. A snapshot is swapped whole.
 
+pub mod access_log;
 pub mod balance;
 pub mod cluster;
 pub mod destination;
@@ -27,6 +28,7 @@ use proto::template::Template;
 
 use self::health::{Ejection, Health};
 
+use self::access_log::{AccessLogs, LogSetId};
 use self::balance::{Balance, PersistenceRule, StickyRule};
 use self::cluster::{Module, NodeTerms, StoreAccess};
 use self::register::Registering;
@@ -77,6 +79,8 @@ pub struct Snapshot {
     pub slots_count: u16,
     /// Security modules by [`security::SecurityId`].
     pub security: Box<[SecurityModule]>,
+    /// Where exchanges are written down.
+    pub access_logs: AccessLogs,
     /// The admin listener, unless it is turned off.
     pub admin: Option<Admin>,
     /// What becomes of traces; `None` where the fields that tell of them are like any other.
@@ -140,6 +144,8 @@ pub struct Listener {
     pub forwarding: Forwarding,
     /// Bodies of our own error answers.
     pub error_pages: ErrorPages,
+    /// Where its exchanges are written down.
+    pub access_log: Option<LogSetId>,
 }
 
 /// Where a listener listens.
@@ -516,6 +522,8 @@ pub struct Channel {
     pub internal: bool,
     /// What it demands of its requests and does to them, if anything.
     pub rules: Option<Box<Rules>>,
+    /// Where its exchanges are written down; the outer `None` where its listener says.
+    pub access_log: Option<Option<LogSetId>>,
 }
 
 /// Protocols that a request may change to (RFC 9110 §7.8).

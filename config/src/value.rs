@@ -9,6 +9,7 @@ pub(crate) mod duration;
 pub(crate) mod field;
 pub(crate) mod fingerprint;
 pub(crate) mod header;
+pub(crate) mod log_format;
 pub(crate) mod name;
 pub(crate) mod network;
 pub(crate) mod rate;

@@ -10,15 +10,26 @@ use config::{Format, load_str};
 use serde_json::{Value, json};
 
 /// The top-level tables in the order in which one would write them.
-const TABLES: [&str; 9] =
-    ["node", "process", "store", "listener", "channel", "upstream", "security", "admin", "telemetry"];
+const TABLES: [&str; 10] = [
+    "node",
+    "process",
+    "store",
+    "listener",
+    "channel",
+    "upstream",
+    "security",
+    "access_log",
+    "admin",
+    "telemetry",
+];
 
 /// What NAME stands for in examples, or STATUS.
-const NAMES: [(&str, &str); 5] = [
+const NAMES: [(&str, &str); 6] = [
     ("listener", "web"),
     ("channel", "patients"),
     ("upstream", "fhir"),
     ("security", "local"),
+    ("access_log", "main"),
     ("error_page", "502"),
 ];
 
@@ -57,7 +68,8 @@ names every problem in one, with line, column and key; `engine config dump --con
 - `\"${NAME}\"` in a string is taken from the environment, `\"${NAME:-default}\"` has a default; `\"$${\"` is a plain `${`.
 - The NAME of a table is yours to choose: 1 to 30 of `A-Z a-z 0-9 _ - .`.
 - What a request puts in is written the same way, `\"${host}\"`, and not taken from the environment: `client_address`, `host`,
-  `authority`, `path`, `query`, `scheme`, `method`, `request_id`, `listener`, `channel`.
+  `authority`, `path`, `query`, `scheme`, `method`, `request_id`, `listener`, `channel`; in the format of an access log, what
+  [access logs](access-log.md) lists.
 - A key that is not listed here is an error. A dash for a default means that nothing is set.
 ";
 
@@ -323,6 +335,18 @@ fn surroundings(key: &Key, is_given: bool) -> Vec<(&'static str, Value)> {
             }
             tls
         }
+        ("/listener/web" | "/channel/patients", "access_log") if is_given => {
+            let log = || json!({ "to": "stdout" });
+            vec![("/access_log/main", log()), ("/access_log/audit", log())]
+        }
+        ("/access_log/main", "fields") => {
+            vec![("/access_log/main", json!({ "to": "stdout", "format": "json" }))]
+        }
+        ("/access_log/main", "mode") => vec![("/access_log/main/to", json!("file:/a.log"))],
+        ("/access_log/main", "facility" | "severity" | "app_name") => {
+            vec![("/access_log/main/to", json!("syslog:unix:/dev/log"))]
+        }
+        ("/access_log/main", _) => vec![("/access_log/main/to", json!("stdout"))],
         ("/admin", "security") if is_given => vec![("/security/local", json!({ "type": "local_inbound" }))],
         ("/node", "lease") => vec![("/node/poll", json!("50ms"))],
         ("/node", "poll") if is_given => vec![("/node/lease", json!("5m"))],

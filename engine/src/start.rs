@@ -49,6 +49,10 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     };
     let supervisor = Supervisor::of_environment();
     let certificates = Arc::new(settings::certificates(&snapshot)?);
+    let unwritable = control::access_log_problems(&snapshot);
+    if !unwritable.is_empty() {
+        return Err(anyhow!("{}", unwritable.join("; ")));
+    }
     let placement = args.cores.placement();
     raise_descriptor_limit();
     let identity = privileges::wanted(&snapshot)?;

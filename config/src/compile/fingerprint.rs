@@ -15,6 +15,7 @@ pub(super) fn fingerprint(config: &Config) -> u64 {
     canonical.listener.sort_by_name();
     canonical.upstream.sort_by_name();
     canonical.security.sort_by_name();
+    canonical.access_log.sort_by_name();
     // One process's own.
     canonical.store = None;
     canonical.node.server_port_offset = 0;

@@ -3,7 +3,7 @@
 //!
 //! Never looks into keys, and never puts a value in twice: what a variable holds is taken as it is.
 
-use super::key::Key;
+use super::key::{Key, Step};
 use super::source::Source;
 use super::{Entry, Environment, Node, Value};
 use crate::problem::Problem;
@@ -42,7 +42,7 @@ pub(super) fn interpolate(
         if !text.contains("${") {
             return;
         }
-        match expand(text, environment) {
+        match expand(text, has_fields(key), environment) {
             Ok((expanded, references)) => (*text, *interpolated) = (expanded, references > 0),
             Err((error, fragment)) => {
                 let span = span_within(source, node, &fragment);
@@ -73,7 +73,11 @@ fn visit(node: &mut Node, key: &Key, change: &mut dyn FnMut(&Key, &mut Node)) {
 }
 
 /// The text with its references replaced and their number, or the first that cannot be, as written.
-fn expand(text: &str, environment: Environment<'_>) -> Result<(String, usize), (InterpolationError, String)> {
+fn expand(
+    text: &str,
+    has_fields: bool,
+    environment: Environment<'_>,
+) -> Result<(String, usize), (InterpolationError, String)> {
     let mut expanded = String::with_capacity(text.len());
     let mut references = 0;
     let mut rest = text;
@@ -89,7 +93,9 @@ fn expand(text: &str, environment: Environment<'_>) -> Result<(String, usize), (
         let Some(end) = reference.find('}') else {
             return Err((InterpolationError::Unclosed, reference.to_owned()));
         };
-        if Variable::of(&reference[2..end]).is_some() {
+        let name = &reference[2..end];
+        if Variable::of(name).is_some() || (has_fields && name.starts_with(|c: char| c.is_ascii_lowercase()))
+        {
             expanded.push_str(&reference[..=end]);
             rest = &reference[end + 1..];
             continue;
@@ -101,6 +107,11 @@ fn expand(text: &str, environment: Environment<'_>) -> Result<(String, usize), (
     }
     expanded.push_str(rest);
     Ok((expanded, references))
+}
+
+/// Whether names in small letters are fields here, which exchanges put in: known or not, the reader tells better.
+fn has_fields(key: &Key) -> bool {
+    matches!(key.steps(), [Step::Name(table), _, Step::Name(name)] if table == "access_log" && name == "format")
 }
 
 /// As a shell does: the default also stands in for an empty variable.
@@ -157,14 +168,14 @@ mod tests {
             ("^/a$", ("^/a$", 0)),
             ("é${HOST}é", ("é10.0.0.1é", 1)),
         ] {
-            assert_eq!(expand(text, &environment), Ok((expected.0.to_owned(), expected.1)), "{text}");
+            assert_eq!(expand(text, false, &environment), Ok((expected.0.to_owned(), expected.1)), "{text}");
         }
     }
 
     #[test]
     fn refuses_what_it_cannot_resolve() {
         let check = |text: &str, error: InterpolationError, fragment: &str| {
-            assert_eq!(expand(text, &environment), Err((error, fragment.to_owned())), "{text}");
+            assert_eq!(expand(text, false, &environment), Err((error, fragment.to_owned())), "{text}");
         };
         let bad_name = |name: &str| InterpolationError::BadName { name: name.to_owned() };
         check("a${PORT}b", InterpolationError::Unset { name: "PORT".to_owned() }, "${PORT}");

@@ -4,6 +4,7 @@
 
 use proto::matching::HostPattern;
 
+use super::access_log;
 use super::cluster::read_requires;
 use super::edits::{read_head, read_redirect, read_rewrite};
 use super::fields::{Fields, Item};
@@ -41,6 +42,7 @@ pub(super) fn read(fields: &mut Fields<'_>) -> Option<Channel> {
     Some(Channel {
         enabled: fields.boolean("enabled", true),
         requires: read_requires(fields),
+        access_log: fields.is_given("access_log").then(|| access_log::read_names(fields)),
         priority: fields.is_given("priority").then(|| fields.integer("priority", 1..=u16::MAX, 1)),
         upstream: fields.text("upstream").map(str::to_owned),
         upgrade,

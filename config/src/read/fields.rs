@@ -201,6 +201,19 @@ impl<'r> Fields<'r> {
         Some(path.to_owned())
     }
 
+    /// What stands at this key is refused.
+    pub(super) fn refuse(&self, name: &str, refusal: &impl Refusal) {
+        self.report.refuse(&self.key.child(name), refusal);
+    }
+
+    /// Where a file is to be written that is named in part of a string.
+    pub(super) fn check_place(&self, name: &str, path: &str) {
+        if self.report.resolve(path).is_none() {
+            let cause = "a relative path can be given in a configuration file only";
+            self.error(name, cause, Some("write one that begins with a slash".to_owned()));
+        }
+    }
+
     /// A file that is named in part of a string.
     pub(super) fn check_path(&self, name: &str, path: &str) {
         self.report.check_path(&self.key.child(name), path);

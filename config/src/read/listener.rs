@@ -2,6 +2,7 @@
 //!
 //! Never binds it: whether the port is free is found out at start.
 
+use super::access_log;
 use super::cluster::read_requires;
 use super::fields::Fields;
 use super::limits::{listener_default, read_listener};
@@ -34,6 +35,7 @@ pub(super) fn read(fields: &mut Fields<'_>, buffer_size: ByteSize) -> Option<Lis
     let internal = fields.boolean("internal", false);
     let (allow, deny) = (read_networks(fields, "allow"), read_networks(fields, "deny"));
     let requires = read_requires(fields);
+    let access_log = access_log::read_names(fields);
     let backlog = fields.integer("backlog", 1..=u16::MAX, backlog_default());
     let retry_after =
         fields.duration("retry_after", RETRY_AFTER_MIN..=RETRY_AFTER_MAX, retry_after_default());
@@ -61,6 +63,7 @@ pub(super) fn read(fields: &mut Fields<'_>, buffer_size: ByteSize) -> Option<Lis
         allow,
         deny,
         requires,
+        access_log,
         backlog,
         retry_after,
         limits,

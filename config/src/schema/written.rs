@@ -30,6 +30,8 @@ struct Written<'l> {
     deny: &'l [Network],
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     requires: &'l [String],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    access_log: &'l [String],
     backlog: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after: Option<Timespan>,
@@ -92,6 +94,7 @@ impl Serialize for Listener {
             allow: &self.allow,
             deny: &self.deny,
             requires: &self.requires,
+            access_log: &self.access_log,
             backlog: self.backlog,
             retry_after: is_http.then_some(self.retry_after),
             limits,

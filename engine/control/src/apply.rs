@@ -16,6 +16,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::Shared;
+use crate::access_log;
 use crate::bind::{Opened, bind_next, change_modes, check_next};
 use crate::candidate::{Candidate, Origin};
 use crate::certificates::{Certificates, date};
@@ -199,8 +200,9 @@ impl Shared {
         let live = self.live();
         let certificates = live.certificates.next(&snapshot);
         let opened = bind_next(live.standing(), &snapshot, self.fellows.len());
+        let unwritable = access_log::problems(&snapshot);
         match (certificates, opened) {
-            (Ok((certificates, notes)), Ok(opened)) => Ok(Prepared {
+            (Ok((certificates, notes)), Ok(opened)) if unwritable.is_empty() => Ok(Prepared {
                 snapshot,
                 schema,
                 origin,
@@ -212,6 +214,7 @@ impl Shared {
                 let notes = certificates.err().map(|notes| notes.problems).unwrap_or_default();
                 let mut problems: Vec<String> = notes.iter().map(ToString::to_string).collect();
                 problems.extend(opened.err().unwrap_or_default().iter().map(ToString::to_string));
+                problems.extend(unwritable);
                 Err(NotApplied { problems })
             }
         }
@@ -222,6 +225,7 @@ impl Shared {
         let Prepared { snapshot, schema, origin, certificates, opened, warnings: _ } = prepared;
         let Opened { per_core, addresses, socket_files } = opened;
         let live = Arc::new(running.next(Successor { snapshot, schema, origin, certificates, addresses }));
+        self.access_logs.begin(&live.generation);
         self.live.store(Arc::clone(&live));
         {
             let mut files = self.socket_files();
@@ -298,6 +302,7 @@ fn changes(running: &Live, next: &Prepared) -> Vec<String> {
     compare("listener", old.listener.iter(), new.listener.iter(), &mut changes);
     compare("channel", old.channel.iter(), new.channel.iter(), &mut changes);
     compare("upstream", old.upstream.iter(), new.upstream.iter(), &mut changes);
+    compare("access_log", old.access_log.iter(), new.access_log.iter(), &mut changes);
     changes
 }
 

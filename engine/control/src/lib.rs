@@ -12,6 +12,8 @@ mod cluster;
 mod lifecycle;
 mod supervisor;
 
+mod access_log;
+
 pub mod bind;
 mod socket_file;
 
@@ -67,6 +69,8 @@ use proxy::roster::keeper::Keeper;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
+use crate::access_log::AccessLogs;
+pub use crate::access_log::problems as access_log_problems;
 use crate::admin::audit::Audit;
 use crate::aggregate::Aggregator;
 use crate::apply::Failure;
@@ -173,6 +177,8 @@ pub(crate) struct Shared {
     pub(crate) hung_up: Notify,
     /// What is done again and again for the generation that runs.
     rounds: Mutex<JoinSet<()>>,
+    /// The access logs that are being written.
+    pub(crate) access_logs: AccessLogs,
     /// What the store holds of this process, and what it said last of others.
     pub(crate) reporter: tokio::sync::Mutex<Reporter>,
     pub(crate) others: LastOthers,
@@ -214,6 +220,7 @@ impl Shared {
             own: tokio::sync::Mutex::new(own),
             hung_up: Notify::new(),
             rounds: Mutex::default(),
+            access_logs: AccessLogs::default(),
             reporter: tokio::sync::Mutex::default(),
             others: LastOthers::default(),
             audit: Audit::default(),
@@ -247,6 +254,13 @@ impl Shared {
 
     pub(crate) fn last_failure(&self) -> MutexGuard<'_, Option<Failure>> {
         self.last_failure.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has access logs opened anew, since somebody has moved their files.
+    pub(crate) fn reopen_logs(&self, why: &str) -> usize {
+        let count = self.access_logs.reopen();
+        tracing::info!("{why}: {count} access logs are opened anew");
+        count
     }
 
     /// Who may do what.
@@ -359,6 +373,7 @@ pub fn spawn(setup: ControlSetup) -> io::Result<(Control, Vec<CoreWatch>)> {
     if let Some(cluster) = cluster {
         shared.cluster.get_or_init(|| cluster);
     }
+    shared.access_logs.begin(&shared.live().generation);
     let asked = Arc::clone(&drain);
     let told = Arc::clone(&shared);
     let (asked_for, names_asked) = mpsc::channel();
@@ -386,6 +401,7 @@ pub fn spawn(setup: ControlSetup) -> io::Result<(Control, Vec<CoreWatch>)> {
             let exit = lifecycle::run(&shared, signals, ends, &asked).await;
             // Whatever else of the process still refers to them.
             *shared.socket_files() = SocketFiles::default();
+            shared.access_logs.end();
             exit
         });
         // Who still reads a file that does not come is not waited for.

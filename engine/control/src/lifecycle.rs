@@ -99,6 +99,7 @@ pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
+    reopen: Signal,
 }
 
 /// A signal that asks for the end.
@@ -131,6 +132,7 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: signal(SignalKind::hangup())?,
+            reopen: signal(SignalKind::user_defined1())?,
         })
     }
 
@@ -141,6 +143,7 @@ impl Signals {
                 _ = self.terminate.recv() => return EndSignal::Terminate,
                 _ = self.interrupt.recv() => return EndSignal::Interrupt,
                 _ = self.hang_up.recv() => shared.hung_up.notify_one(),
+                _ = self.reopen.recv() => drop(shared.reopen_logs("SIGUSR1")),
             }
         }
     }

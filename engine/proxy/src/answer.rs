@@ -10,6 +10,7 @@ use proto::http1::head::{Method, RequestHead, Version};
 use proto::http1::persist::{Persistence, decide_downstream};
 use runtime::Chunk;
 
+use crate::access;
 use crate::client::{Client, Next};
 use crate::core_main::CoreState;
 use crate::error_answer;
@@ -82,6 +83,7 @@ pub(crate) async fn refuse(
     if let Some(line) = tokens::challenge(fault, channel) {
         error_answer::add_line(&line, &mut space.text);
     }
+    note(state, client, status, &space.text);
     if send(state, client, space).await.is_err() {
         return Next::Close;
     }
@@ -106,6 +108,7 @@ pub(crate) async fn last_hop(
     let mut space = state.answer_spaces.take();
     space.text.clear();
     space.text.extend_from_slice(&answer);
+    note(state, client, status, &space.text);
     match send(state, client, space).await {
         Ok(()) => finish(state, client, rest).await,
         Err(_) => Next::Close,
@@ -142,6 +145,7 @@ pub(crate) async fn say_readiness(
     if has_body(status, &plan) {
         space.text.extend_from_slice(body.as_bytes());
     }
+    note(state, client, status, &space.text);
     match send(state, client, space).await {
         Ok(()) => finish(state, client, rest).await,
         Err(_) => Next::Close,
@@ -184,8 +188,9 @@ pub(crate) async fn respond(
         route.counters.body_bytes_sent.add(response.body.len() as u64);
     }
     count_answer(route.counters, Some(response.status));
+    note(state, client, response.status, &space.text);
     let sent = send(state, client, space).await;
-    state.record(route, Phase::Total, state.core.now().since(route.began));
+    state.record_of(client, route, Phase::Total, state.core.now().since(route.began));
     match sent {
         Ok(()) => finish(state, client, rest).await,
         Err(_) => Next::Close,
@@ -209,12 +214,25 @@ fn keeps(state: &CoreState, client: &Client, request: &RequestHead, rest: &Rest)
         && (!request.expect_continue || rest.body_bytes == Some(0))
 }
 
+/// Tells the logs that want the exchange what it is answered.
+fn note(state: &CoreState, client: &Client, status: u16, text: &[u8]) {
+    if let Some(note) = client.note.get() {
+        access::note_answer(state, note, status, text);
+    }
+}
+
 /// Sends the text in `space`, and gives the space back.
 async fn send(state: &CoreState, client: &Client, space: Lent<'_, AnswerSpace>) -> std::io::Result<()> {
     let timeout = client.settings(state).timeouts.send;
     client.stream.set_send_deadline(state.core.turn_time() + timeout);
     client.stream.send_all(&space.text).await?;
     client.counters().bytes_sent.add(space.text.len() as u64);
+    if let Some(note) = client.note.get() {
+        let head =
+            space.text.windows(4).position(|end| end == b"\r\n\r\n").map_or(space.text.len(), |at| at + 4);
+        note.sent[0].add(space.text.len() as u64);
+        note.sent[1].add((space.text.len() - head) as u64);
+    }
     Ok(())
 }
 

@@ -17,6 +17,7 @@ use config::snapshot::{Listener, ListenerId};
 use proto::http1::head::EMPTY_LINES_MAX;
 use runtime::{Chunk, Core, Instant, ParkEvent, Stream};
 
+use crate::access::Noted;
 use crate::admission::Permit;
 use crate::commons::Place;
 use crate::core_main::CoreState;
@@ -60,6 +61,8 @@ pub(crate) struct Client {
     pub(crate) open: Open,
     /// Who it is, and for which host, where clients are asked for certificates.
     pub(crate) identity: Option<Box<Identity>>,
+    /// What logs want of its exchange.
+    pub(crate) note: Noted,
     /// The text of its address, once it was asked for.
     address: OnceCell<ArrayString<46>>,
 }
@@ -158,6 +161,7 @@ impl Client {
             pipelined: 0,
             open,
             identity: None,
+            note: Noted::default(),
             address: OnceCell::new(),
         }
     }
@@ -402,6 +406,9 @@ pub(crate) async fn serve(state: Rc<CoreState>, mut client: Client) {
             let mut workspace = state.workspaces.take();
             exchange(&state, &mut client, &mut workspace).await
         };
+        if !matches!(next, Next::Switch(_)) {
+            client.note.end();
+        }
         is_idle_counted = false;
         match next {
             // A pipelined request is there already; others get their turn first.

@@ -34,6 +34,8 @@ pub(crate) struct Commons {
     pub(crate) set_aside: SetAside,
     /// Listeners that a drain closes and that are still open.
     pub(crate) accepting: Cell<u32>,
+    /// The core ends: what still runs is cut off.
+    pub(crate) has_ended: Rc<Cell<bool>>,
     current: RefCell<Option<Rc<CoreState>>>,
     /// All that live, the current one included, by number.
     living: RefCell<Vec<Weak<CoreState>>>,
@@ -209,6 +211,7 @@ impl Commons {
     /// The core ends: what it holds of itself goes.
     pub(crate) fn end(&self) {
         self.doors.take();
+        self.has_ended.set(true);
         self.clients.forget();
         let last = self.current.take();
         drop(last);

@@ -15,7 +15,9 @@ use proto::matching::MatchCaches;
 use runtime::mailbox::{Receiver, Sender};
 use runtime::{Core, CoreConfig, Handle, Instant};
 
+use crate::access::Access;
 use crate::admission::Admission;
+use crate::client::Client;
 use crate::commons::{self, Commons, Successor};
 use crate::date::DateText;
 use crate::exchange::Route;
@@ -93,6 +95,8 @@ pub(crate) struct CoreState {
     pub(crate) handshakes: Handshakes,
     /// Bytes of messages whose receivers do not take them.
     pub(crate) set_aside: SetAside,
+    /// Where exchanges are written down, if anywhere.
+    pub(crate) access: Option<Rc<Access>>,
     /// Tasks that wait for another request of their client; see [`crate::client`].
     pub(crate) lingering: Cell<u32>,
 }
@@ -136,6 +140,7 @@ impl CoreState {
             token_cache: TokenCache::default(),
             date: DateText::default(),
             set_aside: SetAside::default(),
+            access: Access::new(core, &generation, &commons.has_ended),
             lingering: Cell::new(0),
             handshakes: Handshakes::new(&snapshot),
             private: Arc::clone(&generation.private),
@@ -166,6 +171,14 @@ impl CoreState {
     #[inline]
     pub(crate) fn closes(&self, listener: ListenerId) -> bool {
         self.closing[usize::from(listener.0)].get()
+    }
+
+    /// Records how long a phase of an exchange took, and for the logs that want it.
+    pub(crate) fn record_of(&self, client: &Client, route: &Route<'_>, phase: Phase, duration: Duration) {
+        self.record(route, phase, duration);
+        if let Some(note) = client.note.get() {
+            note.phase(phase, duration);
+        }
     }
 
     /// Records how long a phase of an exchange took.

@@ -8,6 +8,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
 use std::task::Poll;
+use std::time::Duration;
 
 use config::snapshot::{Action, Channel, ChannelId, EndpointId, ListenerId, UpstreamId};
 use proto::http1::chunked::Limits;
@@ -18,6 +19,7 @@ use proto::matching::Query;
 use proto::retry::{Cause, may_repeat};
 use runtime::{Chunk, Instant};
 
+use crate::access;
 use crate::answer::{self, Rest};
 use crate::body::{Body, Ranges};
 use crate::client::{Client, Next};
@@ -70,6 +72,10 @@ pub(crate) async fn exchange(state: &CoreState, client: &mut Client, work: &mut 
             if matches!(fault, Fault::RequestRejected(_)) {
                 client.counters().requests.add(1);
             }
+            if let Some(access) = &state.access {
+                access::begin_headless(state, access, client);
+                note_refused(client, fault);
+            }
             return answer::refuse(state, client, None, None, fault, work).await;
         }
     };
@@ -85,14 +91,17 @@ pub(crate) async fn exchange(state: &CoreState, client: &mut Client, work: &mut 
         && !identity.serves(work.request.authority(&chunk))
     {
         state.stats.count_fault(Fault::Misdirected);
+        note_unrouted(state, client, &chunk, work, Some(Fault::Misdirected));
         let rest = Some(unforwarded(chunk, work));
         return answer::refuse(state, client, None, rest, Fault::Misdirected, work).await;
     }
     if work.request.max_forwards == Some(0) {
+        note_unrouted(state, client, &chunk, work, None);
         let rest = Rest::after_head(&work.request, chunk);
         return answer::last_hop(state, client, rest, work).await;
     }
     if let Some(readiness) = readiness_asked(state, listener, &chunk, &work.request) {
+        note_unrouted(state, client, &chunk, work, None);
         let rest = Rest::after_head(&work.request, chunk);
         return answer::say_readiness(state, client, rest, readiness, work).await;
     }
@@ -102,12 +111,16 @@ pub(crate) async fn exchange(state: &CoreState, client: &mut Client, work: &mut 
         Ok(id) => id,
         Err(fault) => {
             state.stats.count_fault(fault);
+            note_unrouted(state, client, &chunk, work, Some(fault));
             let rest = Some(unforwarded(chunk, work));
             return answer::refuse(state, client, None, rest, fault, work).await;
         }
     };
     let channel = &state.snapshot.channels[usize::from(id.0)];
     let counters = &state.stats.channels[usize::from(id.0)];
+    if let Some(access) = &state.access {
+        access::begin(state, access, client, Some((id, channel)), &chunk, &work.request);
+    }
     if work.request.upgrade && !upgrade::is_allowed(channel, &chunk, &work.request) {
         // It is not passed on, so the request is one like any other.
         work.request.upgrade = false;
@@ -166,6 +179,7 @@ pub(crate) async fn exchange(state: &CoreState, client: &mut Client, work: &mut 
             state.stats.count_fault(fault);
             counters.faults.add(1);
             state.record(&route, Phase::Total, state.core.now().since(began));
+            note_refused(client, fault);
             match rest {
                 Answerable::Yes(rest) => {
                     response::count_answer(counters, fault.status());
@@ -206,6 +220,28 @@ enum Answerable {
     No,
     /// Part of an answer was sent whose end is that of the connection.
     Cut,
+}
+
+/// What logs are to know of a request that is answered before it has found its channel.
+#[cold]
+fn note_unrouted(
+    state: &CoreState,
+    client: &mut Client,
+    head: &[u8],
+    work: &Workspace,
+    fault: Option<Fault>,
+) {
+    let Some(access) = &state.access else { return };
+    access::begin(state, access, client, None, head, &work.request);
+    if let Some(fault) = fault {
+        note_refused(client, fault);
+    }
+}
+
+fn note_refused(client: &Client, fault: Fault) {
+    if let Some(note) = client.note.get() {
+        note.fault(fault);
+    }
 }
 
 /// What is left of a request that goes nowhere. Its head is kept as what the answer goes by.
@@ -287,6 +323,9 @@ async fn forward(
         Dispatch::Held(held) => pin!(send_held(state, client, route, upstream, held, work)).await?,
     };
     let SentRequest { mut connection, connected_at, mut rest, fault } = sent;
+    if let Some(note) = client.note.get() {
+        access::note_endpoint(state, note, &connection);
+    }
 
     // 2. The rest of the body up, and the answer down: at the same time, since an endpoint may answer early.
     let upload = if work.body.is_done() { Upload::Done } else { Upload::Underway };
@@ -296,7 +335,11 @@ async fn forward(
             let (connection, progress) = (&mut connection, &progress);
             let first = hedge::first_bytes(state, client, route, settings, connection, progress, work, after);
             // Beside this task's memory, which few need for that.
-            Some(Box::pin(first).await)
+            let first = Box::pin(first).await;
+            if let Some(note) = client.note.get() {
+                access::note_endpoint(state, note, connection);
+            }
+            Some(first)
         }
         _ => None,
     };
@@ -424,6 +467,9 @@ fn send_at_once(
     }
     // Before a connection is spent on a body that breaks a rule.
     let at_hand = request::take_body_at_hand(&chunk, route.body_limits, work).map_err(Failed::unanswered)?;
+    if let Some(note) = client.note.get() {
+        access::note_forwarded(state, note, upstream, &work.request_text, at_hand.body_bytes);
+    }
     if let Some(rules) = &route.channel.rules {
         rules::mirror::mirror(state, route, rules, &chunk, at_hand.body_bytes, work);
     }
@@ -434,13 +480,16 @@ fn send_at_once(
             return Err(Failed { fault: Fault::NoEndpoint, rest: Answerable::Yes(rest) });
         }
         found @ (Found::New(_) | Found::Full) => {
-            state.record(route, Phase::Wait, state.core.now().since(route.began));
+            state.record_of(client, route, Phase::Wait, state.core.now().since(route.began));
             let place = Place::Endpoint(if let Found::New(endpoint) = found { Some(endpoint) } else { None });
             return Ok(Dispatch::Held(HeldRequest { place, at_hand, chunk }));
         }
     };
     // Not worth a look at the clock.
     state.histograms.borrow_mut().channel(route.id).record_no_wait();
+    if let Some(note) = client.note.get() {
+        note.phase(Phase::Wait, Duration::ZERO);
+    }
     let parcel = request::parcel(work, chunk, &at_hand);
     let mut sent = 0;
     let attempt = parcel.try_send(&connection.stream, &mut sent);
@@ -454,6 +503,7 @@ fn send_at_once(
         // A kept connection that its peer has closed took nothing, so this is no repetition, whatever the method.
         Err(_) => {
             route.counters.retries.add(1);
+            client.note.get().into_iter().for_each(access::Note::again);
             Place::Endpoint(Some(connection.endpoint))
         }
     };
@@ -508,7 +558,7 @@ async fn connect(
     let connection =
         state.upstreams.connect(upstream, endpoint, route.total, client, &work.tries, true).await?;
     let connected_at = state.core.now();
-    state.record(route, Phase::Connect, connected_at.since(asked_at));
+    state.record_of(client, route, Phase::Connect, connected_at.since(asked_at));
     Ok((connection, connected_at))
 }
 
@@ -532,6 +582,7 @@ async fn repeat(
             return (outcome, Some(connection));
         };
         route.counters.retries.add(1);
+        client.note.get().into_iter().for_each(access::Note::again);
         // Before there is another: it may be the one too many.
         match outcome {
             Ok(Answered::Refused { is_reusable: true }) => state.upstreams.keep(connection),
@@ -540,6 +591,9 @@ async fn repeat(
         match connect(state, client, route, upstream, Some(endpoint), work).await {
             Ok((next, connected_at)) => {
                 connection = next;
+                if let Some(note) = client.note.get() {
+                    access::note_endpoint(state, note, &connection);
+                }
                 progress.begin_again(connected_at);
             }
             Err(fault) => return (Err(fault), None),

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use config::snapshot::{BindAddress, EndpointId, Listener, Snapshot, UpstreamId};
 use runtime::counter::RuntimeCounters;
 
+use crate::access::tray::Log;
 use crate::admission::Admission;
 use crate::private::Private;
 use crate::roster::Roster;
@@ -39,6 +40,8 @@ pub struct Generation {
     pub standing: Arc<Standing>,
     /// Where each core counts, by its index.
     pub stats: Box<[Arc<CoreStats>]>,
+    /// Where exchanges are written down, by [`config::snapshot::access_log::AccessLogId`].
+    pub logs: Arc<[Arc<Log>]>,
     former_listeners: Vec<Former<ListenerCounters>>,
     former_channels: Vec<Former<ChannelCounters>>,
 }
@@ -69,9 +72,11 @@ impl Generation {
         private: Arc<Private>,
         cores: impl IntoIterator<Item = Arc<RuntimeCounters>>,
     ) -> Arc<Self> {
-        let stats = cores.into_iter().map(|core| Arc::new(CoreStats::new(&snapshot, core))).collect();
+        let stats: Box<[_]> =
+            cores.into_iter().map(|core| Arc::new(CoreStats::new(&snapshot, core))).collect();
         Arc::new(Self {
             number: 1,
+            logs: Log::all(&snapshot.access_logs.logs, &[], stats.len()),
             admission: Admission::new(&snapshot),
             standing: Arc::default(),
             stats,
@@ -124,6 +129,7 @@ impl Generation {
             admission: Admission::next(&self.admission, &self.snapshot, &snapshot),
             standing: Arc::clone(&self.standing),
             stats: stats.collect(),
+            logs: Log::all(&snapshot.access_logs.logs, &self.logs, self.stats.len()),
             former_listeners: listeners.into_former(ListenerCounters::absorb),
             former_channels: channels.into_former(ChannelCounters::absorb),
             snapshot,

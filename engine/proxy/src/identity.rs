@@ -35,6 +35,12 @@ impl Identity {
         Self { server_name, fields: fields.into() }
     }
 
+    /// The subject of its certificate, where its requests say it.
+    pub(crate) fn subject(&self) -> Option<&str> {
+        let (_, behind) = self.fields.split_once("X-Client-Certificate-Subject: ")?;
+        behind.split_once("\r\n").map(|(subject, _)| subject)
+    }
+
     /// What its requests say of it.
     pub(crate) fn proof(&self) -> Proof<'_> {
         Proof::Fields(&self.fields)

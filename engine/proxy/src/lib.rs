@@ -3,7 +3,7 @@
 //! Never parses configuration, opens a file or talks to a store; never waits for control.
 //!
 //! Suggested reading order: `exchange` (one request, top to bottom), `request` and `response` (its two sides),
-//! `client` (the connection around it), `upstream` and `tries` (the pool, and who has had a request), [`roster`] (who the endpoints are), `wire`, `handshake` and [`private`], `relay`, `body` and
+//! `client` (the connection around it), [`access`] (what is kept of an exchange for logs), `upstream` and `tries` (the pool, and who has had a request), [`roster`] (who the endpoints are), `wire`, `handshake` and [`private`], `relay`, `body` and
 //! `bulk`, `tcp`, `upgrade` and `tunnel`, `answer`, `error_answer` and `date`, [`outcome`], [`stats`], `listener` and
 //! [`admission`], [`standing`] (whether this process acts), `rules` (what channels demand) and `tally`, `trace`, [`core_main`], [`generation`]
 //! (which configuration) and `commons` (from one to the next).
@@ -40,6 +40,7 @@ mod upstream;
 mod wire;
 mod workspace;
 
+pub mod access;
 pub mod address;
 pub mod admission;
 pub mod core_main;

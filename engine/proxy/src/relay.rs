@@ -12,6 +12,7 @@ use proto::http1::chunked::{CHUNK_HEADER_BYTES_MAX, ChunkRejected, LAST_CHUNK, M
 use runtime::counter::Counter;
 use runtime::{Chunk, Core, Instant};
 
+use crate::access::Note;
 use crate::body::{Body, RANGES_MAX, Ranges};
 use crate::core_main::deadline;
 use crate::wire::Wire;
@@ -197,6 +198,8 @@ pub(crate) struct Way<'a> {
     /// Counters of the bytes received from the source, and of those sent to the sink: all, and a body's alone.
     pub(crate) received: Option<[&'a Counter; 2]>,
     pub(crate) sent: Option<[&'a Counter; 2]>,
+    /// Who is to know of them besides, if a log wants the exchange.
+    pub(crate) note: Option<&'a Note>,
     pub(crate) set_aside: &'a SetAside,
 }
 
@@ -276,6 +279,9 @@ impl Way<'_> {
         speed.waited += self.core.turn_time().since(since);
         speed.bytes += bytes;
         self.received.iter().flatten().for_each(|counter| counter.add(bytes));
+        if let (Some(note), Some(_)) = (self.note, self.received) {
+            note.received.iter().for_each(|counter| counter.add(bytes));
+        }
         Ok(received)
     }
 
@@ -314,6 +320,10 @@ impl Way<'_> {
         if let Some([all, body]) = self.sent {
             all.add(sent as u64);
             body.add(of_body as u64);
+            if let Some(note) = self.note {
+                note.sent[0].add(sent as u64);
+                note.sent[1].add(of_body as u64);
+            }
         }
     }
 

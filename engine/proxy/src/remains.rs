@@ -50,6 +50,7 @@ impl Remains {
             received: &counters.bytes_received,
             sent: &counters.bytes_sent,
             set_aside: &self.commons.set_aside,
+            note: client.note.get(),
             conversation,
         }
     }

@@ -218,6 +218,7 @@ pub(crate) fn way_up<'a>(
         total: route.total,
         received: Some([&listener.bytes_received, &route.counters.body_bytes_received]),
         sent: None,
+        note: client.note.get(),
         set_aside: &state.set_aside,
     }
 }

@@ -18,6 +18,7 @@ use proto::http1::rewrite::{ResponsePlan, rewrite_response};
 use proto::retry::{Cause, Reached, may_repeat};
 use runtime::{Chunk, Instant};
 
+use crate::access;
 use crate::body::Body;
 use crate::client::Client;
 use crate::core_main::{CoreState, deadline};
@@ -321,6 +322,7 @@ impl<'a> Answering<'a> {
 
         // 2. The rewritten head, and what is at hand of the body.
         self.rewrite(&chunk, delivery, Some(client), &mut space);
+        self.note(&space);
         let AnswerSpace { response, text, ranges, body } = &mut *space;
         let head_bytes = text.len();
         let at_hand = &chunk[response.head_bytes as usize..];
@@ -375,8 +377,9 @@ impl<'a> Answering<'a> {
             return Err(Fault::UnaskedUpgrade);
         }
         let waited = self.state.core.turn_time().since(self.progress.waiting_since.get());
-        self.state.record(self.route, Phase::FirstByte, waited);
+        self.state.record_of(self.client, self.route, Phase::FirstByte, waited);
         self.rewrite(&chunk, Delivery::None, None, &mut space);
+        self.note(&space);
         let AnswerSpace { response, text, ranges, .. } = &mut *space;
         let head_bytes = response.head_bytes as usize;
         ranges.clear();
@@ -519,6 +522,7 @@ impl<'a> Answering<'a> {
             total: self.route.total,
             received: None,
             sent: Some([&listener.bytes_sent, &self.route.counters.body_bytes_sent]),
+            note: self.client.note.get(),
             set_aside: &self.state.set_aside,
         }
     }
@@ -543,6 +547,18 @@ impl<'a> Answering<'a> {
         let ended = self.state.core.now();
         histograms.record(Phase::Body, ended.since(first_byte_at));
         histograms.record(Phase::Total, ended.since(self.route.began));
+        if let Some(note) = self.client.note.get() {
+            note.phase(Phase::FirstByte, first_byte_at.since(waiting_since));
+            note.phase(Phase::Body, ended.since(first_byte_at));
+            note.phase(Phase::Total, ended.since(self.route.began));
+        }
+    }
+
+    /// Tells the logs that want the exchange what it is answered.
+    fn note(&self, space: &AnswerSpace) {
+        if let Some(note) = self.client.note.get() {
+            access::note_answer(self.state, note, space.response.status, &space.text);
+        }
     }
 }
 

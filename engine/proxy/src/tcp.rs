@@ -8,9 +8,10 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use config::snapshot::{TcpService, UpstreamId};
+use config::snapshot::{Protocol, TcpService, UpstreamId};
 use runtime::Instant;
 
+use crate::access::{self, Kind};
 use crate::client::Client;
 use crate::conversation::Conversation;
 use crate::core_main::CoreState;
@@ -21,12 +22,20 @@ use crate::upstream::Connection;
 
 /// Serves a client's connection to its end; what was received of it goes first.
 pub(crate) async fn serve(state: Rc<CoreState>, mut client: Client, service: TcpService) {
+    if let Some(access) = &state.access {
+        let is_named = matches!(client.settings(&state).protocol, Protocol::Tls(_));
+        let kind = if is_named { Kind::Tls } else { Kind::Tcp };
+        access::begin_relay(&state, access, &mut client, kind);
+    }
     // Held as long as the connection is relayed.
     let entered = state.upstreams.enter_for_long(service.upstream);
     let connected = match &entered {
         Ok(_) => connect(&state, &client, service.upstream).await,
         Err(fault) => Err(*fault),
     };
+    if let (Some(note), Ok(connection)) = (client.note.get(), &connected) {
+        access::note_endpoint(&state, note, connection);
+    }
     // It may outlast its generation, unless something is to be noted there at its end.
     let remains = Remains::of(&state, &client, None);
     let conversation = Conversation::of(&state, client.listener(), service.framing);
@@ -47,6 +56,9 @@ pub(crate) async fn serve(state: Rc<CoreState>, mut client: Client, service: Tcp
     };
     if let Err(fault) = relayed {
         remains.counters.count_fault(fault);
+        if let Some(note) = client.note.get() {
+            note.fault(fault);
+        }
         if fault == Fault::TunnelIdle {
             client.counters().idle_timeouts.add(1);
         }
@@ -71,6 +83,9 @@ fn relay<'a>(
     conversation: Option<Box<Conversation>>,
 ) -> impl Future<Output = Result<(), Fault>> + 'a {
     let early = client.unread.take();
+    if let Some(note) = client.note.get() {
+        note.early(early.as_ref());
+    }
     let terms = remains.terms(client, conversation);
     tunnel::relay(&remains.core, &client.stream, &connection.stream, terms, [early, None])
 }

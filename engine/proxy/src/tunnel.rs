@@ -15,6 +15,7 @@ use runtime::counter::Counter;
 use runtime::net::pipe::MOVE_BYTES_MAX;
 use runtime::{Chunk, Core, Instant, Pipe};
 
+use crate::access::Note;
 use crate::bulk::{Mode, is_unable};
 use crate::conversation::Conversation;
 use crate::outcome::Fault;
@@ -52,6 +53,8 @@ pub(crate) struct Terms<'a> {
     pub(crate) sent: &'a Counter,
     /// What the core's messages may take whose receivers do not read.
     pub(crate) set_aside: &'a SetAside,
+    /// Who is to know how many there were, if a log wants the exchange.
+    pub(crate) note: Option<&'a Note>,
     /// Who is to see the bytes, if anybody.
     pub(crate) conversation: Option<Box<Conversation>>,
 }
@@ -350,6 +353,9 @@ impl<'a> Tunnel<'a> {
         self.moved_at.set(self.core.turn_time());
         if from == Peer::Upstream {
             self.terms.sent.add(count as u64);
+            if let Some(note) = self.terms.note {
+                note.sent.iter().for_each(|counter| counter.add(count as u64));
+            }
         }
     }
 
@@ -429,6 +435,9 @@ impl<'a> Tunnel<'a> {
         self.moved_at.set(self.core.turn_time());
         if way.from == Peer::Client {
             self.terms.received.add(count as u64);
+            if let Some(note) = self.terms.note {
+                note.received.iter().for_each(|counter| counter.add(count as u64));
+            }
         }
     }
 

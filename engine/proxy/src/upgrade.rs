@@ -10,6 +10,7 @@ use proto::http1::framing::RequestFraming;
 use proto::http1::head::{RequestHead, ResponseHead};
 use runtime::Chunk;
 
+use crate::access;
 use crate::client::{Client, Next};
 use crate::core_main::CoreState;
 use crate::exchange::Route;
@@ -71,10 +72,15 @@ pub(crate) async fn connect(
         return Err(Fault::TunnelRefused);
     }
     let asked_at = state.core.now();
-    state.record(route, Phase::Wait, asked_at.since(route.began));
+    state.record_of(client, route, Phase::Wait, asked_at.since(route.began));
     let connection = state.upstreams.open(upstream, route.total, client).await?;
     let connected_at = state.core.now();
-    state.record(route, Phase::Connect, connected_at.since(asked_at));
+    state.record_of(client, route, Phase::Connect, connected_at.since(asked_at));
+    if let Some(note) = client.note.get() {
+        access::note_endpoint(state, note, &connection);
+        note.status(Some(200));
+        note.sent[0].add(TUNNEL_OPEN.len() as u64);
+    }
     client.stream.set_send_deadline(connected_at + client.settings(state).timeouts.send);
     let sent = client.stream.send_all(TUNNEL_OPEN).await;
     sent.map_err(|error| fault_of(&error, Fault::ClientSendTimeout, Fault::ClientGoneInResponse))?;
@@ -98,6 +104,9 @@ pub(crate) fn serve(
 }
 
 async fn relay(remains: Box<Remains>, channel: Arc<ChannelCounters>, client: Client, mut switched: Switched) {
+    if let Some(note) = client.note.get() {
+        note.tunnel(switched.early.as_ref());
+    }
     // Used where it lies: what is moved out of an argument is in the task twice.
     let early = [switched.early.take(), None];
     let upstream = &switched.connection.stream;
@@ -106,6 +115,9 @@ async fn relay(remains: Box<Remains>, channel: Arc<ChannelCounters>, client: Cli
     if let Err(fault) = relayed {
         remains.counters.count_fault(fault);
         channel.faults.add(1);
+        if let Some(note) = client.note.get() {
+            note.fault(fault);
+        }
     }
 }
 

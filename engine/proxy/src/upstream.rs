@@ -273,6 +273,15 @@ impl Upstreams {
     }
 
     /// The endpoints of an upstream as this core sees them.
+    /// Has somebody told the name of the endpoint that a connection leads to, if it is there still.
+    pub(crate) fn tell_name(&self, connection: &Connection, hear: impl FnOnce(&str)) {
+        let turns = self.turns.borrow();
+        let member = turns[usize::from(connection.upstream.0)].members.find(connection.endpoint);
+        if let Some(member) = member.filter(|member| member.generation == connection.generation) {
+            hear(&member.name);
+        }
+    }
+
     fn members(&self, id: UpstreamId) -> Arc<Members> {
         Arc::clone(&self.turns.borrow()[usize::from(id.0)].members)
     }
