@@ -130,6 +130,9 @@ pub(crate) enum Command {
     Drain(DrainSelfArgs),
     /// Show which log lines a running engine writes, or have it write others
     LogLevel(LogLevelArgs),
+    /// Have a running engine open its access logs anew
+    #[command(subcommand)]
+    Logs(LogsCommand),
     /// Show and change the endpoints of a running engine
     #[command(subcommand)]
     Upstream(UpstreamCommand),
@@ -145,6 +148,13 @@ pub(crate) enum Command {
     Completions(CompletionsArgs),
     /// Write manual pages, one for each command
     Man(ManArgs),
+}
+
+/// What to do with access logs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum LogsCommand {
+    /// Open the files anew, as SIGUSR1 does, once they have been moved
+    Reopen(AdminArgs),
 }
 
 #[derive(Args, Debug)]

@@ -16,6 +16,7 @@ mod cluster;
 mod difference;
 mod drain;
 mod log_level;
+mod logs;
 mod manual;
 mod reload;
 mod render;
@@ -30,7 +31,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::cli::{Cli, Command, ConfigCommand};
+use crate::cli::{Cli, Command, ConfigCommand, LogsCommand};
 
 #[cfg(feature = "mimalloc")]
 #[global_allocator]
@@ -62,6 +63,7 @@ fn main() -> ExitCode {
         Some(Command::Top(args)) => top::run(args),
         Some(Command::Drain(args)) => drain::run(args),
         Some(Command::LogLevel(args)) => log_level::run(args),
+        Some(Command::Logs(LogsCommand::Reopen(args))) => logs::reopen(args),
         Some(Command::Upstream(command)) => upstream::run(command),
         Some(Command::User(command)) => user::run(command),
         Some(Command::Render(args)) => render::render(args),

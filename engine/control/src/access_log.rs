@@ -7,6 +7,7 @@
 
 mod line;
 mod sink;
+pub(crate) mod status;
 mod text;
 mod writer;
 

@@ -26,6 +26,7 @@ use self::buckets::{Buckets, buckets};
 use self::families::{Families, Labels, with};
 pub(crate) use self::form::Form;
 use crate::Shared;
+use crate::access_log::{self, status::AccessLogStatus};
 use crate::aggregate::Aggregator;
 use crate::catalogue;
 use crate::latency::Owner;
@@ -113,6 +114,7 @@ impl Collector for Scrape {
         self.encode_endpoints(&mut families)?;
         self.encode_faults(&mut families)?;
         self.encode_certificates(&mut families)?;
+        self.encode_access_logs(&mut families)?;
         let help = "Duration of exchanges by channel and phase";
         families.durations("exchange_duration", help, &self.exchanges)?;
         let help = "Duration from a message to the answer to it, by listener and phase";
@@ -232,6 +234,18 @@ impl Scrape {
     fn upstreams(&self) -> impl Iterator<Item = (UpstreamId, &Upstream, Labels)> {
         let upstreams = (0..).map(UpstreamId).zip(&self.live.snapshot.upstreams);
         upstreams.map(|(id, upstream)| (id, upstream, vec![("upstream", upstream.name.clone())]))
+    }
+
+    fn encode_access_logs(&self, families: &mut Families<'_>) -> fmt::Result {
+        let logs: Vec<_> = self.live.generation.logs.iter().map(|log| AccessLogStatus::of(log)).collect();
+        for (name, help, read) in &access_log::status::FIGURES {
+            families.counters(
+                name,
+                help,
+                logs.iter().map(|log| (vec![("log", log.name.clone())], read(log))),
+            )?;
+        }
+        Ok(())
     }
 
     fn encode_upstreams(&self, families: &mut Families<'_>) -> fmt::Result {

@@ -10,6 +10,7 @@ use proxy::standing::Readiness;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::access_log::status::AccessLogStatus;
 use crate::apply::ConfigurationStatus;
 use crate::catalogue::{
     self, ByCore, ChannelByCore, ChannelSums, CoreSums, EndpointByCore, EndpointSums, ListenerByCore,
@@ -37,6 +38,9 @@ pub(crate) struct Stats<'s> {
     listeners: Vec<ListenerStatus<'s>>,
     channels: Vec<ChannelStatus<'s>>,
     upstreams: Vec<UpstreamStatus<'s>>,
+    /// Only where there are any.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    access_logs: Vec<AccessLogStatus>,
     /// All kinds, so that one that never came up is seen to be zero.
     faults: BTreeMap<&'static str, u64>,
     /// All causes, likewise.
@@ -190,6 +194,7 @@ impl<'s> Stats<'s> {
                 .zip((0..).map(UpstreamId))
                 .map(|(upstream, id)| UpstreamStatus::of(live, upstream, id))
                 .collect(),
+            access_logs: live.generation.logs.iter().map(|log| AccessLogStatus::of(log)).collect(),
             faults: live.faults().collect(),
             handshake_faults: live.handshake_faults().collect(),
             upstream_handshake_faults: live.upstream_handshake_faults().collect(),

@@ -10,6 +10,8 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use proto::histogram::write_hgrm;
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::AppState;
 use super::extract::Query;
@@ -89,6 +91,18 @@ pub(super) async fn metrics(State(shared): AppState, headers: HeaderMap) -> Resu
     let text = written.await.ok().and_then(Result::ok).ok_or_else(cannot_write)?;
     let kind = [(header::CONTENT_TYPE, form.content_type()), (header::VARY, "accept")];
     Ok((kind, text).into_response())
+}
+
+/// What is opened anew.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Reopened {
+    /// How many logs.
+    logs: usize,
+}
+
+/// `POST /logs/reopen`: what SIGUSR1 does.
+pub(super) async fn reopen_logs(State(shared): AppState) -> Json<Reopened> {
+    Json(Reopened { logs: shared.reopen_logs("/logs/reopen") })
 }
 
 /// `POST /certificates/reload`: what SIGHUP does with them, with an answer: 200, or 422 when something in the files is of no use.

@@ -18,6 +18,7 @@ use super::document::{self, Document};
 use super::gate::Access::{Needs, Public};
 use super::latency_query::{Latencies, LatencySummary};
 use super::login::{Login, SessionView};
+use super::process::Reopened;
 use super::process_control::{Draining, NewLogLevel, ToDrain};
 use super::runtime_status::{self, HealthChecks, NodeStatuses};
 use super::table::{Route, Table, delete, get, one_of, patch, post, put, text, whole};
@@ -132,6 +133,11 @@ fn of_its_running(table: &mut Table) {
             .about("Has the process write other log lines, for good or for a while.")
             .takes::<NewLogLevel>()
             .answers::<LogLevelView>(200, "As it is now."),
+    );
+    table.add(
+        post("/logs/reopen", Needs(ControlProcesses), "reopen_logs", process::reopen_logs)
+            .about("Opens the files of access logs anew, as SIGUSR1 does: somebody has moved them.")
+            .answers::<Reopened>(200, "They are being opened."),
     );
     table.add(
         post("/process/drain", Needs(ControlProcesses), "drain_this_process", process_control::drain)
