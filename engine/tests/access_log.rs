@@ -346,6 +346,10 @@ fn a_reader_that_does_not_read_costs_no_request_and_what_it_misses_is_counted() 
         }
         engine.assert_counter("/totals/faults", 0);
         let dropped = figure(&engine, "dropped");
+        let metrics = Connection::open(engine.admin())
+            .ask("GET /metrics HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n");
+        let line = format!("corelane_access_log_dropped_total{{log=\"main\"}} {dropped}");
+        assert!(metrics.text().contains(&line), "{}", metrics.text());
         assert!(dropped > 0 && dropped + figure(&engine, "recorded") == REQUESTS, "{dropped}");
         // Once it reads, it gets all that was not dropped.
         let mut text = Vec::new();

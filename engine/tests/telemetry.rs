@@ -202,14 +202,20 @@ fn told_names(engine: &Engine) -> BTreeSet<String> {
     names
 }
 
-/// What only members of a cluster, and processes with certificates, tell; their own tests see them.
-const ELSEWHERE: [&str; 9] = [
+/// What only members of a cluster, and processes with certificates or access logs, tell; their own tests see them.
+const ELSEWHERE: [&str; 15] = [
     "corelane_cluster_info",
     "corelane_cluster_standby",
     "corelane_cluster_config_refused",
     "corelane_cluster_config_drift",
     "corelane_store_away",
     "corelane_store_away_seconds",
+    "corelane_access_log_recorded_total",
+    "corelane_access_log_written_total",
+    "corelane_access_log_dropped_total",
+    "corelane_access_log_failed_total",
+    "corelane_access_log_errors_total",
+    "corelane_access_log_left_out_total",
     "corelane_certificate_reloads_total",
     "corelane_certificate_problems",
     "corelane_certificate_expiry_timestamp_seconds",

@@ -238,6 +238,9 @@ impl Scrape {
 
     fn encode_access_logs(&self, families: &mut Families<'_>) -> fmt::Result {
         let logs: Vec<_> = self.live.generation.logs.iter().map(|log| AccessLogStatus::of(log)).collect();
+        if logs.is_empty() {
+            return Ok(());
+        }
         for (name, help, read) in &access_log::status::FIGURES {
             families.counters(
                 name,

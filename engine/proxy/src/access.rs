@@ -18,19 +18,20 @@ use std::time::{Duration, UNIX_EPOCH};
 use config::snapshot::access_log::{AccessLog, AccessLogId, LogSet, LogSetId, NotedId};
 use config::snapshot::{Channel, ChannelId, Snapshot, UpstreamId};
 use proto::http1::accept::field_values;
-use proto::http1::head::RequestHead;
 use runtime::{Core, Instant};
 use rustls::HandshakeKind;
 
 pub(crate) use self::note::{Note, Noted};
 pub(crate) use self::record::{Kind, Marks};
-use self::record::{Numbers, Text};
+use self::record::{Numbers, Text, TraceIds};
 use self::tray::{Log, Origin, Page};
 use crate::client::Client;
 use crate::core_main::CoreState;
 use crate::generation::Generation;
+use crate::trace::TraceContext;
 use crate::upstream::Connection;
 use crate::wire::Wire;
+use crate::workspace::Workspace;
 
 /// How long a record may lie on a page that is not full.
 const LIE_MAX: Duration = Duration::from_millis(200);
@@ -50,6 +51,7 @@ pub(crate) struct Access {
     logs: Arc<[Arc<Log>]>,
     /// The page that records of a log are put on, by [`AccessLogId`].
     pages: Box<[RefCell<Option<Box<Page>>>]>,
+    #[expect(clippy::vec_box, reason = "a note goes to its exchange and comes back without being copied")]
     notes: RefCell<Vec<Box<Note>>>,
     /// A task sees to it that no record lies for long.
     is_watched: Cell<bool>,
@@ -229,7 +231,7 @@ pub(crate) fn begin(
     client: &mut Client,
     found: Option<(ChannelId, &Channel)>,
     head: &[u8],
-    request: &RequestHead,
+    work: &Workspace,
 ) {
     let own = found.and_then(|(_, channel)| channel.access_log);
     let Some(id) = own.unwrap_or(client.settings(state).access_log) else { return };
@@ -237,7 +239,11 @@ pub(crate) fn begin(
     let note = access.note(state.core.turn_time());
     if let Some(note) = note.get() {
         note.of_client(client.listener(), client.peer, client.requests > 1);
-        note.of_request(Some((id, set)), access, head, request);
+        note.of_request(Some((id, set)), access, head, &work.request);
+        if let Some(TraceContext { own, parent, .. }) = &work.trace {
+            let parent_id = parent.map_or([0; 8], |parent| parent.0);
+            note.trace(TraceIds { trace_id: own.trace.0, span_id: own.span.0, parent_id }, own.is_sampled);
+        }
         if let Some((id, _)) = found {
             note.of_channel(id);
         }

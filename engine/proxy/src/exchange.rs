@@ -119,7 +119,7 @@ pub(crate) async fn exchange(state: &CoreState, client: &mut Client, work: &mut 
     let channel = &state.snapshot.channels[usize::from(id.0)];
     let counters = &state.stats.channels[usize::from(id.0)];
     if let Some(access) = &state.access {
-        access::begin(state, access, client, Some((id, channel)), &chunk, &work.request);
+        access::begin(state, access, client, Some((id, channel)), &chunk, work);
     }
     if work.request.upgrade && !upgrade::is_allowed(channel, &chunk, &work.request) {
         // It is not passed on, so the request is one like any other.
@@ -232,7 +232,7 @@ fn note_unrouted(
     fault: Option<Fault>,
 ) {
     let Some(access) = &state.access else { return };
-    access::begin(state, access, client, None, head, &work.request);
+    access::begin(state, access, client, None, head, work);
     if let Some(fault) = fault {
         note_refused(client, fault);
     }

@@ -244,8 +244,7 @@ impl Note {
     }
 
     /// The trace that it is part of, and whether that is sampled.
-    #[allow(dead_code, reason = "what propagates traces fills it")]
-    pub(crate) fn trace(&self, trace: TraceIds, is_sampled: bool) {
+    pub(super) fn trace(&self, trace: TraceIds, is_sampled: bool) {
         self.trace.set(trace);
         self.mark(Marks::TRACED.with_if(is_sampled, Marks::SAMPLED));
     }
