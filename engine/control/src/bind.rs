@@ -351,7 +351,8 @@ mod tests {
             "[::]:80",
             io::ErrorKind::PermissionDenied,
             "cannot listen on [::]:80 (listener.web.bind): permission denied; \
-             ports below 1024 need CAP_NET_BIND_SERVICE",
+             ports below 1024 need CAP_NET_BIND_SERVICE: in a unit of systemd AmbientCapabilities=CAP_NET_BIND_SERVICE, or a \
+             start as root (process.user)",
         );
     }
 
