@@ -180,6 +180,7 @@ fn compile_process(process: &schema::Process) -> ProcessSettings {
         spin_max: process.spin.duration(),
         accept_handoff: process.accept_handoff,
         drain_timeout: process.drain_timeout.duration(),
+        upgrade_timeout: process.upgrade_timeout.duration(),
         zone: process.zone.as_deref().map(Into::into),
         user: process.user.as_deref().map(Into::into),
         group: process.group.as_deref().map(Into::into),

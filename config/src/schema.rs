@@ -106,6 +106,9 @@ pub struct Process {
     /// How long exchanges in flight may take to finish after SIGTERM. 0s to 1h.
     #[schemars(example = &"2m")]
     pub drain_timeout: Timespan,
+    /// How long a new program may take, from its start until it serves, before it is ended and this one goes on. 1s to 10m.
+    #[schemars(example = &"1m")]
+    pub upgrade_timeout: Timespan,
     /// Where this process stands: endpoints of the same zone are used before others.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", example = &"a")]
@@ -621,6 +624,7 @@ impl Default for Process {
             spin: Timespan::from_micros(50),
             accept_handoff: true,
             drain_timeout: Timespan::from_secs(30),
+            upgrade_timeout: Timespan::from_secs(30),
             zone: None,
             user: None,
             group: None,

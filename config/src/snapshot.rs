@@ -109,6 +109,8 @@ pub struct ProcessSettings {
     pub accept_handoff: bool,
     /// How long SIGTERM waits for exchanges in flight.
     pub drain_timeout: Duration,
+    /// How long a new program may take to take over.
+    pub upgrade_timeout: Duration,
     /// Where this process stands: endpoints of the same zone are used first.
     pub zone: Option<Box<str>>,
     /// Name or number of the user that the process is once its sockets are bound; `None` for whoever has started it.

@@ -28,7 +28,8 @@ pub(crate) struct Cli {
 const SIGNALS: &str = "\
 Signals: SIGTERM and SIGINT drain (no new connections; exchanges in progress finish) and end with
 exit code 0. A second one ends at once. SIGHUP reads the configuration file and certificates again
-and applies what is new; what cannot be used changes nothing.";
+and applies what is new; what cannot be used changes nothing. SIGUSR2 starts the program again,
+which takes the sockets over and serves; this process finishes what it has. If it cannot, nothing changes.";
 
 /// How to serve.
 #[derive(Args, Debug)]
@@ -122,6 +123,8 @@ pub(crate) enum Command {
     Status(AdminArgs),
     /// Have a running engine read its configuration file again, as SIGHUP does; exit code 1 if it keeps what it runs
     Reload(ReloadArgs),
+    /// Have a running engine replaced by the program that is installed now, as SIGUSR2 does; exit code 1 if it goes on
+    Upgrade(AdminArgs),
     /// Show what a running engine has counted
     Stats(AdminArgs),
     /// Watch what a running engine does, refreshed each second

@@ -22,6 +22,7 @@ mod reload;
 mod render;
 mod report;
 mod top;
+mod upgrade;
 mod upstream;
 mod user;
 mod versions;
@@ -59,6 +60,7 @@ fn main() -> ExitCode {
         Some(Command::Cluster(command)) => cluster::run(command),
         Some(Command::Status(args)) => report::status(args),
         Some(Command::Reload(args)) => reload::run(args),
+        Some(Command::Upgrade(args)) => upgrade::run(args),
         Some(Command::Stats(args)) => report::stats(args),
         Some(Command::Top(args)) => top::run(args),
         Some(Command::Drain(args)) => drain::run(args),

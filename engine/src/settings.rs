@@ -3,10 +3,11 @@
 //! Never opens a socket: a check is safe beside a running process.
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{anyhow, bail};
 use config::snapshot::Snapshot;
@@ -144,11 +145,32 @@ fn fine(name: &str, snapshot: &Snapshot) -> String {
     format!("{name}: configuration is fine: {}\n", parts.join(", "))
 }
 
+/// Every problem that was shown, one line each, for a process that waits to hear of it.
+static SHOWN: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Problems that are kept; whoever has so many begins with the first.
+const SHOWN_MAX: usize = 64;
+
+fn remember(problem: &impl Display) {
+    let mut shown = SHOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if shown.len() < SHOWN_MAX {
+        shown.push(problem.to_string());
+    }
+}
+
+/// An error, with the problems that were shown before it.
+pub(crate) fn with_problems(error: &anyhow::Error) -> String {
+    let mut lines = vec![format!("{error:#}")];
+    lines.extend_from_slice(&SHOWN.lock().unwrap_or_else(PoisonError::into_inner));
+    lines.join("\n  ")
+}
+
 /// People get the lines that the problems are about; scripts one line for each problem; a log in JSON its events.
 pub(crate) fn show(problems: &Problems) {
     if problems.is_empty() {
         return;
     }
+    problems.iter().filter(|problem| problem.severity == Severity::Error).for_each(remember);
     if logging::is_json() {
         for problem in problems {
             match problem.severity {
@@ -164,6 +186,9 @@ pub(crate) fn show(problems: &Problems) {
 }
 
 fn show_note(severity: Severity, note: &Note) {
+    if severity == Severity::Error {
+        remember(note);
+    }
     match severity {
         Severity::Error if logging::is_json() => tracing::error!("{note}"),
         Severity::Warning if logging::is_json() => tracing::warn!("{note}"),

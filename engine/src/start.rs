@@ -11,7 +11,9 @@ use anyhow::{Context as _, anyhow};
 use config::snapshot::Snapshot;
 use config::snapshot::security::{SecurityKind, SecurityModule};
 use control::bind::{self, Bound};
-use control::{Candidate, Control, ControlSetup, CoreInfo, CoreWatch, ProcessInfo, Supervisor};
+use control::{
+    Candidate, Control, ControlSetup, CoreInfo, CoreWatch, Given, LogControl, Predecessor, ProcessInfo, Program, Supervisor, TakeOver,
+};
 use proxy::core_main::{CoreSetup, Fellow, serve};
 use proxy::generation::Generation;
 use proxy::message::MAILBOX_CAPACITY;
@@ -40,6 +42,24 @@ const FIRST_ANSWERS_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let started = (Instant::now(), SystemTime::now());
     let log = logging::begin(args.log_format, &args.log_level);
+    // Before anything is opened, and before another file can have the name.
+    let program = Program::of_this_process().context("cannot tell which program this is")?;
+    let (predecessor, given) = Predecessor::find(env!("CARGO_PKG_VERSION"))?.unzip();
+    let outcome = serve_as(args, started, log, program, predecessor.as_ref(), given.unwrap_or_default());
+    if let (Err(error), Some(predecessor)) = (&outcome, &predecessor) {
+        predecessor.failed(&settings::with_problems(error));
+    }
+    outcome
+}
+
+fn serve_as(
+    args: &RunArgs,
+    started: (Instant, SystemTime),
+    log: LogControl,
+    program: Program,
+    predecessor: Option<&Predecessor>,
+    mut given: Given,
+) -> anyhow::Result<ExitCode> {
     let (Candidate { snapshot, schema, origin }, own, joined) = match join::join(args)? {
         Some((candidate, own, joined)) => (candidate, own, Some(joined)),
         None => {
@@ -56,14 +76,14 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let placement = args.cores.placement();
     raise_descriptor_limit();
     let identity = privileges::wanted(&snapshot)?;
-    let bound = bind::bind(&snapshot, placement.len())?;
+    let bound = bind::bind(&snapshot, placement.len(), &mut given)?;
     let keeper = Keeper::new(&snapshot, |address| bind::address_of(address, &bound.addresses));
     if let Some(identity) = identity {
         privileges::give_up(&identity, &snapshot, args.config.as_deref())?;
     }
     let driver = args.driver.settle();
 
-    let Bound { per_core, addresses, socket_files, admin } = bound;
+    let Bound { per_core, addresses, socket_files, admin, held_back, held } = bound;
     let (admin, admin_address) = admin.unzip();
     let process = Arc::new(ProcessInfo {
         version: env!("CARGO_PKG_VERSION"),
@@ -98,6 +118,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         socket_files,
         log,
         supervisor,
+        take_over: TakeOver::new(Some(program), held, predecessor),
     })
     .context("cannot start the control thread")?;
     wait_for_names(&snapshot, &control);
@@ -105,6 +126,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         spawn_core(core, watch, Arc::clone(&process)).context("cannot start a thread for a core")?;
     }
     if wait_until_running(&generation, &control)? {
+        control.begin(held_back, given, predecessor)?;
         let source = Source::of(args);
         let cores = placement.len();
         let admin = admin_address;

@@ -126,7 +126,7 @@ impl Gateway {
     }
 
     fn stop(self) {
-        let drain = CoreMessage::Drain { timeout: PATIENCE, last: None };
+        let drain = CoreMessage::Drain { timeout: PATIENCE, left: Default::default(), last: None };
         self.mail.send(drain).expect("room for one message");
         self.core.join().expect("no panic").expect("the core ends well");
     }

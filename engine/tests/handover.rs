@@ -129,7 +129,12 @@ fn a_core_that_takes_nothing_loses_nothing() {
             client.head().is_some()
         });
         for fellow in &*fellows {
-            assert!(fellow.sender.send(CoreMessage::Drain { timeout: PATIENCE, last: None }).is_ok());
+            assert!(
+                fellow
+                    .sender
+                    .send(CoreMessage::Drain { timeout: PATIENCE, left: Default::default(), last: None })
+                    .is_ok()
+            );
         }
         for core in [busy, revived] {
             core.join().expect("no panic").expect("the core ends well");
@@ -159,7 +164,7 @@ fn connections_that_wait_at_a_path_when_the_cores_drain_are_served() {
         for fellow in &*fellows {
             fellow
                 .sender
-                .send(CoreMessage::Drain { timeout: PATIENCE, last: None })
+                .send(CoreMessage::Drain { timeout: PATIENCE, left: Default::default(), last: None })
                 .expect("room in the mailbox");
         }
         let cores: Vec<_> = setups.into_iter().map(|setup| thread::spawn(move || serve(setup))).collect();

@@ -25,6 +25,10 @@ const SPIN_MAX: Timespan = Timespan::from_millis(10);
 
 const DRAIN_TIMEOUT_MAX: Timespan = Timespan::from_secs(3600);
 
+/// A process needs some time to begin, and whoever waits for longer has something else to look at.
+const UPGRADE_TIMEOUT_MIN: Timespan = Timespan::from_secs(1);
+const UPGRADE_TIMEOUT_MAX: Timespan = Timespan::from_secs(600);
+
 pub(super) fn read_process(fields: &mut Fields<'_>) -> Process {
     let default = Process::default();
     let zero = Timespan::from_secs(0);
@@ -38,6 +42,11 @@ pub(super) fn read_process(fields: &mut Fields<'_>) -> Process {
         spin: fields.duration("spin", zero..=SPIN_MAX, default.spin),
         accept_handoff: fields.boolean("accept_handoff", default.accept_handoff),
         drain_timeout: fields.duration("drain_timeout", zero..=DRAIN_TIMEOUT_MAX, default.drain_timeout),
+        upgrade_timeout: fields.duration(
+            "upgrade_timeout",
+            UPGRADE_TIMEOUT_MIN..=UPGRADE_TIMEOUT_MAX,
+            default.upgrade_timeout,
+        ),
         zone: fields.parsed("zone", |text| name::check(text).map(|()| text.to_owned())),
         user: fields.parsed("user", identity),
         group: fields.parsed("group", identity),

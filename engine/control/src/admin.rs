@@ -26,6 +26,7 @@ mod process;
 mod process_control;
 mod register;
 pub(crate) mod runtime_status;
+mod upgrade;
 
 mod clients;
 mod denied;

@@ -208,7 +208,10 @@ mod tests {
     fn answer(core: IdleCore, index: usize, fellow: &Fellow) -> u32 {
         let asked = Rc::new(Cell::new(0));
         let count = Rc::clone(&asked);
-        fellow.sender.send(CoreMessage::Drain { timeout: Duration::ZERO, last: None }).expect("room");
+        fellow
+            .sender
+            .send(CoreMessage::Drain { timeout: Duration::ZERO, left: Default::default(), last: None })
+            .expect("room");
         core.run(move |message| {
             if let CoreMessage::CollectHistograms { empty, reply, .. } = message {
                 count.set(count.get() + 1);

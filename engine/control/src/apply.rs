@@ -223,7 +223,7 @@ impl Shared {
     /// From one moment to the next control goes by what was prepared, without a wait in between. What the cores need is left.
     fn hand_over(&self, running: &Live, prepared: Prepared) -> Vec<Vec<(ListenerId, Handle)>> {
         let Prepared { snapshot, schema, origin, certificates, opened, warnings: _ } = prepared;
-        let Opened { per_core, addresses, socket_files } = opened;
+        let Opened { per_core, addresses, socket_files, held } = opened;
         let live = Arc::new(running.next(Successor { snapshot, schema, origin, certificates, addresses }));
         self.access_logs.begin(&live.generation);
         self.live.store(Arc::clone(&live));
@@ -231,6 +231,11 @@ impl Shared {
             let mut files = self.socket_files();
             files.append(socket_files);
             files.keep(&live.snapshot);
+        }
+        {
+            let mut sockets = self.upgrades.held();
+            sockets.keep(&live.snapshot);
+            sockets.append(held);
         }
         self.begin_rounds(None);
         (0..live.snapshot.upstreams.len() as u16).for_each(|id| live.see_off_unnamed(UpstreamId(id)));
@@ -354,7 +359,7 @@ mod tests {
     /// What a core was told, once it is let run; then it ends.
     fn told(core: IdleCore, shared: &Shared, index: usize) -> usize {
         let (count, counted) = std::sync::mpsc::channel();
-        let end = CoreMessage::Drain { timeout: Duration::ZERO, last: None };
+        let end = CoreMessage::Drain { timeout: Duration::ZERO, left: Default::default(), last: None };
         shared.fellows[index].sender.send(end).expect("room");
         core.run(move |message| {
             if let CoreMessage::Renew { .. } = message {

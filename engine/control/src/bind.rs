@@ -6,18 +6,25 @@
 use std::fs::{self, Permissions};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use config::snapshot::{BindAddress, EndpointAddress, Listener, ListenerId, Snapshot};
 use proxy::address::Address;
 use proxy::generation::keeps_socket;
+use proxy::message::CoreMessage;
 use runtime::Handle;
-use runtime::net::listener::{bind_beside, bind_per_core, can_bind};
+use runtime::net::listener::{bind_beside, bind_per_core, can_bind, reserve_beside};
 use runtime::net::unix::bind_unix;
+use rustix::io::Errno;
 
+use crate::Shared;
 use crate::socket_file::{SocketFile, SocketFiles};
+use crate::takeover::message::{Described, Owner, Place};
+use crate::takeover::sockets::{Given, Held, Taken, share_out};
 
 /// The listening sockets of the process.
 #[derive(Debug)]
@@ -30,7 +37,59 @@ pub struct Bound {
     pub socket_files: SocketFiles,
     /// Admin's socket and where it is.
     pub admin: Option<(TcpListener, SocketAddr)>,
+    /// What another process accepts by until this one is ready.
+    pub held_back: HeldBack,
+    /// Another descriptor of each.
+    pub held: Held,
 }
+
+/// What a process does not begin with that takes another's place: it takes it up when that one says so.
+#[derive(Debug, Default)]
+pub struct HeldBack {
+    /// By core.
+    pub(crate) per_core: Vec<Vec<(ListenerId, Handle)>>,
+    /// Files that stay the other's if nothing comes of it.
+    pub(crate) socket_files: SocketFiles,
+    /// Who may write to the socket at a path, from then on.
+    pub(crate) modes: Vec<(Box<Path>, u32)>,
+}
+
+impl Drop for HeldBack {
+    fn drop(&mut self) {
+        std::mem::take(&mut self.socket_files).leave_all();
+    }
+}
+
+impl Shared {
+    /// Begins to accept by what was held back.
+    pub(crate) fn open(&self, mut held_back: HeldBack) {
+        for (path, mode) in std::mem::take(&mut held_back.modes) {
+            if let Err(error) = fs::set_permissions(&path, Permissions::from_mode(mode)) {
+                tracing::warn!("the permissions of {} stay as they were: {error}", path.display());
+            }
+        }
+        self.socket_files().append(std::mem::take(&mut held_back.socket_files));
+        let snapshot = &self.live().snapshot;
+        let per_core = std::mem::take(&mut held_back.per_core);
+        for (fellow, sockets) in self.fellows.iter().zip(per_core).filter(|(_, sockets)| !sockets.is_empty())
+        {
+            for (id, socket) in &sockets {
+                socket.set_backlog(snapshot.listeners[usize::from(id.0)].backlog);
+            }
+            let mut untold = Some(CoreMessage::Open(sockets));
+            while let Some(message) = untold.take() {
+                untold = fellow.sender.send(message).err();
+                if untold.is_some() {
+                    // A core whose mailbox is full reads it in the next turn of its loop.
+                    std::thread::sleep(MAILBOX_RETRY);
+                }
+            }
+        }
+    }
+}
+
+/// Pause before a core whose mailbox is full is told again.
+const MAILBOX_RETRY: Duration = Duration::from_millis(1);
 
 /// An address that could not be had.
 #[derive(Debug)]
@@ -92,28 +151,96 @@ impl BindError {
 
 /// Binds every listener for all cores, and admin once.
 ///
+/// What was `given` is taken where it is a listener's, instead of binding.
+///
 /// # Errors
 /// The first address that cannot be had.
-pub fn bind(snapshot: &Snapshot, cores: usize) -> Result<Bound, BindError> {
-    let mut per_core: Vec<Vec<_>> = (0..cores).map(|_| Vec::new()).collect();
-    let mut addresses = Vec::new();
-    let mut socket_files = SocketFiles::default();
+pub fn bind(snapshot: &Snapshot, cores: usize, given: &mut Given) -> Result<Bound, BindError> {
+    let empty = || -> Vec<Vec<_>> { (0..cores).map(|_| Vec::new()).collect() };
+    let (mut per_core, mut addresses, mut socket_files) = (empty(), Vec::new(), SocketFiles::default());
+    let (mut held_back, mut held) = (HeldBack::default(), Held::default());
+    held_back.per_core = empty();
     for (id, listener) in (0..).map(ListenerId).zip(&snapshot.listeners) {
-        let (sockets, address) = match &listener.bind {
-            BindAddress::Tcp(address) => bind_tcp(listener, *address, cores)?,
-            BindAddress::Unix { path, mode } => {
+        let failed =
+            |address: &Address, error| BindError { address: address.clone(), owner: owner(listener), error };
+        let (sockets, address, by_name, waits) = match (given.take(listener), &listener.bind) {
+            (Some(taken), bind) => {
+                let Taken { address, by_name, fds } = taken;
+                if let BindAddress::Unix { mode, .. } = bind
+                    && let Address::Unix(path) = &address
+                {
+                    let file = SocketFile::at(path).map_err(|error| failed(&address, error))?;
+                    held_back.socket_files.push(listener, file);
+                    held_back.modes.push((Box::from(&**path), *mode));
+                }
+                let shares = share(fds, &address, cores).map_err(|error| failed(&address, error))?;
+                (shares, address, by_name, true)
+            }
+            // The other process listens at the port, though elsewhere: until it is told, nobody is sent to these.
+            (None, BindAddress::Tcp(address)) if given.has_port(address.port()) => {
+                let reserved =
+                    reserve_beside(*address, cores).map_err(|error| failed(&(*address).into(), error))?;
+                (reserved.into_iter().map(|socket| vec![socket]).collect(), (*address).into(), false, true)
+            }
+            (None, BindAddress::Tcp(address)) => {
+                let (sockets, address) = bind_tcp(listener, *address, cores)?;
+                (sockets.into_iter().map(|socket| vec![socket]).collect(), address, false, false)
+            }
+            (None, BindAddress::Unix { path, mode }) => {
                 let (sockets, file) = bind_path(listener, path, *mode, cores)?;
                 socket_files.push(listener, file);
-                (sockets, Address::Unix(Arc::from(&**path)))
+                let sockets = sockets.into_iter().map(|socket| vec![socket]).collect();
+                (sockets, Address::Unix(Arc::from(&**path)), false, false)
             }
         };
+        hold(&mut held, listener, &address, by_name, &sockets).map_err(|error| failed(&address, error))?;
         addresses.push(address);
-        for (core, socket) in per_core.iter_mut().zip(sockets) {
-            core.push((id, socket));
+        let cores = if waits { &mut held_back.per_core } else { &mut per_core };
+        for (core, sockets) in cores.iter_mut().zip(sockets) {
+            core.extend(sockets.into_iter().map(|socket| (id, socket)));
         }
     }
-    let admin = snapshot.admin.as_ref().map(|admin| bind_admin(admin.bind)).transpose()?;
-    Ok(Bound { per_core, addresses: addresses.into(), socket_files, admin })
+    let admin = snapshot.admin.as_ref().map(|admin| match given.take_admin(admin.bind) {
+        Some(taken) => take_admin(admin.bind, taken, &mut held),
+        None => bind_admin(admin.bind, &mut held),
+    });
+    let admin = admin.transpose()?;
+    Ok(Bound { per_core, addresses: addresses.into(), socket_files, admin, held_back, held })
+}
+
+/// Sockets that were given, so that every core has one and every one a core. Cores beyond the sockets get some beside them, or
+/// the same where that cannot be.
+fn share(fds: Vec<OwnedFd>, address: &Address, cores: usize) -> io::Result<Vec<Vec<Handle>>> {
+    let mut handles: Vec<Handle> = fds.into_iter().map(Handle::from).collect();
+    let given = handles.len();
+    if let Address::Tcp(address) = address
+        && given < cores
+    {
+        handles.extend(reserve_beside(*address, cores - given).unwrap_or_default());
+    }
+    for index in handles.len()..cores {
+        handles.push(handles[index % given].duplicate()?.into());
+    }
+    Ok(share_out(handles, cores))
+}
+
+/// Keeps another descriptor of each socket of a listener; at a path there is one socket, whoever has a descriptor of it.
+fn hold(
+    held: &mut Held,
+    listener: &Listener,
+    address: &Address,
+    by_name: bool,
+    sockets: &[Vec<Handle>],
+) -> io::Result<()> {
+    let several = match address {
+        Address::Tcp(_) => usize::MAX,
+        Address::Unix(_) => 1,
+    };
+    for socket in sockets.iter().flatten().take(several) {
+        let owner = Owner::Listener(listener.name.clone());
+        held.push(Described { owner, place: address.into(), by_name }, socket.duplicate()?);
+    }
+    Ok(())
 }
 
 /// The sockets that another configuration brings.
@@ -125,6 +252,8 @@ pub(crate) struct Opened {
     pub(crate) addresses: Box<[Address]>,
     /// Files of new Unix sockets.
     pub(crate) socket_files: SocketFiles,
+    /// Another descriptor of each.
+    pub(crate) held: Held,
 }
 
 /// Where this process listens, before another configuration takes over.
@@ -169,6 +298,7 @@ pub(crate) fn bind_next(
 ) -> Result<Opened, Vec<BindError>> {
     let mut per_core: Vec<Vec<_>> = (0..cores).map(|_| Vec::new()).collect();
     let (mut addresses, mut socket_files, mut failed) = (Vec::new(), SocketFiles::default(), Vec::new());
+    let mut held = Held::default();
     for (id, listener) in (0..).map(ListenerId).zip(&next.listeners) {
         if let Some(address) = running.kept(listener) {
             addresses.push(address.clone());
@@ -185,10 +315,17 @@ pub(crate) fn bind_next(
                 Ok((sockets, Address::Unix(Arc::from(&**path))))
             }),
         };
+        let bound = bound.and_then(|(sockets, address)| {
+            let sockets: Vec<_> = sockets.into_iter().map(|socket| vec![socket]).collect();
+            match hold(&mut held, listener, &address, false, &sockets) {
+                Ok(()) => Ok((sockets, address)),
+                Err(error) => Err(BindError { address, owner: owner(listener), error }),
+            }
+        });
         match bound {
             Ok((sockets, address)) => {
                 addresses.push(address);
-                for (core, socket) in per_core.iter_mut().zip(sockets) {
+                for (core, socket) in per_core.iter_mut().zip(sockets.into_iter().flatten()) {
                     core.push((id, socket));
                 }
             }
@@ -196,7 +333,7 @@ pub(crate) fn bind_next(
         }
     }
     if failed.is_empty() {
-        Ok(Opened { per_core, addresses: addresses.into(), socket_files })
+        Ok(Opened { per_core, addresses: addresses.into(), socket_files, held })
     } else {
         Err(failed)
     }
@@ -283,11 +420,37 @@ fn owner(listener: &Listener) -> String {
     format!("listener.{}.bind", listener.name)
 }
 
-fn bind_admin(address: SocketAddr) -> Result<(TcpListener, SocketAddr), BindError> {
-    let failed = |error| BindError { address: address.into(), owner: "admin.bind".to_owned(), error };
-    let socket = TcpListener::bind(address).map_err(failed)?;
+fn bind_admin(address: SocketAddr, held: &mut Held) -> Result<(TcpListener, SocketAddr), BindError> {
+    let socket = TcpListener::bind(address).map_err(|error| admin_failed(address, error))?;
+    hold_admin(address, socket, false, held)
+}
+
+/// Admin's, of those that were given. There is one; more of them would be somebody's mistake.
+fn take_admin(
+    address: SocketAddr,
+    taken: Taken,
+    held: &mut Held,
+) -> Result<(TcpListener, SocketAddr), BindError> {
+    let Taken { by_name, fds, .. } = taken;
+    let socket = fds.into_iter().next().ok_or_else(|| admin_failed(address, Errno::BADF.into()))?;
+    hold_admin(address, socket.into(), by_name, held)
+}
+
+fn hold_admin(
+    address: SocketAddr,
+    socket: TcpListener,
+    by_name: bool,
+    held: &mut Held,
+) -> Result<(TcpListener, SocketAddr), BindError> {
+    let failed = |error| admin_failed(address, error);
     let bound = socket.local_addr().map_err(failed)?;
+    let another = socket.try_clone().map_err(failed)?;
+    held.push(Described { owner: Owner::Admin, place: Place::Tcp(bound), by_name }, another.into());
     Ok((socket, bound))
+}
+
+fn admin_failed(address: SocketAddr, error: io::Error) -> BindError {
+    BindError { address: address.into(), owner: "admin.bind".to_owned(), error }
 }
 
 /// Where an endpoint is, now that the process's own listeners have their ports.

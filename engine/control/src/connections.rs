@@ -22,7 +22,7 @@ use crate::catalogue::RESPONSE_CLASSES;
 use crate::security::Peer;
 
 /// Far more than people and collectors need; a flood waits in the kernel's queue.
-const CONNECTIONS_MAX: usize = 64;
+pub(crate) const CONNECTIONS_MAX: usize = 64;
 
 /// From accept to the last byte of the answer. A connection carries one request, so this bounds that too: a
 /// client that sends or reads too slowly is cut off.
@@ -60,15 +60,36 @@ impl Served {
     }
 }
 
+/// How long a connection may take, of which a handler may grant more to what is known to take its time.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Patience(Arc<AtomicU64>);
+
+impl Patience {
+    /// Lets the connection take so much longer.
+    pub(crate) fn grant(&self, more: Duration) {
+        self.0.fetch_add(u64::try_from(more.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    async fn is_over(&self) {
+        tokio::time::sleep(CONNECTION_TIMEOUT).await;
+        loop {
+            match self.0.swap(0, Ordering::Relaxed) {
+                0 => return,
+                more => tokio::time::sleep(Duration::from_millis(more)).await,
+            }
+        }
+    }
+}
+
 /// Makes a bound listener tokio's. Must be called within its runtime.
 pub(crate) fn adopt(listener: std::net::TcpListener) -> io::Result<TcpListener> {
     listener.set_nonblocking(true)?;
     TcpListener::from_std(listener)
 }
 
-/// Accepts and serves, for as long as the process lives.
+/// Accepts and serves for as long as it is polled. What has begun goes on.
 pub(crate) async fn serve(listener: TcpListener, router: Router, shared: Arc<Shared>) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let places = Arc::clone(&shared.admin_places);
     let mut http = http1::Builder::new();
     http.keep_alive(false).max_buf_size(HEAD_BYTES_MAX);
     loop {
@@ -80,8 +101,11 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, shared: Arc<Sha
         };
         let router = TowerToHyperService::new(router.clone());
         let counted = Arc::clone(&shared);
+        let patience = Patience::default();
+        let granted = patience.clone();
         let service = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(Peer(peer));
+            request.extensions_mut().insert(patience.clone());
             let (answer, counted) = (router.call(request), Arc::clone(&counted));
             async move {
                 let answer = answer.await;
@@ -96,7 +120,10 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, shared: Arc<Sha
         tokio::spawn(async move {
             shared.admin_served.open.fetch_add(1, Ordering::Relaxed);
             // A client's mistake or absence is its own; both end here.
-            let _ = tokio::time::timeout(CONNECTION_TIMEOUT, connection).await;
+            tokio::select! {
+                _ = connection => {}
+                () = granted.is_over() => {}
+            }
             shared.admin_served.open.fetch_sub(1, Ordering::Relaxed);
             drop(place);
         });

@@ -2,8 +2,9 @@
 //!
 //! Never on the request path: no request waits for anything in here, however comfortable it makes itself.
 //!
-//! Suggested reading order: [`ControlSetup`] and [`spawn`], `lifecycle` (signals, drain, the end), `supervisor` (who is told of it), `bind` and `socket_file` (where
-//! it listens), `live` (what belongs to one generation of the configuration), `candidate`, `apply` and `reload` (how another
+//! Suggested reading order: [`ControlSetup`] and [`spawn`], `lifecycle` (signals, drain, the end), `supervisor` (who is told of it),
+//! `bind` and `socket_file` (where it listens), `takeover` and `upgrade` (how another process takes its place), `live` (what
+//! belongs to one generation of the configuration), `candidate`, `apply` and `reload` (how another
 //! takes over), `certificates`, `membership` and `names` (who the endpoints are), `aggregate` and `latency`, `scarcity`,
 //! `admin`, `catalogue` (every counter by name), `shards` (where they are), `stats` and `metrics` (two renderings),
 //! `statistics` (the cluster's).
@@ -16,6 +17,9 @@ mod access_log;
 
 pub mod bind;
 mod socket_file;
+
+mod takeover;
+mod upgrade;
 
 mod live;
 
@@ -66,7 +70,7 @@ use proxy::address::Address;
 use proxy::core_main::Fellow;
 use proxy::generation::Generation;
 use proxy::roster::keeper::Keeper;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 
 use crate::access_log::AccessLogs;
@@ -74,6 +78,7 @@ pub use crate::access_log::problems as access_log_problems;
 use crate::admin::audit::Audit;
 use crate::aggregate::Aggregator;
 use crate::apply::Failure;
+use crate::bind::HeldBack;
 pub use crate::candidate::{Candidate, LocalTerms, Origin};
 pub use crate::certificates::{Certificates, Note, Notes, Reloaded};
 use crate::cluster::Cluster;
@@ -90,6 +95,11 @@ pub use crate::socket_file::SocketFiles;
 use crate::statistics::{LastOthers, Reporter};
 pub use crate::supervisor::Supervisor;
 use crate::supervisor::watchdog;
+pub use crate::takeover::predecessor::{Predecessor, TakeOverError};
+pub use crate::takeover::program::Program;
+pub use crate::takeover::sockets::{Given, Held};
+pub use crate::upgrade::TakeOver;
+use crate::upgrade::Upgrades;
 
 /// What is known of this process when it starts.
 #[derive(Debug)]
@@ -148,6 +158,8 @@ pub struct ControlSetup {
     pub log: LogControl,
     /// Who is told how the process is.
     pub supervisor: Supervisor,
+    /// How another process takes its place.
+    pub take_over: TakeOver,
 }
 
 /// What belongs to the process: the handlers, the rounds and the lifecycle share it on the control thread.
@@ -165,6 +177,11 @@ pub(crate) struct Shared {
     /// Held across a round, so that two queries do not ask the cores at once.
     pub(crate) aggregator: tokio::sync::Mutex<Aggregator>,
     socket_files: Mutex<SocketFiles>,
+    pub(crate) upgrades: Upgrades,
+    /// A place for each connection that admin has, and admin's for more.
+    admin_places: Arc<Semaphore>,
+    /// The process begins to accept.
+    begun: Notify,
     /// What of the first configuration holds until the end, by key.
     pub(crate) fixed: Vec<(&'static str, String)>,
     /// Held while a configuration is applied: there is one at a time.
@@ -203,6 +220,7 @@ impl Shared {
         log: LogControl,
         drain_asked: Arc<Notify>,
         supervisor: Supervisor,
+        take_over: TakeOver,
     ) -> Arc<Self> {
         let aggregator = Aggregator::new(Arc::clone(&live.fellows), Arc::clone(&live.generation));
         Arc::new(Self {
@@ -215,6 +233,9 @@ impl Shared {
             admin_address: OnceLock::new(),
             aggregator: tokio::sync::Mutex::new(aggregator),
             socket_files: Mutex::new(socket_files),
+            upgrades: Upgrades::new(take_over),
+            admin_places: Arc::new(Semaphore::new(connections::CONNECTIONS_MAX)),
+            begun: Notify::new(),
             applying: tokio::sync::Mutex::new(()),
             last_failure: Mutex::default(),
             own: tokio::sync::Mutex::new(own),
@@ -277,6 +298,11 @@ impl Shared {
         self.draining.load(Ordering::Relaxed)
     }
 
+    /// Another process serves: nothing new is begun here, and whoever still asks how it stands is not turned away.
+    pub(crate) fn be_replaced(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
     pub(crate) fn begin_drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
         self.live().generation.standing.drain();
@@ -309,6 +335,28 @@ impl Control {
     #[must_use]
     pub fn supervisor(&self) -> &Supervisor {
         &self.shared.supervisor
+    }
+
+    /// Begins to accept by what was held back, and at the admin listener. The cores run.
+    ///
+    /// # Errors
+    /// When the process whose place this one is to take does not want it any more.
+    pub fn begin(
+        &self,
+        held_back: HeldBack,
+        unwanted: Given,
+        predecessor: Option<&Predecessor>,
+    ) -> Result<(), TakeOverError> {
+        if let Some(predecessor) = predecessor {
+            predecessor.ready(unwanted.owners())?;
+        }
+        drop(unwanted);
+        self.shared.open(held_back);
+        self.shared.begun.notify_one();
+        if let Some(predecessor) = predecessor {
+            predecessor.serving();
+        }
+        Ok(())
     }
 
     /// Begins to drain, as SIGTERM does.
@@ -366,7 +414,12 @@ pub fn spawn(setup: ControlSetup) -> io::Result<(Control, Vec<CoreWatch>)> {
         setup.log,
         Arc::clone(&drain),
         setup.supervisor,
+        setup.take_over,
     );
+    if shared.upgrades.last().is_none() {
+        // There is nobody who answers here until this process does.
+        shared.begun.notify_one();
+    }
     if let Some(address) = admin_address {
         shared.admin_address.get_or_init(|| address);
     }
@@ -380,8 +433,7 @@ pub fn spawn(setup: ControlSetup) -> io::Result<(Control, Vec<CoreWatch>)> {
     let thread = std::thread::Builder::new().name("control".to_owned()).spawn(move || {
         let exit = runtime.block_on(async {
             if let Some(listener) = admin {
-                let router = admin::router(Arc::clone(&shared));
-                tokio::spawn(connections::serve(listener, router, Arc::clone(&shared)));
+                tokio::spawn(serve_admin(Arc::clone(&shared), listener));
             }
             tokio::spawn(aggregate::rounds(Arc::clone(&shared)));
             tokio::spawn(statistics::rounds(Arc::clone(&shared)));
@@ -392,6 +444,7 @@ pub fn spawn(setup: ControlSetup) -> io::Result<(Control, Vec<CoreWatch>)> {
             tokio::spawn(membership::rounds(Arc::clone(&shared)));
             tokio::spawn(reload::rounds(Arc::clone(&shared)));
             tokio::spawn(watchdog::rounds(Arc::clone(&shared)));
+            tokio::spawn(upgrade::rounds(Arc::clone(&shared)));
             shared.begin_rounds(Some(&asked_for));
             tokio::spawn(security::rounds(Arc::clone(&shared), asked_for.clone()));
             if let Some(cluster) = shared.cluster() {
@@ -409,4 +462,13 @@ pub fn spawn(setup: ControlSetup) -> io::Result<(Control, Vec<CoreWatch>)> {
         exit
     })?;
     Ok((Control { thread, drain, names_asked, shared: told }, watches))
+}
+
+/// Answers at the admin listener once the process has begun, until another process does.
+async fn serve_admin(shared: Arc<Shared>, listener: tokio::net::TcpListener) {
+    shared.begun.notified().await;
+    tokio::select! {
+        () = connections::serve(listener, admin::router(Arc::clone(&shared)), Arc::clone(&shared)) => {}
+        () = shared.upgrades.admin_left.notified() => {}
+    }
 }

@@ -3,16 +3,19 @@
 //! Never ends the process itself: that is for `main` to do.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use proxy::core_main::Fellow;
-use proxy::message::CoreMessage;
+use proxy::message::{CoreMessage, Left};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
 
 use crate::Shared;
+use crate::connections::CONNECTIONS_MAX;
 use crate::statistics;
 use crate::supervisor::tell_of_drain;
+use crate::takeover::sockets::Held;
 
 /// What cores get on top of the drain timeout to close what is left.
 const CORE_END_GRACE: Duration = Duration::from_secs(2);
@@ -22,6 +25,9 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What a drain may take beside its delay and its timeout.
 pub const DRAIN_GRACE: Duration = Duration::from_secs(CORE_END_GRACE.as_secs() + LEAVE_TIMEOUT.as_secs());
+
+/// How long answers of the admin listener may take that have begun.
+const ANSWERS_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Pause before cores whose mailbox is full are told again to drain.
 const MAILBOX_RETRY: Duration = Duration::from_millis(5);
@@ -100,6 +106,7 @@ pub(crate) struct Signals {
     interrupt: Signal,
     hang_up: Signal,
     reopen: Signal,
+    upgrade: Signal,
 }
 
 /// A signal that asks for the end.
@@ -133,6 +140,7 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: signal(SignalKind::hangup())?,
             reopen: signal(SignalKind::user_defined1())?,
+            upgrade: signal(SignalKind::user_defined2())?,
         })
     }
 
@@ -144,6 +152,7 @@ impl Signals {
                 _ = self.interrupt.recv() => return EndSignal::Interrupt,
                 _ = self.hang_up.recv() => shared.hung_up.notify_one(),
                 _ = self.reopen.recv() => drop(shared.reopen_logs("SIGUSR1")),
+                _ = self.upgrade.recv() => shared.upgrades.asked.notify_one(),
             }
         }
     }
@@ -156,19 +165,44 @@ pub(crate) async fn run(
     mut ends: mpsc::Receiver<CoreEnd>,
     drain_asked: &Notify,
 ) -> Exit {
-    tokio::select! {
-        signal = signals.end(shared) => tracing::info!("{}: draining", signal.name()),
-        () = drain_asked.notified() => tracing::info!("draining"),
+    let left = tokio::select! {
+        signal = signals.end(shared) => {
+            tracing::info!("{}: draining", signal.name());
+            None
+        }
+        () = drain_asked.notified() => {
+            tracing::info!("draining");
+            None
+        }
+        left = shared.upgrades.is_taken_over() => Some(left),
         end = ends.recv() => return Exit::failure(unexpected(end)),
-    }
+    };
     tokio::select! {
-        exit = drain(shared, &mut ends) => exit,
+        exit = drain(shared, &mut ends, left) => exit,
         never = tell_of_drain(shared) => match never {},
         signal = signals.end(shared) => {
             tracing::warn!("{} while draining: ending at once", signal.name());
             Exit { code: SIGNAL_BASE + signal.number(), error: None }
         }
     }
+}
+
+/// Nobody is to be sent here any more. Where another process has taken over meanwhile, says whose sockets it has.
+async fn turn_away(shared: &Shared) -> Option<Left> {
+    // From here on none can take over that has not been told to.
+    shared.be_replaced();
+    let left = shared.upgrades.call_off().await;
+    if left.is_some() {
+        return left;
+    }
+    shared.begin_drain();
+    let delay = shared.live().snapshot.terms.drain_delay;
+    if !delay.is_zero() {
+        // Balancers in front are told before anybody is turned away.
+        tracing::info!("/endpoint-health says so for {} ms before the listeners close", delay.as_millis());
+        tokio::time::sleep(delay).await;
+    }
+    None
 }
 
 fn unexpected(end: Option<CoreEnd>) -> String {
@@ -179,25 +213,32 @@ fn unexpected(end: Option<CoreEnd>) -> String {
     }
 }
 
-/// Tells every core to finish what it has and waits for all of them.
-async fn drain(shared: &Shared, ends: &mut mpsc::Receiver<CoreEnd>) -> Exit {
-    shared.begin_drain();
-    let delay = shared.live().snapshot.terms.drain_delay;
-    if !delay.is_zero() {
-        // Balancers in front are told before anybody is turned away.
-        tracing::info!("/endpoint-health says so for {} ms before the listeners close", delay.as_millis());
-        tokio::time::sleep(delay).await;
-    }
+/// Tells every core to finish what it has and waits for all of them. The sockets of listeners that are `left` are another
+/// process's, which has taken this one's place.
+async fn drain(shared: &Shared, ends: &mut mpsc::Receiver<CoreEnd>, left: Option<Left>) -> Exit {
+    let left = match left {
+        Some(left) => Some(left),
+        None => turn_away(shared).await,
+    };
+    let left = left.unwrap_or_default();
     shared.aggregator.lock().await.retire().await;
     // Before the cores: who comes from here on finds nobody, or who has taken this process's place.
-    shared.socket_files().begin_drain();
+    {
+        let mut files = shared.socket_files();
+        files.leave(&left);
+        files.begin_drain();
+    }
+    *shared.upgrades.held() = Held::default();
     let timeout = shared.live().snapshot.process.drain_timeout;
     let all_ended = async {
         let mut untold: Vec<(&Fellow, CoreMessage)> = Vec::new();
         {
             let mut aggregator = shared.aggregator.lock().await;
             for (core, fellow) in shared.fellows.iter().enumerate() {
-                untold.push((fellow, CoreMessage::Drain { timeout, last: aggregator.last_word(core) }));
+                untold.push((
+                    fellow,
+                    CoreMessage::Drain { timeout, left: Arc::clone(&left), last: aggregator.last_word(core) },
+                ));
             }
         }
         while !untold.is_empty() {
@@ -226,6 +267,9 @@ async fn drain(shared: &Shared, ends: &mut mpsc::Receiver<CoreEnd>) -> Exit {
     if let Some(cluster) = shared.cluster() {
         cluster.leave(LEAVE_TIMEOUT).await;
     }
+    // Who was told of an upgrade is to hear all of it.
+    let places = u32::try_from(CONNECTIONS_MAX).unwrap_or(u32::MAX);
+    let _ = tokio::time::timeout(ANSWERS_TIMEOUT, shared.admin_places.acquire_many(places)).await;
     match ended {
         Ok(None) => {
             tracing::info!("drained");

@@ -147,7 +147,10 @@ impl Scrape {
         let help = "1 while the last configuration that was to be applied was not";
         families.gauge("config_refused", help, is_refused)?;
         let help = "Keys of the configuration that take effect with a restart";
-        families.gauge("config_needs_restart", help, self.shared.needs_restart(live).len() as u64)
+        families.gauge("config_needs_restart", help, self.shared.needs_restart(live).len() as u64)?;
+        let help = "Upgrades of the program that have come to nothing";
+        let failed = std::iter::once((Vec::new(), self.shared.upgrades.failed()));
+        families.counters("upgrades_failed", help, failed)
     }
 
     fn encode_cluster(&self, families: &mut Families<'_>) -> fmt::Result {

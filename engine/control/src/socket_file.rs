@@ -14,6 +14,7 @@ use config::snapshot::{BindAddress, Listener, Snapshot};
 pub(crate) struct SocketFile {
     path: Box<Path>,
     identity: (u64, u64),
+    is_left: bool,
 }
 
 impl SocketFile {
@@ -22,7 +23,12 @@ impl SocketFile {
     /// # Errors
     /// When there is none, or it cannot be looked at.
     pub(crate) fn at(path: &Path) -> io::Result<Self> {
-        Ok(Self { path: path.into(), identity: identity(path)? })
+        Ok(Self { path: path.into(), identity: identity(path)?, is_left: false })
+    }
+
+    /// It is somebody else's from now on.
+    fn leave(mut self) {
+        self.is_left = true;
     }
 }
 
@@ -59,6 +65,19 @@ impl SocketFiles {
         });
     }
 
+    /// Leaves those of listeners at which another process listens.
+    pub(crate) fn leave(&mut self, listeners: &[Box<str>]) {
+        let is_left = |owned: &mut Owned| listeners.iter().any(|name| **name == *owned.listener);
+        for left in self.0.extract_if(.., is_left) {
+            left.file.leave();
+        }
+    }
+
+    /// Leaves all of them: nothing came of taking them over.
+    pub(crate) fn leave_all(self) {
+        self.0.into_iter().for_each(|left| left.file.leave());
+    }
+
     /// Removes those of listeners that a drain closes. Internal ones end with the process.
     pub(crate) fn begin_drain(&mut self) {
         self.0.retain(|owned| owned.is_internal);
@@ -68,7 +87,7 @@ impl SocketFiles {
 impl Drop for SocketFile {
     fn drop(&mut self) {
         match identity(&self.path) {
-            Ok(identity) if identity == self.identity => {}
+            Ok(identity) if identity == self.identity && !self.is_left => {}
             // Removed, or another process's.
             _ => return,
         }

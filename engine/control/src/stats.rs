@@ -22,6 +22,7 @@ use crate::health::HealthStatus;
 use crate::live::Live;
 use crate::names::NameView;
 use crate::shards::{responses, retries};
+use crate::upgrade::LastUpgrade;
 use crate::{CoreInfo, Shared, cpu};
 
 /// The answer to `/stats`.
@@ -77,6 +78,11 @@ struct ProcessStats<'s> {
     #[serde(skip_serializing_if = "Option::is_none")]
     uring_error: Option<&'s str>,
     cores: usize,
+    /// What became of the last upgrade of the program that this process took part in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_upgrade: Option<LastUpgrade>,
+    /// Upgrades that have come to nothing.
+    upgrades_failed: u64,
 }
 
 /// What the admin listener has served.
@@ -237,6 +243,8 @@ impl<'s> ProcessStats<'s> {
             driver: &process.driver,
             uring_error: process.uring_error.as_deref(),
             cores: process.cores.len(),
+            last_upgrade: shared.upgrades.last(),
+            upgrades_failed: shared.upgrades.failed(),
         }
     }
 }

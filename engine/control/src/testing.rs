@@ -18,7 +18,7 @@ use crate::live::Live;
 use crate::log_level::LogControl;
 use crate::reload::Own;
 use crate::socket_file::SocketFiles;
-use crate::{Certificates, CoreInfo, ProcessInfo, Shared, Supervisor};
+use crate::{Certificates, CoreInfo, Held, ProcessInfo, Shared, Supervisor, TakeOver};
 
 /// The inside of a core that is not running: its executor's set-up and its mailbox.
 pub(crate) struct IdleCore {
@@ -78,10 +78,9 @@ pub(crate) fn shared_of(text: &str, cores: usize) -> (Arc<Shared>, Vec<IdleCore>
     let live = Live::first(generation, fellows, addresses, keeper, certificates, (schema, origin));
     let own = Own::new(config::Text::Default, LocalTerms::default());
     let (_, log) = LogControl::new("info".parse().expect("a level"));
-    (
-        Shared::new(process, live, own, SocketFiles::default(), log, Arc::default(), Supervisor::default()),
-        idle,
-    )
+    let (supervisor, take_over) = (Supervisor::default(), TakeOver::new(None, Held::default(), None));
+    let files = SocketFiles::default();
+    (Shared::new(process, live, own, files, log, Arc::default(), supervisor, take_over), idle)
 }
 
 /// Says for cores that nobody runs that they have taken up the generation after this one.

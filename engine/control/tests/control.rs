@@ -11,8 +11,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use config::Text;
 use control::{
-    Certificates, Control, ControlSetup, CoreInfo, CoreWatch, Exit, LocalTerms, LogControl, Origin, Own,
-    ProcessInfo, SocketFiles, Supervisor,
+    Certificates, Control, ControlSetup, CoreInfo, CoreWatch, Exit, Held, LocalTerms, LogControl, Origin, Own,
+    ProcessInfo, SocketFiles, Supervisor, TakeOver,
 };
 use proxy::core_main::Fellow;
 use proxy::generation::Generation;
@@ -67,6 +67,7 @@ fn bench(cores: usize) -> Bench {
         socket_files: SocketFiles::default(),
         log: LogControl::new("info".parse().expect("a level")).1,
         supervisor: Supervisor::default(),
+        take_over: TakeOver::new(None, Held::default(), None),
     })
     .expect("control");
     let cores = inner.into_iter().zip(watches).map(|((config, mailbox), watch)| (config, mailbox, watch));
@@ -88,7 +89,9 @@ fn run_core(
                 }
                 CoreMessage::Drain { .. } => break,
                 CoreMessage::Look { .. } | CoreMessage::Room { .. } | CoreMessage::Turn => {}
-                CoreMessage::Adopt { .. } | CoreMessage::Renew { .. } => unreachable!("nothing is accepted"),
+                CoreMessage::Adopt { .. } | CoreMessage::Renew { .. } | CoreMessage::Open(_) => {
+                    unreachable!("nothing is accepted")
+                }
             }
         }
         may_end.recv().expect("the test says when");

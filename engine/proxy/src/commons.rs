@@ -155,15 +155,21 @@ impl Commons {
         }
     }
 
-    /// Closes what a drain closes, of all generations.
-    pub(crate) fn close(&self) {
+    /// Closes what a drain closes, of all generations. By the sockets of listeners that are `left` another process accepts: they
+    /// are let go as they are, those of internal ones too.
+    pub(crate) fn close(&self, left: &[Box<str>]) {
+        let is_left = |listener: &Listener| left.iter().any(|name| **name == *listener.name);
         for state in self.living.borrow().iter().filter_map(Weak::upgrade) {
             for (listener, closing) in state.snapshot.listeners.iter().zip(&state.closing) {
-                closing.set(closing.get() || !listener.internal);
+                closing.set(closing.get() || !listener.internal || is_left(listener));
             }
         }
-        for door in self.doors.borrow().iter().filter(|door| !door.is_internal()) {
-            door.close(&self.current());
+        for door in self.doors.borrow().iter() {
+            if door.place().is_some_and(|(state, id)| is_left(state.listener(id))) {
+                door.leave();
+            } else if !door.is_internal() {
+                door.close(&self.current());
+            }
         }
     }
 

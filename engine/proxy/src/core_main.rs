@@ -276,10 +276,14 @@ async fn read_mail(core: Core, commons: Rc<Commons>, mailbox: Receiver<CoreMessa
             }
             CoreMessage::Renew { generation, opened } => commons.renew(generation, opened),
             CoreMessage::Turn => {}
-            CoreMessage::Drain { timeout, last } => {
+            CoreMessage::Open(sockets) => {
+                let state = commons.current();
+                sockets.into_iter().for_each(|(id, socket)| commons.open(&state, id, socket));
+            }
+            CoreMessage::Drain { timeout, left, last } => {
                 commons.drain.last.set(last);
                 commons.drain.begin(timeout);
-                commons.close();
+                commons.close(&left);
             }
         }
         commons.count();

@@ -53,6 +53,8 @@ enum Closing {
     No,
     /// Who is in the queue is still served, by this generation if there is one.
     Yes(Option<Rc<CoreState>>),
+    /// Another process accepts by the socket, and serves who is in the queue.
+    Left,
     /// It is being closed.
     Begun,
 }
@@ -73,7 +75,8 @@ impl Door {
         self.place.borrow().1
     }
 
-    fn place(&self) -> Option<(Rc<CoreState>, ListenerId)> {
+    /// Which generation it belongs to, if that lives, and as which of its listeners.
+    pub(crate) fn place(&self) -> Option<(Rc<CoreState>, ListenerId)> {
         let place = self.place.borrow();
         Some((place.0.upgrade()?, place.1))
     }
@@ -105,17 +108,22 @@ impl Door {
 
     /// Lets nobody more in; who is in the queue is served by `state`, to which it belongs.
     pub(crate) fn close(&self, state: &Rc<CoreState>) {
-        self.close_for(Some(Rc::clone(state)));
+        self.close_for(Closing::Yes(Some(Rc::clone(state))));
     }
 
     /// Lets nobody more in, and nobody is left to serve who is in the queue.
     pub(crate) fn end(&self) {
-        self.close_for(None);
+        self.close_for(Closing::Yes(None));
     }
 
-    fn close_for(&self, last: Option<Rc<CoreState>>) {
+    /// Lets the socket go as it is: nobody is turned away, for another process accepts by it.
+    pub(crate) fn leave(&self) {
+        self.close_for(Closing::Left);
+    }
+
+    fn close_for(&self, closing: Closing) {
         if !self.is_closed() {
-            *self.closing.borrow_mut() = Closing::Yes(last);
+            *self.closing.borrow_mut() = closing;
             self.waiting.take().into_iter().for_each(Waker::wake);
         }
     }
@@ -157,17 +165,33 @@ async fn accept_until_closed(core: Core, door: Rc<Door>, listener: Listener) {
         })
         .await;
     }
-    let closing = door.closing.replace(Closing::Begun);
-    let backlog = listener.stop().await;
-    let Closing::Yes(Some(state)) = closing else { return };
-    let id = door.listener();
-    // The kernel lets one more in than the backlog says.
-    for accepted in backlog.take(state.listener(id).backlog as usize + 1) {
-        state.stats.listeners[usize::from(id.0)].accepted.add(1);
-        if let Some(permit) = admit(&state, id, accepted.peer) {
-            adopt(&state, accepted.fd, accepted.peer, id, permit);
+    match door.closing.replace(Closing::Begun) {
+        Closing::Yes(Some(state)) => {
+            let id = door.listener();
+            let backlog = listener.stop().await;
+            // The kernel lets one more in than the backlog says.
+            for accepted in backlog.take(state.listener(id).backlog as usize + 1) {
+                state.stats.listeners[usize::from(id.0)].accepted.add(1);
+                if let Some(permit) = admit(&state, id, accepted.peer) {
+                    adopt(&state, accepted.fd, accepted.peer, id, permit);
+                }
+            }
+            is_shut(&door, &state);
+        }
+        Closing::Left => {
+            drop(listener);
+            if let Some((state, _)) = door.place() {
+                is_shut(&door, &state);
+            }
+        }
+        Closing::Yes(None) | Closing::No | Closing::Begun => {
+            listener.stop().await;
         }
     }
+}
+
+/// A drain that waits for it need not wait any longer.
+fn is_shut(door: &Door, state: &CoreState) {
     if !door.is_internal {
         state.commons.accepting.set(state.commons.accepting.get() - 1);
     }

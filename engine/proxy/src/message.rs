@@ -61,14 +61,21 @@ pub enum CoreMessage {
     },
     /// Nothing to do but a turn of the loop, by which the core shows that it lives.
     Turn,
+    /// Accept by these sockets too, of listeners of the generation that is served.
+    Open(Vec<(ListenerId, Handle)>),
     /// Accept nothing more, finish what is in progress, then end; at the latest after `timeout`.
     Drain {
         /// How long exchanges in progress may go on.
         timeout: Duration,
+        /// Whose sockets others accept by, who serve those that wait in their queues.
+        left: Left,
         /// Who is told at the very end what was recorded until then.
         last: Option<LastWord>,
     },
 }
+
+/// Names of listeners whose sockets another process has taken over.
+pub type Left = Arc<[Box<str>]>;
 
 /// What a core does with its histograms when it ends: as [`CoreMessage::CollectHistograms`] does.
 #[derive(Debug)]

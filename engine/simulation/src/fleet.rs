@@ -181,7 +181,11 @@ impl Stage {
         self.simulation.run_for(IDLE + Duration::from_secs(70))?;
 
         for fellow in self.fellows.iter() {
-            if fellow.sender.send(CoreMessage::Drain { timeout: DRAIN_TIMEOUT, last: None }).is_err() {
+            if fellow
+                .sender
+                .send(CoreMessage::Drain { timeout: DRAIN_TIMEOUT, left: Default::default(), last: None })
+                .is_err()
+            {
                 self.book.borrow_mut().breaks("Restless: a mailbox is full");
             }
         }

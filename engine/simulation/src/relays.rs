@@ -299,7 +299,11 @@ fn perform(
         }
     }
     for fellow in fellows {
-        if fellow.sender.send(CoreMessage::Drain { timeout: DRAIN_TIMEOUT, last: None }).is_err() {
+        if fellow
+            .sender
+            .send(CoreMessage::Drain { timeout: DRAIN_TIMEOUT, left: Default::default(), last: None })
+            .is_err()
+        {
             book.borrow_mut().breaks("a mailbox is full");
         }
     }

@@ -176,7 +176,11 @@ impl Stage {
 
         self.note("drain");
         for fellow in self.fellows.iter() {
-            if fellow.sender.send(CoreMessage::Drain { timeout: DRAIN_TIMEOUT, last: None }).is_err() {
+            if fellow
+                .sender
+                .send(CoreMessage::Drain { timeout: DRAIN_TIMEOUT, left: Default::default(), last: None })
+                .is_err()
+            {
                 self.breaks(Law::Restless, "a mailbox is full");
             }
         }

@@ -324,6 +324,22 @@ impl Engine {
         status.expect("it has ended")
     }
 
+    /// Waits for the end of the process that was started, whoever else writes to its standard error by now.
+    #[track_caller]
+    pub(crate) fn end(&mut self) -> ExitStatus {
+        let mut status = None;
+        eventually("the engine ends", || {
+            status = self.child.try_wait().expect("our child");
+            status.is_some()
+        });
+        status.expect("it has ended")
+    }
+
+    /// Its configuration file.
+    pub(crate) fn config_path(&self) -> &Path {
+        &self.config
+    }
+
     /// Resident memory in bytes.
     pub(crate) fn resident_bytes(&self) -> u64 {
         let status = self.proc("status");

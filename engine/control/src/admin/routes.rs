@@ -28,7 +28,7 @@ use super::views::{
     EndpointChange, EndpointChanged, EndpointRemoved, NewEndpoint, Registered, Registration, UpstreamView,
     Upstreams,
 };
-use super::{clients, login, process, process_control, register, tokens, upstreams, users};
+use super::{clients, login, process, process_control, register, tokens, upgrade, upstreams, users};
 use crate::apply::Applied;
 use crate::certificates::Reloaded;
 use crate::latency::Window;
@@ -36,6 +36,7 @@ use crate::log_level::LogLevelView;
 use crate::metrics::Form;
 use crate::plan::Plan;
 use crate::stats::Stats;
+use crate::upgrade::Upgraded;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
@@ -44,6 +45,7 @@ pub(super) fn table() -> Table {
     let mut table = Table::default();
     of_the_process(&mut table);
     of_its_running(&mut table);
+    replacing(&mut table);
     of_upstreams(&mut table);
     of_all_processes(&mut table);
     of_logins(&mut table);
@@ -145,6 +147,18 @@ fn of_its_running(table: &mut Table) {
             .takes::<ToDrain>()
             .answers::<Draining>(202, "It drains.")
             .refuses(409, "Another process answers here than the one that is meant."),
+    );
+}
+
+fn replacing(table: &mut Table) {
+    table.add(
+        post("/process/upgrade", Needs(ControlProcesses), "upgrade", upgrade::upgrade)
+            .about(
+                "Starts the program again, which takes the sockets over, and drains then, as SIGUSR2 does.",
+            )
+            .answers::<Upgraded>(200, "The new process serves.")
+            .refuses(409, "An upgrade is under way, the process drains, or it is the first of its container.")
+            .refuses(422, "The new process did not serve; this one goes on as before."),
     );
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Never waits: every call answers at once, `EAGAIN` included.
 
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixListener;
@@ -96,6 +96,14 @@ impl Handle {
             #[cfg(feature = "simulation")]
             Carrier::Simulated(_) => Err(Errno::BADF),
         }
+    }
+
+    /// Another descriptor of the same socket, which lives on when this one is closed.
+    ///
+    /// # Errors
+    /// The kernel's, most often that no descriptor is left; `BADF` of a simulated one.
+    pub fn duplicate(&self) -> io::Result<OwnedFd> {
+        Ok(self.kernel()?.try_clone_to_owned()?)
     }
 
     /// The end of a simulated connection, for the driver that waits for those.
@@ -194,8 +202,9 @@ impl Handle {
         }
     }
 
-    /// Lets this many connections wait in the queue of a listening socket; the kernel takes a second listen(2) for that.
-    pub(crate) fn set_backlog(&self, backlog: u32) {
+    /// Lets this many connections wait in the queue of a listening socket; the kernel takes a second listen(2) for that. One that
+    /// was only bound listens from then on.
+    pub fn set_backlog(&self, backlog: u32) {
         match &self.0 {
             // Refused, the queue stays as long as it was.
             Carrier::Kernel(fd) => {

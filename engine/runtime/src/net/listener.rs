@@ -5,6 +5,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -155,6 +156,14 @@ pub fn bind_beside(address: SocketAddr, backlog: u32, cores: usize) -> io::Resul
     Ok(listeners)
 }
 
+/// What [`bind_beside`] does, without listening yet: until [`Handle::set_backlog`] nobody is sent there.
+///
+/// # Errors
+/// As [`bind_beside`].
+pub fn reserve_beside(address: SocketAddr, count: usize) -> io::Result<Vec<Handle>> {
+    (0..count).map(|_| Ok(Handle::from(OwnedFd::from(bound_socket(address, true)?)))).collect()
+}
+
 fn bound_socket(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
@@ -171,6 +180,8 @@ fn bound_socket(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpStream;
+
     use super::*;
 
     #[test]
@@ -192,5 +203,17 @@ mod tests {
         }
         let beside = bind_beside(taken, 16, 1).expect("its owner asks");
         assert_eq!(beside[0].local_addr().expect("address"), taken);
+    }
+
+    #[test]
+    fn nobody_is_sent_to_a_socket_that_is_only_reserved() {
+        let address = "127.0.0.1:0".parse().expect("address");
+        let listeners = bind_per_core(address, 16, 1).expect("bind");
+        let taken = listeners[0].local_addr().expect("address");
+        let reserved = reserve_beside(taken, 1).expect("its owner asks");
+        drop(listeners);
+        assert!(TcpStream::connect(taken).is_err());
+        reserved[0].set_backlog(16);
+        TcpStream::connect(taken).expect("it listens");
     }
 }
