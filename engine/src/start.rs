@@ -12,7 +12,8 @@ use config::snapshot::Snapshot;
 use config::snapshot::security::{SecurityKind, SecurityModule};
 use control::bind::{self, Bound};
 use control::{
-    Candidate, Control, ControlSetup, CoreInfo, CoreWatch, Given, LogControl, Predecessor, ProcessInfo, Program, Supervisor, TakeOver,
+    Candidate, Control, ControlSetup, CoreInfo, CoreWatch, Given, LogControl, Predecessor, ProcessInfo,
+    Program, Supervisor, TakeOver,
 };
 use proxy::core_main::{CoreSetup, Fellow, serve};
 use proxy::generation::Generation;
@@ -45,7 +46,8 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     // Before anything is opened, and before another file can have the name.
     let program = Program::of_this_process().context("cannot tell which program this is")?;
     let (predecessor, given) = Predecessor::find(env!("CARGO_PKG_VERSION"))?.unzip();
-    let outcome = serve_as(args, started, log, program, predecessor.as_ref(), given.unwrap_or_default());
+    let given = given.unwrap_or_else(control::given_by_supervisor);
+    let outcome = serve_as(args, started, log, program, predecessor.as_ref(), given);
     if let (Err(error), Some(predecessor)) = (&outcome, &predecessor) {
         predecessor.failed(&settings::with_problems(error));
     }

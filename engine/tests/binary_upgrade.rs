@@ -238,7 +238,7 @@ fn a_program_that_does_not_serve_changes_nothing() {
     let installed = Installed::new();
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let taken = taken.local_addr().map(|address| (taken, address)).expect("an address");
-    let config = format!("process.upgrade_timeout = \"2s\"\n{ANSWER}");
+    let config = format!("process.upgrade_timeout = \"5s\"\n{ANSWER}");
     let engine = installed.start(Driver::Epoll, 2, &config);
     let left = installed.folder.join("pid");
     let mut client = engine.connect();
@@ -259,7 +259,7 @@ fn a_program_that_does_not_serve_changes_nothing() {
     check("exit 7", "exit status: 7");
     check("kill -SEGV $$", "signal: 11");
     check("printf noise >&0; exec sleep 60", "speaks otherwise");
-    check(&format!("echo $$ >{}; exec sleep 60", left.display()), "within 2 s (process.upgrade_timeout)");
+    check(&format!("echo $$ >{}; exec sleep 60", left.display()), "within 5 s (process.upgrade_timeout)");
     check(&format!("exec {engine_path} --config /nowhere/at-all.toml"), "/nowhere/at-all.toml");
     check(&format!("exec {engine_path} --no-such-flag"), "exit status: 2");
     let pid = fs::read_to_string(&left).expect("it was started").trim().parse().expect("a number");
@@ -273,7 +273,9 @@ fn a_program_that_does_not_serve_changes_nothing() {
     check(&format!("exec {engine_path} \"$@\""), "bindd");
     fs::remove_file(installed.path()).expect("it is there");
     let (status, answer) = upgrade(&engine);
-    assert!(status == 422 && answer["error"].as_str().is_some_and(|error| error.contains("cannot be started")));
+    assert!(
+        status == 422 && answer["error"].as_str().is_some_and(|error| error.contains("cannot be started"))
+    );
     engine.connect().get("/").assert_is(200, "here");
 }
 
@@ -332,7 +334,11 @@ fn sigusr2_starts_what_is_installed_now() {
     let installed = Installed::new();
     let mut engine = installed.start(Driver::Epoll, 1, ANSWER);
     let was_here = installed.folder.join("was-here");
-    installed.replace(&format!("echo $$ >{}; exec {} \"$@\"", was_here.display(), env!("CARGO_BIN_EXE_engine")));
+    installed.replace(&format!(
+        "echo $$ >{}; exec {} \"$@\"",
+        was_here.display(),
+        env!("CARGO_BIN_EXE_engine")
+    ));
     engine.signal(Signal::USR2);
     assert!(engine.end().success(), "{}", engine.log());
     let pid = fs::read_to_string(was_here).expect("the new program ran").trim().parse().expect("a number");
@@ -354,10 +360,63 @@ fn one_upgrade_at_a_time_and_a_drain_ends_it() {
         assert!(status == 409 && answer["error"] == "an upgrade is under way already", "{status} {answer}");
         engine.signal(Signal::TERM);
         let (status, answer) = first.join().expect("an answer");
-        assert!(status == 422 && answer["error"].as_str().is_some_and(|error| error.contains("drains")), "{answer}");
+        assert!(
+            status == 422 && answer["error"].as_str().is_some_and(|error| error.contains("drains")),
+            "{answer}"
+        );
         let pid = fs::read_to_string(&left).expect("it was started").trim().parse().expect("a number");
         Pid::from_raw(pid).expect("the number of a process")
     });
     assert!(engine.end().success(), "{}", engine.log());
     test_kill_process(hung).expect_err("it was ended");
+}
+
+/// Starts the engine as systemd does: with sockets from descriptor 3 on, and their names.
+fn start_with(
+    installed: &Installed,
+    listener: impl Into<std::os::fd::OwnedFd>,
+    name: &str,
+    config: &str,
+) -> Engine {
+    let script = "LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" \"$@\" 3<&0 </dev/null";
+    let socket = listener.into();
+    let mut command = Command::new("sh");
+    command.arg("-c").arg(script).arg(installed.path()).env("LISTEN_FDNAMES", name);
+    Engine::spawn_with_input(&mut command, socket, &["--cores".to_owned(), "2".to_owned()], config)
+}
+
+#[test]
+fn a_socket_that_systemd_has_opened_is_its_listener_s() {
+    let installed = Installed::new();
+    for (name, bind) in [("web", "127.0.0.2:80".to_owned()), ("a.socket", String::new())] {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let bind = if bind.is_empty() { address.to_string() } else { bind };
+        let another = listener.try_clone().expect("a descriptor");
+        let mut engine = start_with(&installed, listener, name, &ANSWER.replace("127.0.0.1:0", &bind));
+        engine.wait_until_ready();
+        assert_eq!(engine.web(), address, "it is where systemd says");
+        (0..8).for_each(|_| Connection::open(address).get("/").assert_is(200, "here"));
+        engine.signal(Signal::TERM);
+        assert!(engine.end().success(), "{}", engine.log());
+        // systemd has the socket still: whoever comes waits there for the next process.
+        let mut waits = Connection::open(address);
+        waits.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
+        let mut next = start_with(&installed, another, name, &ANSWER.replace("127.0.0.1:0", &bind));
+        waits.response().assert_is(200, "here");
+        next.signal(Signal::TERM);
+        assert!(next.end().success(), "{}", next.log());
+    }
+}
+
+#[test]
+fn a_socket_that_no_listener_wants_is_told_of_and_closed() {
+    let installed = Installed::new();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let engine = start_with(&installed, listener, "other", ANSWER);
+    engine.wait_until_ready();
+    assert!(engine.log().contains(&format!("a socket at {address} (listener.other)")), "{}", engine.log());
+    TcpStream::connect(address).expect_err("nobody has it");
+    engine.connect().get("/").assert_is(200, "here");
 }

@@ -234,8 +234,10 @@ impl Shared {
         }
         {
             let mut sockets = self.upgrades.held();
+            let before = sockets.owners();
             sockets.keep(&live.snapshot);
             sockets.append(held);
+            sockets.store(&self.supervisor, &before);
         }
         self.begin_rounds(None);
         (0..live.snapshot.upstreams.len() as u16).for_each(|id| live.see_off_unnamed(UpstreamId(id)));

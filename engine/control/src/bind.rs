@@ -163,37 +163,45 @@ pub fn bind(snapshot: &Snapshot, cores: usize, given: &mut Given) -> Result<Boun
     for (id, listener) in (0..).map(ListenerId).zip(&snapshot.listeners) {
         let failed =
             |address: &Address, error| BindError { address: address.clone(), owner: owner(listener), error };
-        let (sockets, address, by_name, waits) = match (given.take(listener), &listener.bind) {
+        let (sockets, address, given_how, waits) = match (given.take(listener), &listener.bind) {
             (Some(taken), bind) => {
-                let Taken { address, by_name, fds } = taken;
+                let Taken { address, by_name, is_kept, fds } = taken;
                 if let BindAddress::Unix { mode, .. } = bind
                     && let Address::Unix(path) = &address
                 {
-                    let file = SocketFile::at(path).map_err(|error| failed(&address, error))?;
-                    held_back.socket_files.push(listener, file);
+                    // A supervisor's file is there for the next process, too.
+                    if !is_kept {
+                        let file = SocketFile::at(path).map_err(|error| failed(&address, error))?;
+                        held_back.socket_files.push(listener, file);
+                    }
                     held_back.modes.push((Box::from(&**path), *mode));
                 }
                 let shares = share(fds, &address, cores).map_err(|error| failed(&address, error))?;
-                (shares, address, by_name, true)
+                (shares, address, (by_name, is_kept), true)
             }
             // The other process listens at the port, though elsewhere: until it is told, nobody is sent to these.
             (None, BindAddress::Tcp(address)) if given.has_port(address.port()) => {
                 let reserved =
                     reserve_beside(*address, cores).map_err(|error| failed(&(*address).into(), error))?;
-                (reserved.into_iter().map(|socket| vec![socket]).collect(), (*address).into(), false, true)
+                (
+                    reserved.into_iter().map(|socket| vec![socket]).collect(),
+                    (*address).into(),
+                    (false, false),
+                    true,
+                )
             }
             (None, BindAddress::Tcp(address)) => {
                 let (sockets, address) = bind_tcp(listener, *address, cores)?;
-                (sockets.into_iter().map(|socket| vec![socket]).collect(), address, false, false)
+                (sockets.into_iter().map(|socket| vec![socket]).collect(), address, (false, false), false)
             }
             (None, BindAddress::Unix { path, mode }) => {
                 let (sockets, file) = bind_path(listener, path, *mode, cores)?;
                 socket_files.push(listener, file);
                 let sockets = sockets.into_iter().map(|socket| vec![socket]).collect();
-                (sockets, Address::Unix(Arc::from(&**path)), false, false)
+                (sockets, Address::Unix(Arc::from(&**path)), (false, false), false)
             }
         };
-        hold(&mut held, listener, &address, by_name, &sockets).map_err(|error| failed(&address, error))?;
+        hold(&mut held, listener, &address, given_how, &sockets).map_err(|error| failed(&address, error))?;
         addresses.push(address);
         let cores = if waits { &mut held_back.per_core } else { &mut per_core };
         for (core, sockets) in cores.iter_mut().zip(sockets) {
@@ -229,7 +237,7 @@ fn hold(
     held: &mut Held,
     listener: &Listener,
     address: &Address,
-    by_name: bool,
+    (by_name, is_kept): (bool, bool),
     sockets: &[Vec<Handle>],
 ) -> io::Result<()> {
     let several = match address {
@@ -238,7 +246,7 @@ fn hold(
     };
     for socket in sockets.iter().flatten().take(several) {
         let owner = Owner::Listener(listener.name.clone());
-        held.push(Described { owner, place: address.into(), by_name }, socket.duplicate()?);
+        held.push(Described { owner, place: address.into(), by_name, is_kept }, socket.duplicate()?);
     }
     Ok(())
 }
@@ -317,7 +325,7 @@ pub(crate) fn bind_next(
         };
         let bound = bound.and_then(|(sockets, address)| {
             let sockets: Vec<_> = sockets.into_iter().map(|socket| vec![socket]).collect();
-            match hold(&mut held, listener, &address, false, &sockets) {
+            match hold(&mut held, listener, &address, (false, false), &sockets) {
                 Ok(()) => Ok((sockets, address)),
                 Err(error) => Err(BindError { address, owner: owner(listener), error }),
             }
@@ -422,7 +430,7 @@ fn owner(listener: &Listener) -> String {
 
 fn bind_admin(address: SocketAddr, held: &mut Held) -> Result<(TcpListener, SocketAddr), BindError> {
     let socket = TcpListener::bind(address).map_err(|error| admin_failed(address, error))?;
-    hold_admin(address, socket, false, held)
+    hold_admin(address, socket, (false, false), held)
 }
 
 /// Admin's, of those that were given. There is one; more of them would be somebody's mistake.
@@ -431,21 +439,21 @@ fn take_admin(
     taken: Taken,
     held: &mut Held,
 ) -> Result<(TcpListener, SocketAddr), BindError> {
-    let Taken { by_name, fds, .. } = taken;
+    let Taken { by_name, is_kept, fds, .. } = taken;
     let socket = fds.into_iter().next().ok_or_else(|| admin_failed(address, Errno::BADF.into()))?;
-    hold_admin(address, socket.into(), by_name, held)
+    hold_admin(address, socket.into(), (by_name, is_kept), held)
 }
 
 fn hold_admin(
     address: SocketAddr,
     socket: TcpListener,
-    by_name: bool,
+    (by_name, is_kept): (bool, bool),
     held: &mut Held,
 ) -> Result<(TcpListener, SocketAddr), BindError> {
     let failed = |error| admin_failed(address, error);
     let bound = socket.local_addr().map_err(failed)?;
     let another = socket.try_clone().map_err(failed)?;
-    held.push(Described { owner: Owner::Admin, place: Place::Tcp(bound), by_name }, another.into());
+    held.push(Described { owner: Owner::Admin, place: Place::Tcp(bound), by_name, is_kept }, another.into());
     Ok((socket, bound))
 }
 

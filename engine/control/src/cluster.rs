@@ -46,6 +46,8 @@ pub(crate) struct Cluster {
     state: Mutex<State>,
     /// Somebody has changed something, here: the next round begins at once.
     look: Notify,
+    /// Wakes whoever contends for the lease of the node.
+    contend: Notify,
     /// Asks the process to drain, as a signal does.
     drain: Arc<Notify>,
     /// What cores do with requests.
@@ -64,6 +66,8 @@ struct State {
     refused: Option<(u64, String)>,
     role: Role,
     is_leaving: bool,
+    /// Another process has taken this one's place: it contends for nothing any more.
+    is_replaced: bool,
 }
 
 /// Who this process is, as long as the others do not take it for gone.
@@ -177,6 +181,7 @@ impl Cluster {
             refused: None,
             role,
             is_leaving: false,
+            is_replaced: false,
         };
         let cluster = Self {
             local: joining.local,
@@ -185,6 +190,7 @@ impl Cluster {
             copy_file,
             state: Mutex::new(state),
             look: Notify::new(),
+            contend: Notify::new(),
             drain,
             standing,
         };
@@ -233,6 +239,12 @@ impl Cluster {
     /// What is in the way of a document as this node's configuration, as far as this process can tell.
     pub(crate) async fn check(&self, shared: &Arc<Shared>, document: &str) -> Result<(), String> {
         versions::check(shared, versions::candidate(self, 0, document, &self.runs().stopped)?).await
+    }
+
+    /// Another process has taken this one's place. What this one holds alone it gives back at once.
+    pub(crate) fn be_replaced(&self) {
+        self.state().is_replaced = true;
+        self.contend.notify_one();
     }
 
     /// Looks at the store now instead of at the next round.

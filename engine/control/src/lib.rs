@@ -98,6 +98,7 @@ use crate::supervisor::watchdog;
 pub use crate::takeover::predecessor::{Predecessor, TakeOverError};
 pub use crate::takeover::program::Program;
 pub use crate::takeover::sockets::{Given, Held};
+pub use crate::takeover::systemd::given as given_by_supervisor;
 pub use crate::upgrade::TakeOver;
 use crate::upgrade::Upgrades;
 
@@ -350,8 +351,10 @@ impl Control {
         if let Some(predecessor) = predecessor {
             predecessor.ready(unwanted.owners())?;
         }
+        unwanted.tell_of_unwanted();
         drop(unwanted);
         self.shared.open(held_back);
+        self.shared.upgrades.held().store(&self.shared.supervisor, &[]);
         self.shared.begun.notify_one();
         if let Some(predecessor) = predecessor {
             predecessor.serving();

@@ -220,7 +220,8 @@ async fn drain(shared: &Shared, ends: &mut mpsc::Receiver<CoreEnd>, left: Option
         Some(left) => Some(left),
         None => turn_away(shared).await,
     };
-    let left = left.unwrap_or_default();
+    // What a supervisor keeps the next process goes on with.
+    let left = left.unwrap_or_else(|| shared.upgrades.held().kept());
     shared.aggregator.lock().await.retire().await;
     // Before the cores: who comes from here on finds nobody, or who has taken this process's place.
     {

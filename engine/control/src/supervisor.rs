@@ -180,6 +180,12 @@ impl Supervisor {
         self.send(&format!("FDSTOREREMOVE=1\nFDNAME={name}\n"), &[])
     }
 
+    /// Whether it keeps sockets beyond the end of the process: `FileDescriptorStoreMax=` of the unit says so (sd_pid_notify_with_fds(3)).
+    pub(crate) fn keeps_sockets(&self) -> bool {
+        let room = std::env::var("FDSTORE").ok().and_then(|room| room.parse::<u32>().ok());
+        self.is_there() && room.is_some_and(|room| room > 0)
+    }
+
     /// Whether there is one.
     #[must_use]
     pub fn is_there(&self) -> bool {

@@ -131,6 +131,11 @@ impl Upgrades {
         lock(&self.last).clone()
     }
 
+    /// Whether this process has taken another's place.
+    pub(crate) fn has_taken_over(&self) -> bool {
+        lock(&self.last).as_ref().is_some_and(|last| last.outcome == "taken_over")
+    }
+
     /// How many have come to nothing.
     pub(crate) fn failed(&self) -> u64 {
         self.failed.load(Ordering::Relaxed)
@@ -246,6 +251,9 @@ impl Shared {
             self.upgrades.admin_left.notify_one();
         }
         self.be_replaced();
+        if let Some(cluster) = self.cluster() {
+            cluster.be_replaced();
+        }
         *lock(&self.upgrades.left) = Some(left);
         self.upgrades.is_left.notify_one();
     }

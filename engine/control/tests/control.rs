@@ -11,8 +11,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use config::Text;
 use control::{
-    Certificates, Control, ControlSetup, CoreInfo, CoreWatch, Exit, Held, LocalTerms, LogControl, Origin, Own,
-    ProcessInfo, SocketFiles, Supervisor, TakeOver,
+    Certificates, Control, ControlSetup, CoreInfo, CoreWatch, Exit, Held, LocalTerms, LogControl, Origin,
+    Own, ProcessInfo, SocketFiles, Supervisor, TakeOver,
 };
 use proxy::core_main::Fellow;
 use proxy::generation::Generation;

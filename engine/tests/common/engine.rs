@@ -7,6 +7,7 @@ use std::fmt;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -117,11 +118,7 @@ impl Engine {
     /// Starts `command` with `--config` and does not wait for anything. Its admin listener gets a port of its own.
     #[track_caller]
     pub(crate) fn spawn(command: &mut Command, arguments: &[String], config: impl fmt::Display) -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path =
-            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-{number}.toml", std::process::id()));
-        write_config(&path, config);
+        let path = Self::configure(config);
         command.args(arguments).arg("--config").arg(&path);
         Self::run(command, path)
     }
@@ -132,10 +129,39 @@ impl Engine {
         Self::run(command.args(arguments), PathBuf::new())
     }
 
+    /// A file of its own with this configuration.
+    #[track_caller]
+    fn configure(config: impl fmt::Display) -> PathBuf {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path =
+            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-{number}.toml", std::process::id()));
+        write_config(&path, config);
+        path
+    }
+
+    /// The same as [`Self::spawn`], with a socket as standard input.
+    #[track_caller]
+    pub(crate) fn spawn_with_input(
+        command: &mut Command,
+        input: OwnedFd,
+        arguments: &[String],
+        config: impl fmt::Display,
+    ) -> Self {
+        let path = Self::configure(config);
+        command.args(arguments).arg("--config").arg(&path);
+        Self::run_with_input(command, Stdio::from(input), path)
+    }
+
     #[track_caller]
     fn run(command: &mut Command, config: PathBuf) -> Self {
+        Self::run_with_input(command, Stdio::null(), config)
+    }
+
+    #[track_caller]
+    fn run_with_input(command: &mut Command, input: Stdio, config: PathBuf) -> Self {
         let mut child = command
-            .stdin(Stdio::null())
+            .stdin(input)
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()

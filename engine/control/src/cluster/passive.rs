@@ -14,6 +14,10 @@ use store::{LeaseRow, Store, StoreError};
 use super::{Cluster, Me, Role};
 use crate::Shared;
 
+/// How long a process that has taken another's place looks for the lease more often, and how often.
+const HAND_OVER_MAX: Duration = Duration::from_secs(15);
+const HAND_OVER_LOOK: Duration = Duration::from_millis(25);
+
 /// One process, contending under one ID.
 struct Candidacy {
     me: Me,
@@ -27,11 +31,16 @@ pub(crate) async fn rounds(shared: Arc<Shared>, cluster: Arc<Cluster>) {
     let mut candidacy: Option<Candidacy> = None;
     loop {
         let terms = shared.live().snapshot.terms.clone();
-        let (store, me, is_leaving) = {
+        let (store, me, is_leaving, is_replaced) = {
             let state = cluster.state();
-            (state.store.clone(), state.me.clone(), state.is_leaving)
+            (state.store.clone(), state.me.clone(), state.is_leaving, state.is_replaced)
         };
-        if is_leaving {
+        if is_replaced && terms.mode == Mode::ActivePassive {
+            // What it has begun it finishes; from here on another process begins.
+            give_back(&cluster, store.as_ref(), &name, candidacy.take()).await;
+            return;
+        }
+        if is_leaving || is_replaced {
             return;
         }
         let pause = match (terms.mode, store, me) {
@@ -76,7 +85,14 @@ pub(crate) async fn rounds(shared: Arc<Shared>, cluster: Arc<Cluster>) {
                 terms.poll
             }
         };
-        tokio::time::sleep(pause).await;
+        // Who has taken another's place waits for a lease that is about to be given back.
+        let is_awaited = cluster.is_standby() && shared.process.started.elapsed() < HAND_OVER_MAX;
+        let pause =
+            if is_awaited && shared.upgrades.has_taken_over() { pause.min(HAND_OVER_LOOK) } else { pause };
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = cluster.contend.notified() => {}
+        }
     }
 }
 

@@ -77,6 +77,8 @@ pub(crate) struct Described {
     pub(crate) place: Place,
     /// Whether it is its owner's because it was given under that name, wherever the configuration says.
     pub(crate) by_name: bool,
+    /// Whether a supervisor has it too, who gives it to whoever comes after the end of this process.
+    pub(crate) is_kept: bool,
 }
 
 /// Whose socket it is.
@@ -153,6 +155,7 @@ mod tests {
             owner: Owner::Listener(name.to_owned()),
             place: Place::Unix(Path::new(&format!("/{}", "p".repeat(106))).into()),
             by_name: true,
+            is_kept: true,
         }
     }
 
@@ -160,7 +163,7 @@ mod tests {
     fn what_is_said_is_what_is_heard() {
         let hello = Message::Hello { protocol: PROTOCOL, version: "1.2.3".to_owned(), pid: 7 };
         let tcp = Place::Tcp("[::1]:80".parse().expect("an address"));
-        let admin = Described { owner: Owner::Admin, place: tcp, by_name: false };
+        let admin = Described { owner: Owner::Admin, place: tcp, by_name: false, is_kept: false };
         let sockets =
             Message::Sockets { version: "1".to_owned(), sockets: vec![admin, described("a")], more: true };
         let ready = Message::Ready { unwanted: vec![Owner::Admin] };

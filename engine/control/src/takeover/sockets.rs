@@ -7,8 +7,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use config::snapshot::{BindAddress, Listener, Snapshot};
 use proxy::address::Address;
+use proxy::message::Left;
 
 use super::message::{Described, Owner, Place};
+use super::systemd::kept_name;
+use crate::Supervisor;
 
 /// Descriptors of every socket that the process listens on, for a process that takes its place. The cores have their own: as long
 /// as these are open, none of the sockets is closed.
@@ -51,9 +54,47 @@ impl Held {
         self.0.iter().map(|held| Ok((held.described.clone(), held.fd.try_clone()?))).collect()
     }
 
-    /// By name, for whoever keeps sockets beyond the end of the process.
-    pub(crate) fn by_name(&self) -> impl Iterator<Item = (&Described, BorrowedFd<'_>)> {
-        self.0.iter().map(|held| (&held.described, held.fd.as_fd()))
+    /// Those of an owner, for a supervisor that keeps them beyond the end of the process.
+    fn of(&self, owner: &Owner) -> Vec<BorrowedFd<'_>> {
+        let is_its = |held: &&HeldSocket| held.described.owner == *owner;
+        self.0.iter().filter(is_its).map(|held| held.fd.as_fd()).collect()
+    }
+
+    /// Whose they are, each once.
+    pub(crate) fn owners(&self) -> Vec<Owner> {
+        each_once(self.0.iter().map(|held| &held.described))
+    }
+
+    /// Gives the supervisor those that it does not keep yet, and has it give up those of owners that were `before` and are not
+    /// any more.
+    pub(crate) fn store(&mut self, supervisor: &Supervisor, before: &[Owner]) {
+        if !supervisor.keeps_sockets() {
+            return;
+        }
+        let now = self.owners();
+        for gone in before.iter().filter(|owner| !now.contains(owner)) {
+            supervisor.remove_fds(&kept_name(gone));
+        }
+        for owner in now {
+            let of_it = |held: &&mut HeldSocket| held.described.owner == owner;
+            if self.0.iter_mut().filter(of_it).all(|held| held.described.is_kept) {
+                continue;
+            }
+            // What is under the name was somewhere else.
+            supervisor.remove_fds(&kept_name(&owner));
+            let is_stored = supervisor.store_fds(&kept_name(&owner), &self.of(&owner));
+            self.0.iter_mut().filter(of_it).for_each(|held| held.described.is_kept = is_stored);
+        }
+    }
+
+    /// Names of listeners whose sockets a supervisor keeps: whoever is in their queues waits for the next process.
+    pub(crate) fn kept(&self) -> Left {
+        let kept = self.0.iter().map(|held| &held.described).filter(|described| described.is_kept);
+        let names = each_once(kept).into_iter().filter_map(|owner| match owner {
+            Owner::Listener(name) => Some(name.into_boxed_str()),
+            Owner::Admin => None,
+        });
+        names.collect()
     }
 }
 
@@ -80,6 +121,8 @@ pub(crate) struct Taken {
     pub(crate) address: Address,
     /// Whether they are its own because of their name.
     pub(crate) by_name: bool,
+    /// Whether a supervisor has them too.
+    pub(crate) is_kept: bool,
     pub(crate) fds: Vec<OwnedFd>,
 }
 
@@ -90,9 +133,19 @@ impl Given {
         Self { sockets, taken_ports: Vec::new(), is_shared: true }
     }
 
-    /// Whether another process accepts by them until this one is ready.
-    pub(crate) fn is_shared(&self) -> bool {
-        self.is_shared
+    /// What a supervisor has opened or kept.
+    pub(crate) fn by_supervisor(sockets: Vec<(Described, OwnedFd)>) -> Self {
+        Self { is_shared: false, ..Self::by_predecessor(sockets) }
+    }
+
+    /// Says of what nobody has wanted that it is closed. Another process has its own.
+    pub(crate) fn tell_of_unwanted(&self) {
+        for GivenSocket { described, .. } in self.sockets.iter().filter(|_| !self.is_shared) {
+            let (owner, address) = (&described.owner, described.place.address());
+            tracing::warn!(
+                "systemd gives a socket at {address} ({owner}), where nothing is to listen: closed"
+            );
+        }
     }
 
     /// Those of a listener, all at one place.
@@ -101,26 +154,28 @@ impl Given {
         if listener.internal && matches!(&listener.bind, BindAddress::Tcp(address) if address.port() == 0) {
             return None;
         }
-        self.take_if(|described| belongs(described, listener))
+        self.take_if(&Owner::Listener(listener.name.clone()), |described| belongs(described, listener))
     }
 
     /// Admin's.
     pub(crate) fn take_admin(&mut self, bind: SocketAddr) -> Option<Taken> {
-        self.take_if(|described| {
-            described.owner == Owner::Admin && (described.by_name || is_at(&described.place, bind, true))
+        self.take_if(&Owner::Admin, |described| {
+            let is_its = described.owner == Owner::Admin;
+            let is_tcp = matches!(described.place, Place::Tcp(_));
+            is_tcp && is_its && described.by_name || is_at(&described.place, bind, is_its)
         })
     }
 
-    fn take_if(&mut self, is_wanted: impl Fn(&Described) -> bool) -> Option<Taken> {
+    fn take_if(&mut self, whose: &Owner, is_wanted: impl Fn(&Described) -> bool) -> Option<Taken> {
         let first = self.sockets.iter().find(|socket| is_wanted(&socket.described))?;
-        let Described { place, by_name, .. } = first.described.clone();
+        let Described { owner, place, by_name, is_kept } = first.described.clone();
         if let Place::Tcp(address) = &place {
             self.taken_ports.push(address.port());
         }
         let of_it =
             |socket: &mut GivenSocket| is_wanted(&socket.described) && socket.described.place == place;
         let fds = self.sockets.extract_if(.., of_it).map(|socket| socket.fd).collect();
-        Some(Taken { address: place.address(), by_name, fds })
+        Some(Taken { address: place.address(), by_name: by_name && owner == *whose, is_kept, fds })
     }
 
     /// Whether one of them is at this port: what is bound there can stand beside.
@@ -131,14 +186,18 @@ impl Given {
 
     /// Whose nobody has wanted, each once.
     pub(crate) fn owners(&self) -> Vec<Owner> {
-        let mut owners: Vec<Owner> = Vec::new();
-        for GivenSocket { described, .. } in &self.sockets {
-            if !owners.contains(&described.owner) {
-                owners.push(described.owner.clone());
-            }
-        }
-        owners
+        each_once(self.sockets.iter().map(|socket| &socket.described))
     }
+}
+
+fn each_once<'d>(described: impl Iterator<Item = &'d Described>) -> Vec<Owner> {
+    let mut owners: Vec<Owner> = Vec::new();
+    for Described { owner, .. } in described {
+        if !owners.contains(owner) {
+            owners.push(owner.clone());
+        }
+    }
+    owners
 }
 
 /// Whether a socket is a listener's: it is where that is to be, at whatever port where any will do, or it was given by its name.
@@ -146,9 +205,9 @@ fn belongs(described: &Described, listener: &Listener) -> bool {
     let is_its = matches!(&described.owner, Owner::Listener(name) if *name == listener.name);
     match (&described.place, &listener.bind) {
         (Place::Tcp(_), BindAddress::Tcp(_)) | (Place::Unix(_), BindAddress::Unix { .. })
-            if described.by_name =>
+            if described.by_name && is_its =>
         {
-            is_its
+            true
         }
         (place, BindAddress::Tcp(bind)) => is_at(place, *bind, is_its),
         (Place::Unix(there), BindAddress::Unix { path, .. }) => there == path,
@@ -192,7 +251,7 @@ mod tests {
             };
             let owner = if *name == "admin" { Owner::Admin } else { Owner::Listener((*name).to_owned()) };
             let fd = TcpListener::bind("127.0.0.1:0").expect("a descriptor").into();
-            (Described { owner, place, by_name: *by_name }, fd)
+            (Described { owner, place, by_name: *by_name, is_kept: false }, fd)
         });
         Given::by_predecessor(sockets.collect())
     }
@@ -230,7 +289,8 @@ mod tests {
     fn what_is_given_by_name_is_its_owners_wherever_it_is() {
         let bind = "bind = \"127.0.0.1:80\"";
         check(bind, &[("web", "[::]:8080", true)], Some(("[::]:8080", 1)));
-        check(bind, &[("other", "127.0.0.1:80", true)], None);
+        check(bind, &[("other", "127.0.0.1:81", true)], None);
+        check(bind, &[("a.socket", "127.0.0.1:80", true)], Some(("127.0.0.1:80", 1)));
     }
 
     #[test]
@@ -250,12 +310,12 @@ mod tests {
         for listener in &first.listeners {
             let BindAddress::Tcp(address) = listener.bind else { unreachable!("both are") };
             let owner = Owner::Listener(listener.name.clone());
-            let described = Described { owner, place: Place::Tcp(address), by_name: false };
+            let described = Described { owner, place: Place::Tcp(address), by_name: false, is_kept: false };
             held.push(described, TcpListener::bind("127.0.0.1:0").expect("a descriptor").into());
         }
         held.keep(&snapshot("[listener.a]\nbind = \"10.0.0.1:80\"\n[listener.b]\nbind = \"10.0.0.1:82\""));
-        let names: Vec<_> = held.by_name().map(|(described, _)| described.owner.to_string()).collect();
-        assert_eq!(names, ["listener.a"]);
+        assert_eq!(held.owners(), [Owner::Listener("a".to_owned())]);
+        assert!(held.kept().is_empty());
     }
 
     #[test]

@@ -162,7 +162,8 @@ mod tests {
         let (here, there) = pair();
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
-        let described = Described { owner: Owner::Admin, place: Place::Tcp(address), by_name: false };
+        let described =
+            Described { owner: Owner::Admin, place: Place::Tcp(address), by_name: false, is_kept: false };
         let sockets = vec![described; SOCKETS_PER_MESSAGE];
         let message = Message::Sockets { version: "1".to_owned(), sockets, more: false };
         here.send(&message, &vec![listener.as_fd(); SOCKETS_PER_MESSAGE]).expect("sent");

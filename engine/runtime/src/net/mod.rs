@@ -4,6 +4,7 @@
 
 pub(crate) mod conduit;
 pub mod handle;
+pub mod inherited;
 pub mod listener;
 pub mod pipe;
 pub mod stream;
