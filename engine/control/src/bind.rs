@@ -64,6 +64,10 @@ impl Shared {
     /// Begins to accept by what was held back.
     pub(crate) fn open(&self, mut held_back: HeldBack) {
         for (path, mode) in std::mem::take(&mut held_back.modes) {
+            let is_so = fs::metadata(&path).is_ok_and(|file| file.permissions().mode() & 0o7777 == mode);
+            if is_so {
+                continue; // it may be another user's, who alone may change it
+            }
             if let Err(error) = fs::set_permissions(&path, Permissions::from_mode(mode)) {
                 tracing::warn!("the permissions of {} stay as they were: {error}", path.display());
             }

@@ -354,11 +354,11 @@ impl Control {
         unwanted.tell_of_unwanted();
         drop(unwanted);
         self.shared.open(held_back);
-        self.shared.upgrades.held().store(&self.shared.supervisor, &[]);
         self.shared.begun.notify_one();
         if let Some(predecessor) = predecessor {
             predecessor.serving();
         }
+        self.shared.upgrades.held().store(&self.shared.supervisor, &[]);
         Ok(())
     }
 

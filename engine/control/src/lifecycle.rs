@@ -221,7 +221,11 @@ async fn drain(shared: &Shared, ends: &mut mpsc::Receiver<CoreEnd>, left: Option
         None => turn_away(shared).await,
     };
     // What a supervisor keeps the next process goes on with.
-    let left = left.unwrap_or_else(|| shared.upgrades.held().kept());
+    let left = left.unwrap_or_else(|| {
+        let held = shared.upgrades.held();
+        held.withdraw(&shared.supervisor);
+        held.kept()
+    });
     shared.aggregator.lock().await.retire().await;
     // Before the cores: who comes from here on finds nobody, or who has taken this process's place.
     {

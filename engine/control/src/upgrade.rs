@@ -229,10 +229,11 @@ impl Shared {
         });
         let successor = started.await.unwrap_or(Err(UpgradeError::CalledOff))?;
         // From here on nothing waits, and nothing can fail.
-        let Successor { pid, version, unwanted } = successor;
+        let Successor { pid, version, unwanted, wire } = successor;
         let closed = unwanted.iter().map(ToString::to_string).collect();
         self.supervisor.hand_over(pid);
         self.leave(&listeners, &unwanted);
+        drop(wire);
         let took_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
         let former = (std::process::id(), self.process.version);
         Ok(Upgraded { pid, version, former_pid: former.0, former_version: former.1, took_ms, closed })

@@ -17,6 +17,9 @@ use super::wire::{Wire, WireError};
 /// How long the old process may take to answer: it waits for nothing.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long the old process may take to tell its supervisor.
+const END_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// The process whose place this one is to take.
 #[derive(Debug)]
 pub struct Predecessor {
@@ -111,11 +114,14 @@ impl Predecessor {
         asked.map_err(|error| self.silent(&error))
     }
 
-    /// Says that this process accepts.
+    /// Says that this process accepts, and waits until the other has told everybody.
     pub(crate) fn serving(&self) {
         if let Err(error) = self.wire.send(&Message::Serving, &[]) {
             tracing::warn!("process {} does not hear that this one serves: {error}", self.pid);
+            return;
         }
+        // It says nothing more than that it closes the connection, and need not be waited for.
+        let _ = self.wire.receive(Instant::now() + END_TIMEOUT, || false);
     }
 
     /// Says that nothing has come of it, and why. Whoever does not hear it sees this process end.

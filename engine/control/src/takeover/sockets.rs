@@ -22,11 +22,13 @@ pub struct Held(Vec<HeldSocket>);
 struct HeldSocket {
     described: Described,
     fd: OwnedFd,
+    /// Whether the supervisor was given it, for the case that this process ends without having wanted to.
+    is_stored: bool,
 }
 
 impl Held {
     pub(crate) fn push(&mut self, described: Described, fd: OwnedFd) {
-        self.0.push(HeldSocket { described, fd });
+        self.0.push(HeldSocket { described, fd, is_stored: false });
     }
 
     /// Takes those of listeners that have come.
@@ -65,7 +67,7 @@ impl Held {
         each_once(self.0.iter().map(|held| &held.described))
     }
 
-    /// Gives the supervisor those that it does not keep yet, and has it give up those of owners that were `before` and are not
+    /// Gives the supervisor those that it does not have yet, and has it give up those of owners that were `before` and are not
     /// any more.
     pub(crate) fn store(&mut self, supervisor: &Supervisor, before: &[Owner]) {
         if !supervisor.keeps_sockets() {
@@ -77,13 +79,21 @@ impl Held {
         }
         for owner in now {
             let of_it = |held: &&mut HeldSocket| held.described.owner == owner;
-            if self.0.iter_mut().filter(of_it).all(|held| held.described.is_kept) {
+            if self.0.iter_mut().filter(of_it).all(|held| held.described.is_kept || held.is_stored) {
                 continue;
             }
-            // What is under the name was somewhere else.
+            // What is under the name may have been somewhere else.
             supervisor.remove_fds(&kept_name(&owner));
             let is_stored = supervisor.store_fds(&kept_name(&owner), &self.of(&owner));
-            self.0.iter_mut().filter(of_it).for_each(|held| held.described.is_kept = is_stored);
+            self.0.iter_mut().filter(of_it).for_each(|held| held.is_stored = is_stored);
+        }
+    }
+
+    /// Has the supervisor give up what it was given: this process ends as it was told to, and closes what it has opened.
+    pub(crate) fn withdraw(&self, supervisor: &Supervisor) {
+        let stored = self.0.iter().filter(|held| held.is_stored);
+        for owner in each_once(stored.map(|held| &held.described)) {
+            supervisor.remove_fds(&kept_name(&owner));
         }
     }
 

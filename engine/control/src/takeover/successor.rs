@@ -47,12 +47,14 @@ impl Decision {
 }
 
 /// The process that serves now.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct Successor {
     pub(crate) pid: u32,
     pub(crate) version: String,
     /// Whose sockets it has not taken.
     pub(crate) unwanted: Vec<Owner>,
+    /// It waits for the end of the connection: then everybody knows who serves.
+    pub(crate) wire: Wire,
 }
 
 /// Why this process goes on.
@@ -124,7 +126,7 @@ struct Upgrade<'u> {
 }
 
 impl Upgrade<'_> {
-    fn run(&self, sockets: &[(Described, OwnedFd)]) -> Result<Successor, UpgradeError> {
+    fn run(self, sockets: &[(Described, OwnedFd)]) -> Result<Successor, UpgradeError> {
         let (pid, version) = match self.receive()? {
             Message::Hello { protocol: PROTOCOL, version, pid } => (pid, version),
             Message::Hello { protocol: theirs, version, .. } => {
@@ -142,7 +144,7 @@ impl Upgrade<'_> {
         }
         self.wire.send(&Message::Go, &[]).map_err(|error| self.failed(error))?;
         match self.wire.receive(Instant::now() + BEGIN_TIMEOUT, || false) {
-            Ok((Message::Serving, _)) => Ok(Successor { pid, version, unwanted }),
+            Ok((Message::Serving, _)) => Ok(Successor { pid, version, unwanted, wire: self.wire }),
             Ok((message, _)) => Err(unexpected(message)),
             Err(error) => Err(self.failed(error)),
         }

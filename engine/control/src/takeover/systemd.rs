@@ -69,7 +69,8 @@ pub fn given() -> Given {
         match place(&fd) {
             Ok(place) => {
                 let (owner, by_name) = owner(name);
-                sockets.push((Described { owner, place, by_name, is_kept: true }, fd));
+                // What it keeps for a process that has ended it gives up when it is told to.
+                sockets.push((Described { owner, place, by_name, is_kept: by_name }, fd));
             }
             Err(error) => {
                 tracing::warn!(
