@@ -282,23 +282,24 @@ fn a_program_that_does_not_serve_changes_nothing() {
 #[test]
 fn the_next_process_may_have_more_cores_or_fewer() {
     on_both_drivers(|driver| {
-        let installed = Installed::new();
-        let mut engine = installed.start(driver, 3, ANSWER);
-        let (web, config) = (engine.web(), engine.config_path().display().to_string());
-        let mut successors = Vec::new();
-        for (cores, sockets) in [(1, 3), (2, 3), (5, 5)] {
-            installed.replace_by_engine(&format!("--cores {cores} --driver {driver} --config {config}"));
-            successors.push(Successor::of(&upgrade(&engine)));
-            assert_eq!(engine.stats()["process"]["cores"], cores);
-            // Each queue gets some of them, and none is left without an answer.
-            let mut clients: Vec<_> = (0..64).map(|_| engine.connect()).collect();
-            clients.iter_mut().for_each(|client| client.get("/").assert_is(200, "here"));
-            drop(clients);
-            let former = successors.iter().rev().skip(1);
-            eventually("those before have ended", || former.clone().all(|former| !former.lives()));
+        for (before, after, sockets) in [(3, 1, 3), (3, 2, 3), (1, 3, 3)] {
+            let installed = Installed::new();
+            let mut engine = installed.start(driver, before, ANSWER);
+            let (web, config) = (engine.web(), engine.config_path().display().to_string());
+            installed.replace_by_engine(&format!("--cores {after} --driver {driver} --config {config}"));
+            // The second goes on with all that the first has.
+            let mut successors = Vec::new();
+            for _ in 0..2 {
+                successors.push(Successor::of(&upgrade(&engine)));
+                assert_eq!(engine.stats()["process"]["cores"], after);
+                // Each queue gets some of them, and none is left without an answer.
+                let mut clients: Vec<_> = (0..64).map(|_| engine.connect()).collect();
+                clients.iter_mut().for_each(|client| client.get("/").assert_is(200, "here"));
+            }
+            assert!(engine.end().success(), "{}", engine.log());
+            eventually("the first has ended", || !successors[0].lives());
             assert_eq!(listening_sockets(web.port()), sockets);
         }
-        assert!(engine.end().success(), "{}", engine.log());
     });
 }
 
