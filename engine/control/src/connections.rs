@@ -92,12 +92,12 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, shared: Arc<Sha
     let mut http = http1::Builder::new();
     http.keep_alive(false).max_buf_size(HEAD_BYTES_MAX);
     loop {
-        // The semaphore is never closed.
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         let Ok((stream, peer)) = listener.accept().await else {
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
+        // The semaphore is never closed. Who waits here holds none: at the end of the process a place taken is an answer that is due.
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         let router = TowerToHyperService::new(router.clone());
         let counted = Arc::clone(&shared);
         let patience = Patience::default();
