@@ -348,6 +348,7 @@ fn surroundings(key: &Key, is_given: bool) -> Vec<(&'static str, Value)> {
         }
         ("/access_log/main", _) => vec![("/access_log/main/to", json!("stdout"))],
         ("/admin", "security") if is_given => vec![("/security/local", json!({ "type": "local_inbound" }))],
+        ("/telemetry", "otlp") if is_given => vec![("/telemetry/trace", json!("make"))],
         ("/node", "lease") => vec![("/node/poll", json!("50ms"))],
         ("/node", "poll") if is_given => vec![("/node/lease", json!("5m"))],
         ("/store" | "/store/connectionpool", _) => {

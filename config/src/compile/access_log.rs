@@ -21,6 +21,8 @@ pub(super) struct Gathered {
     noted: Vec<NotedField>,
     logs: Vec<AccessLog>,
     sets: Vec<LogSet>,
+    /// The log of spans, which everybody has.
+    spans: Option<AccessLogId>,
 }
 
 impl Gathered {
@@ -33,6 +35,10 @@ impl Gathered {
                 Some(log) => gathered.logs.push(log),
                 None => is_whole = false,
             }
+        }
+        if let Some(collector) = &config.telemetry.otlp {
+            gathered.spans = u16::try_from(gathered.logs.len()).ok().map(AccessLogId);
+            gathered.logs.push(spans(collector));
         }
         is_whole.then_some(gathered)
     }
@@ -75,6 +81,7 @@ impl Gathered {
         if !is_whole {
             return None;
         }
+        ids.extend(self.spans);
         if ids.is_empty() {
             return Some(None);
         }
@@ -195,4 +202,16 @@ fn target(log: &Written, names: &Names<'_>) -> Option<LogTarget> {
         priority: facility * 8 + severity,
         app_name: log.app_name.clone().unwrap_or_else(app_name_default).into(),
     })
+}
+
+/// What sampled exchanges are written by; no line has its name.
+fn spans(collector: &str) -> AccessLog {
+    AccessLog {
+        name: "otlp".to_owned(),
+        target: LogTarget::Otlp { collector: collector.into() },
+        layout: Layout::Text(Box::default()),
+        sample_percent: 100,
+        always: Always::default(),
+        mask: LogMask::default(),
+    }
 }

@@ -69,6 +69,11 @@ pub enum LogTarget {
         /// APP-NAME, §6.2.5.
         app_name: Box<str>,
     },
+    /// Not lines, but spans, and only of exchanges whose trace is sampled: to a collector of traces.
+    Otlp {
+        /// Its URL, to which `/v1/traces` is added.
+        collector: Arc<str>,
+    },
 }
 
 /// How a log daemon is reached.

@@ -6,6 +6,8 @@
 //! standard output, log daemon).
 
 mod line;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod sink;
 pub(crate) mod status;
 mod text;
@@ -16,6 +18,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use config::snapshot::Snapshot;
+use config::snapshot::access_log::{AccessLog, LogTarget};
 use proxy::access::tray::Log;
 use proxy::generation::Generation;
 
@@ -46,7 +49,7 @@ impl AccessLogs {
         for log in generation.logs.iter().filter(|log| !log.is_begun()) {
             let taken = Arc::clone(log);
             let named = std::thread::Builder::new().name(format!("log-{}", log.name));
-            match named.spawn(move || writer::run(&taken)) {
+            match named.spawn(move || write(&taken)) {
                 Ok(thread) => {
                     log.begin(thread.thread().clone());
                     written.push(Written { log: Arc::downgrade(log), thread });
@@ -83,9 +86,21 @@ impl AccessLogs {
     }
 }
 
+/// Writes a log until nobody has it any more, or it is to end.
+fn write(log: &Arc<Log>) {
+    #[cfg(feature = "otlp")]
+    if let LogTarget::Otlp { collector } = &log.target {
+        return otlp::run(log, collector);
+    }
+    writer::run(log);
+}
+
 /// What stands in the way of writing the logs of a configuration, by key.
 pub fn problems(snapshot: &Snapshot) -> Vec<String> {
     let logs = snapshot.access_logs.logs.iter();
-    logs.filter_map(|log| Some(format!("access_log.{}.to: {}", log.name, check(&log.target).err()?)))
-        .collect()
+    let key = |log: &AccessLog| match log.target {
+        LogTarget::Otlp { .. } => "telemetry.otlp".to_owned(),
+        _ => format!("access_log.{}.to", log.name),
+    };
+    logs.filter_map(|log| Some(format!("{}: {}", key(log), check(&log.target).err()?))).collect()
 }

@@ -15,7 +15,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use config::snapshot::access_log::{AccessLog, AccessLogId, LogSet, LogSetId, NotedId};
+use config::snapshot::access_log::{AccessLog, AccessLogId, LogSet, LogSetId, LogTarget, NotedId};
 use config::snapshot::{Channel, ChannelId, Snapshot, UpstreamId};
 use proto::http1::accept::field_values;
 use runtime::{Core, Instant};
@@ -28,7 +28,7 @@ use self::tray::{Log, Origin, Page};
 use crate::client::Client;
 use crate::core_main::CoreState;
 use crate::generation::Generation;
-use crate::trace::TraceContext;
+use crate::trace::{self, TraceContext};
 use crate::upstream::Connection;
 use crate::wire::Wire;
 use crate::workspace::Workspace;
@@ -135,6 +135,9 @@ impl Access {
     /// Whether an exchange is one of those that are written.
     fn is_drawn(&self, terms: &AccessLog, numbers: &Numbers) -> bool {
         const WHOLE: u64 = 100;
+        if matches!(terms.target, LogTarget::Otlp { .. }) {
+            return numbers.marks.has(Marks::SAMPLED);
+        }
         let class = numbers.status.unwrap_or_default() / 100;
         u64::from(terms.sample_percent) >= WHOLE
             || (terms.always.faults && (numbers.fault.is_some() || numbers.marks.has(Marks::CUT)))
@@ -240,7 +243,7 @@ pub(crate) fn begin(
     if let Some(note) = note.get() {
         note.of_client(client.listener(), client.peer, client.requests > 1);
         note.of_request(Some((id, set)), access, head, &work.request);
-        if let Some(TraceContext { own, parent, .. }) = &work.trace {
+        if let Some(TraceContext { own, parent, .. }) = trace::of(state, work) {
             let parent_id = parent.map_or([0; 8], |parent| parent.0);
             note.trace(TraceIds { trace_id: own.trace.0, span_id: own.span.0, parent_id }, own.is_sampled);
         }

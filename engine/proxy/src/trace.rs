@@ -10,6 +10,7 @@ use proto::trace::{PARENT_BYTES, Parent, STATE_BYTES_MAX, SpanId, TraceId, combi
 use crate::client::Client;
 use crate::core_main::CoreState;
 use crate::request::is_trusted;
+use crate::workspace::Workspace;
 
 /// The two fields, as they are compared: in lower case.
 const PARENT: &[u8] = b"traceparent";
@@ -24,6 +25,11 @@ pub(crate) struct TraceContext {
     pub(crate) parent: Option<SpanId>,
     /// What others have said of the trace: passed on as it is.
     state: Vec<u8>,
+}
+
+/// The trace of the request that `work` has; what is there of an earlier one is not meant.
+pub(crate) fn of<'w>(state: &CoreState, work: &'w Workspace) -> Option<&'w TraceContext> {
+    state.snapshot.tracing.and(work.trace.as_ref())
 }
 
 /// The trace of the request whose head is `bytes`; `None` if it is part of none, or of one that is none of our business.

@@ -54,6 +54,10 @@ pub(super) fn check(target: &LogTarget) -> io::Result<()> {
         },
         // Daemons come and go.
         LogTarget::Stdout | LogTarget::Syslog { .. } => Ok(()),
+        LogTarget::Otlp { .. } if cfg!(feature = "otlp") => Ok(()),
+        LogTarget::Otlp { .. } => Err(io::Error::other(
+            "this program was built without the feature `otlp`, by which spans are sent",
+        )),
     }
 }
 
@@ -71,6 +75,7 @@ impl Sink {
         match target {
             LogTarget::File { path, mode } => open_file(path, *mode).map(Self::Stream),
             // Without the buffer of the standard library, which would write line by line.
+            LogTarget::Otlp { .. } => Err(io::Error::other("spans are no lines")),
             LogTarget::Stdout => Ok(Self::Stream(File::from(io::stdout().as_fd().try_clone_to_owned()?))),
             LogTarget::Syslog { daemon: LogDaemon::Udp(address), .. } => {
                 let mut last = io::Error::other("the name stands for no address");
