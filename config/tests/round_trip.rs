@@ -291,6 +291,7 @@ fn the_schema_names_every_key_of_a_dump() {
         names("/properties"),
         [
             "$schema",
+            "access_log",
             "admin",
             "channel",
             "include",
@@ -303,7 +304,7 @@ fn the_schema_names_every_key_of_a_dump() {
             "upstream"
         ]
     );
-    let listener = "allow backlog bind deny error_page forwarding framing internal limits protocol proxy_protocol \
+    let listener = "access_log allow backlog bind deny error_page forwarding framing internal limits protocol proxy_protocol \
                     requires retry_after sni timeouts tls unix_mode upstream";
     assert_eq!(names("/$defs/Listener/properties").join(" "), listener);
     let matching = ["host", "listener", "methods", "path", "path_exact", "path_prefix"];

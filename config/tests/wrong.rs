@@ -126,7 +126,7 @@ fn names_unknown_keys() {
     wrong_below_web(
         r#"cluster.url = "x""#,
         &[
-            "2:1: cluster: unknown key (known: node, process, store, listener, channel, upstream, security, admin, telemetry, include, $schema)",
+            "2:1: cluster: unknown key (known: node, process, store, listener, channel, upstream, security, access_log, admin, telemetry, include, $schema)",
         ],
     );
     wrong_below_web(
@@ -601,7 +601,7 @@ channel.c = { respond = {}, priority = "${P:-7}", bogus = 1 }"#,
         &[
             r#"1:26: listener.web.bind: the environment variable NO_SUCH_BIND is not set (set it, or give a default: "${NO_SUCH_BIND:-…}")"#,
             "1:54: listener.web.backlog: must be 1 to 65535, found 0",
-            "2:51: channel.c.bogus: unknown key (known: upgrade, connect, enabled, requires, priority, upstream, match, allow, deny, rate, token, respond, redirect, rewrite, request_headers, response_headers, fault, mirror, concurrency, limits, timeouts, hedge, error_page)",
+            "2:51: channel.c.bogus: unknown key (known: upgrade, connect, enabled, requires, access_log, priority, upstream, match, allow, deny, rate, token, respond, redirect, rewrite, request_headers, response_headers, fault, mirror, concurrency, limits, timeouts, hedge, error_page)",
         ],
     );
     wrong_json(
