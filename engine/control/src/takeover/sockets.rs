@@ -306,7 +306,7 @@ mod tests {
     #[test]
     fn admin_gets_its_own_alone() {
         let bind = "127.0.0.1:9000".parse().expect("an address");
-        let mut sockets = given(&[("web", "127.0.0.1:9000", false), ("admin", "127.0.0.1:9000", false)]);
+        let mut sockets = given(&[("web", "127.0.0.1:9001", false), ("admin", "127.0.0.1:9000", false)]);
         assert!(sockets.take_admin(bind).is_some_and(|taken| taken.fds.len() == 1));
         assert!(sockets.take_admin(bind).is_none());
         assert_eq!(sockets.owners(), [Owner::Listener("web".to_owned())]);
