@@ -179,6 +179,7 @@ fn compile_process(process: &schema::Process) -> ProcessSettings {
         buffer_bytes: bytes_u32(process.buffer_size),
         spin_max: process.spin.duration(),
         accept_handoff: process.accept_handoff,
+        watch: process.watch,
         drain_timeout: process.drain_timeout.duration(),
         upgrade_timeout: process.upgrade_timeout.duration(),
         zone: process.zone.as_deref().map(Into::into),

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::check;
@@ -148,6 +148,14 @@ pub fn dump(config: &Config) -> String {
     // What the environment was put into must not be taken for a reference again; no name holds a dollar sign,
     // so this stands in strings alone.
     text.replace("${", "$${")
+}
+
+/// The files that a document names, whatever is wrong with it.
+pub(crate) fn named_files(document: &Document) -> BTreeSet<PathBuf> {
+    let report = Report::new(document);
+    // What was read is of no use here.
+    read::read(document, &report);
+    report.into_named()
 }
 
 /// What is left of a document when the modules in `stopped` do not run; the mistakes are those of the whole.

@@ -3,6 +3,7 @@
 //! Never stops the search: whoever reports goes on with a stand-in, so that one run names every mistake.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::io::Read as _;
 use std::ops::Range;
@@ -17,11 +18,13 @@ use crate::value::Refusal;
 pub(crate) struct Report<'d> {
     document: &'d Document,
     problems: RefCell<Vec<Problem>>,
+    /// Files that the document names.
+    named: RefCell<BTreeSet<PathBuf>>,
 }
 
 impl<'d> Report<'d> {
     pub(crate) fn new(document: &'d Document) -> Self {
-        Self { document, problems: RefCell::new(document.problems.clone()) }
+        Self { document, problems: RefCell::new(document.problems.clone()), named: RefCell::default() }
     }
 
     /// Something is wrong with this key, which may also be one that was left out.
@@ -61,6 +64,7 @@ impl<'d> Report<'d> {
                 "a relative path can be given in a configuration file only: write one that begins with a slash",
             )?,
         };
+        self.named.borrow_mut().insert(place.clone());
         let file = std::fs::File::open(place);
         let file = file.map_err(|error| format!("cannot read {path:?}: {error}"))?;
         let mut bytes = Vec::new();
@@ -84,6 +88,7 @@ impl<'d> Report<'d> {
             }
             // A text that is no file stands for itself, wherever it is read.
             Some(path) if is_opened => {
+                self.named.borrow_mut().insert(path.clone());
                 if let Err(error) = std::fs::File::open(&path) {
                     let is_content = path.to_string_lossy().contains("-----BEGIN");
                     let suggestion =
@@ -106,6 +111,11 @@ impl<'d> Report<'d> {
     /// Whether the document comes from a store.
     pub(crate) fn is_shared(&self) -> bool {
         matches!(self.document.files, Files::Anywhere)
+    }
+
+    /// The files that the document names, whether or not they are there.
+    pub(crate) fn into_named(self) -> BTreeSet<PathBuf> {
+        self.named.into_inner()
     }
 
     /// Whether this key was written, whatever it holds.

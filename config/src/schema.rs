@@ -109,6 +109,11 @@ pub struct Process {
     /// How long a new program may take, from its start until it serves, before it is ended and this one goes on. 1s to 10m.
     #[schemars(example = &"1m")]
     pub upgrade_timeout: Timespan,
+    /// Whether the configuration file, what it includes and files that it names are read again when they change, as after SIGHUP. They
+    /// are looked at twice a second and read once they have settled; what cannot be used changes nothing. Not in a cluster, where
+    /// the store says what runs. This key counts from one reload to the next.
+    #[schemars(example = true)]
+    pub watch: bool,
     /// Where this process stands: endpoints of the same zone are used before others.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", example = &"a")]
@@ -625,6 +630,7 @@ impl Default for Process {
             accept_handoff: true,
             drain_timeout: Timespan::from_secs(30),
             upgrade_timeout: Timespan::from_secs(30),
+            watch: false,
             zone: None,
             user: None,
             group: None,

@@ -111,6 +111,8 @@ pub struct ProcessSettings {
     pub drain_timeout: Duration,
     /// How long a new program may take to take over.
     pub upgrade_timeout: Duration,
+    /// Whether it reads its files again when they change.
+    pub watch: bool,
     /// Where this process stands: endpoints of the same zone are used first.
     pub zone: Option<Box<str>>,
     /// Name or number of the user that the process is once its sockets are bound; `None` for whoever has started it.

@@ -3,12 +3,12 @@
 //! Never looks at the file again by itself: what runs is what was read.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::document::include::FileSet;
 use crate::document::source::{Naming, Source};
 use crate::document::{Document, Format};
-use crate::load::{Loaded, default_config, load_document, load_quick_proxy};
+use crate::load::{Loaded, default_config, load_document, load_quick_proxy, named_files};
 use crate::problem::Problems;
 
 /// A configuration as it was written.
@@ -57,9 +57,9 @@ impl Files {
         self.0.paths()
     }
 
-    /// Those, and the directories in which another one would be included as well.
-    pub fn places(&self) -> impl Iterator<Item = &Path> {
-        self.0.places()
+    /// The directories in which another one would be included as well.
+    pub fn directories(&self) -> impl Iterator<Item = &Path> {
+        self.0.directories()
     }
 
     pub(crate) fn set(&self) -> &FileSet {
@@ -83,6 +83,16 @@ impl Text {
             Self::File(files) => files.path().display().to_string(),
             Self::Flags { .. } => "the command line".to_owned(),
             Self::Default => "the embedded default".to_owned(),
+        }
+    }
+
+    /// The files that it names besides: certificates, keys, pages. Of a text without form, none.
+    #[must_use]
+    pub fn named(&self) -> BTreeSet<PathBuf> {
+        match self {
+            Self::File(files) => Document::parse_files(files.set(), &environment)
+                .map_or_else(|_| BTreeSet::new(), |document| named_files(&document)),
+            Self::Flags { .. } | Self::Default => BTreeSet::new(),
         }
     }
 

@@ -101,7 +101,7 @@ fn a_list_names_patterns_and_files_of_both_formats() {
         paths.into_iter().map(name).collect()
     };
     assert_eq!(names(files.paths().collect()), ["main.toml", "b.json", "conf.d/a.toml"]);
-    assert_eq!(names(files.places().collect()), ["main.toml", "b.json", "conf.d/a.toml", "conf.d", ""]);
+    assert_eq!(names(files.directories().collect()), ["conf.d", ""]);
 }
 
 #[test]

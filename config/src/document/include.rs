@@ -90,9 +90,9 @@ impl FileSet {
         &self.files[0].path
     }
 
-    /// Every file that was read, and every directory in which there may be more.
-    pub(crate) fn places(&self) -> impl Iterator<Item = &Path> {
-        self.files.iter().map(|file| &*file.path).chain(self.directories.iter().map(|path| &**path))
+    /// Every directory in which a pattern looks for files.
+    pub(crate) fn directories(&self) -> impl Iterator<Item = &Path> {
+        self.directories.iter().map(|path| &**path)
     }
 
     /// Every file that was read, the one that was asked for first.
@@ -190,6 +190,8 @@ impl FileSet {
                 );
             }
         }
+        // The current one has a name when it is asked for.
+        let directory = if directory.as_os_str().is_empty() { PathBuf::from(".") } else { directory };
         self.directories.push(directory);
     }
 

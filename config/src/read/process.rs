@@ -47,6 +47,7 @@ pub(super) fn read_process(fields: &mut Fields<'_>) -> Process {
             UPGRADE_TIMEOUT_MIN..=UPGRADE_TIMEOUT_MAX,
             default.upgrade_timeout,
         ),
+        watch: fields.boolean("watch", default.watch),
         zone: fields.parsed("zone", |text| name::check(text).map(|()| text.to_owned())),
         user: fields.parsed("user", identity),
         group: fields.parsed("group", identity),

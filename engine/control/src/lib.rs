@@ -27,6 +27,7 @@ mod apply;
 mod candidate;
 mod plan;
 mod reload;
+mod watch;
 
 mod certificates;
 mod tickets;
@@ -446,6 +447,7 @@ pub fn spawn(setup: ControlSetup) -> io::Result<(Control, Vec<CoreWatch>)> {
             tokio::spawn(log_level::rounds(Arc::clone(&shared)));
             tokio::spawn(membership::rounds(Arc::clone(&shared)));
             tokio::spawn(reload::rounds(Arc::clone(&shared)));
+            tokio::spawn(watch::rounds(Arc::clone(&shared)));
             tokio::spawn(watchdog::rounds(Arc::clone(&shared)));
             tokio::spawn(upgrade::rounds(Arc::clone(&shared)));
             shared.begin_rounds(Some(&asked_for));
