@@ -2,8 +2,12 @@
 
 use config::{Format, default_config, load_str};
 
-/// Edited texts per starting text. Every edit keeps most of the text, so most of them reach past the parser.
-const MUTATIONS: u32 = 3_000;
+/// Edited texts per starting text: more than ten thousand together. Every edit keeps most of the text, so most of them reach past
+/// the parser.
+const MUTATIONS: u32 = 1_000;
+
+/// Likewise of a configuration in several files, which are written each time.
+const MUTATIONS_OF_FILES: u32 = 300;
 
 /// What tends to hurt: structure, quotes, units, references, borders of characters and of numbers.
 const FRAGMENTS: &[&str] = &[
@@ -97,10 +101,14 @@ impl Dice {
     }
 }
 
-/// One to four edits: a piece removed, doubled, swapped for a fragment, or a fragment put in.
+/// One to four edits: a piece removed, doubled, swapped for a fragment, or a fragment put in; and now and then one of whole lines.
 fn mutate(text: &str, dice: &mut Dice) -> String {
     let mut text = text.to_owned();
     for _ in 0..=dice.below(4) {
+        if dice.below(3) == 0 {
+            text = mutate_lines(&text, dice);
+            continue;
+        }
         let start = dice.place(&text);
         let end = text.ceil_char_boundary((start + dice.below(12)).min(text.len()));
         let fragment = FRAGMENTS[dice.below(FRAGMENTS.len())];
@@ -113,6 +121,28 @@ fn mutate(text: &str, dice: &mut Dice) -> String {
         }
     }
     text
+}
+
+/// As people mistake: a line removed, doubled, moved, or the values of two keys exchanged.
+fn mutate_lines(text: &str, dice: &mut Dice) -> String {
+    let mut lines: Vec<String> = text.split('\n').map(str::to_owned).collect();
+    let (one, other) = (dice.below(lines.len()), dice.below(lines.len()));
+    match dice.below(4) {
+        0 => drop(lines.remove(one)),
+        1 => lines.insert(other, lines[one].clone()),
+        2 => lines.swap(one, other),
+        _ => {
+            let parts =
+                |line: &str| line.split_once(" = ").map(|(key, value)| (key.to_owned(), value.to_owned()));
+            if let (Some((key, value)), Some((other_key, other_value))) =
+                (parts(&lines[one]), parts(&lines[other]))
+            {
+                lines[one] = format!("{key} = {other_value}");
+                lines[other] = format!("{other_key} = {value}");
+            }
+        }
+    }
+    lines.join("\n")
 }
 
 /// Loads the text and holds every problem against it.
@@ -193,6 +223,60 @@ fn json_survives_any_edit() {
     survives(&as_json(include_str!("../examples/channels.toml")), Format::Json);
     survives(&as_json(include_str!("../examples/tcp.toml")), Format::Json);
     survives(&as_json(include_str!("../examples/rules.toml")), Format::Json);
+}
+
+#[test]
+fn the_balancing_example_survives_any_edit() {
+    survives(include_str!("../examples/balancing.toml"), Format::Toml);
+}
+
+#[test]
+fn the_gateway_example_survives_any_edit() {
+    survives(include_str!("../examples/gateway_node.toml"), Format::Toml);
+}
+
+#[test]
+fn a_configuration_in_several_files_survives_any_edit() {
+    let directory = std::env::temp_dir().join(format!("corelane-mutation-{}", std::process::id()));
+    std::fs::create_dir_all(directory.join("conf.d")).expect("a directory");
+    let [main, one, two] = ["main.toml", "conf.d/1.toml", "conf.d/2.toml"].map(|name| directory.join(name));
+    let whole = include_str!("../examples/channels.toml");
+    let (_, from_channels) = whole.split_at(whole.find("\n[channel").expect("channels"));
+    let channels = from_channels.find("\n[upstream").expect("upstreams");
+    let texts = [
+        format!("include = \"conf.d/*.toml\"\n{}", &whole[..whole.len() - from_channels.len()]),
+        from_channels[..channels].to_owned(),
+        from_channels[channels..].to_owned(),
+    ];
+    let mut dice = Dice(0x00c0_7e1a_f11e);
+    let mut accepted = 0;
+    for edit in 0..=MUTATIONS_OF_FILES {
+        let mut edited = texts.clone();
+        if edit > 0 {
+            let index = dice.below(3);
+            edited[index] = mutate(&texts[index], &mut dice);
+        }
+        for (path, text) in [&main, &one, &two].into_iter().zip(&edited) {
+            std::fs::write(path, text).expect("a file");
+        }
+        let Err(problems) = config::load_file(&main) else {
+            accepted += 1;
+            continue;
+        };
+        assert!(edit > 0 && problems.has_errors(), "{problems}");
+        for problem in &problems {
+            // Each lies in the file that it names.
+            let text = std::fs::read_to_string(&problem.file).unwrap_or_else(|_| panic!("{problem}"));
+            let line = text
+                .split('\n')
+                .nth(problem.line as usize - 1)
+                .unwrap_or_else(|| panic!("{problem}\n{text}"));
+            assert!(problem.column as usize <= line.chars().count() + 1, "{problem}\n{text}");
+        }
+        assert!(!problems.render(false).is_empty());
+    }
+    assert!(accepted > 10 && accepted < MUTATIONS_OF_FILES, "{accepted}");
+    std::fs::remove_dir_all(&directory).expect("it is there");
 }
 
 #[test]

@@ -236,6 +236,11 @@ impl Engine {
         Connection::open(self.web())
     }
 
+    /// Where its configuration file is.
+    pub(crate) fn config(&self) -> &Path {
+        &self.config
+    }
+
     /// Puts another configuration into its file, which nobody has told it to read yet.
     #[track_caller]
     pub(crate) fn rewrite(&self, config: impl fmt::Display) {
