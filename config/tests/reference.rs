@@ -56,7 +56,7 @@ const INTRODUCTION: &str = "\
 
 A configuration is TOML, or JSON with the same tables and keys when the file's name ends in `.json`. `engine check --config FILE`
 names every problem in one, with line, column and key; `engine config dump --config FILE` shows it with every default filled in;
-`engine config schema` prints a JSON schema for editors. To begin with: [quickstart.toml](../config/examples/quickstart.toml),
+`engine config schema` prints a JSON schema for [editors](editors.md). To begin with: [quickstart.toml](../config/examples/quickstart.toml),
 [channels.toml](../config/examples/channels.toml), [tcp.toml](../config/examples/tcp.toml),
 [https.toml](../config/examples/https.toml), [balancing.toml](../config/examples/balancing.toml),
 [rules.toml](../config/examples/rules.toml); of a cluster [gateway_node.toml](../config/examples/gateway_node.toml),
