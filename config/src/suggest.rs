@@ -2,6 +2,9 @@
 //!
 //! Never offers a name that shares little with what was written.
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 use serde_json::Value;
 
 /// What other programs call what is known here by another name.
@@ -47,20 +50,24 @@ const HOMES_MAX: usize = 3;
 
 /// The tables that have a key of this name, if they are few.
 pub(crate) fn belongs_to(written: &str) -> Option<String> {
-    let schema = schemars::schema_for!(crate::schema::Config).to_value();
-    let mut homes = Vec::new();
-    let mut found = |path: &str, name: &str| {
-        if name == written {
-            homes.push(path.to_owned());
-        }
-    };
-    walk(&schema, &schema, "", &mut found);
+    // Made once: a text can hold an unknown key in every few bytes.
+    static HOMES: LazyLock<HashMap<String, Vec<String>>> = LazyLock::new(homes);
+    let homes = HOMES.get(written)?;
     match homes.as_slice() {
-        [] => None,
         [home] if home.is_empty() => Some("it stands above the first table of the file".to_owned()),
         homes if homes.len() > HOMES_MAX || homes.iter().any(String::is_empty) => None,
         homes => Some(format!("it is a key of [{}]", homes.join("], ["))),
     }
+}
+
+/// The tables that have a key, by its name.
+fn homes() -> HashMap<String, Vec<String>> {
+    let schema = schemars::schema_for!(crate::schema::Config).to_value();
+    let mut homes: HashMap<String, Vec<String>> = HashMap::new();
+    walk(&schema, &schema, "", &mut |path, name| {
+        homes.entry(name.to_owned()).or_default().push(path.to_owned());
+    });
+    homes
 }
 
 /// Tells every key of the schema with the table it is in.
