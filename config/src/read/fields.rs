@@ -463,8 +463,10 @@ impl<'r> Fields<'r> {
 
 /// How a table is written that something else stands in place of.
 fn table_wanted(key: &Key, node: &Node) -> Option<String> {
-    let (steps, is_named) =
-        (key.steps().len(), matches!(key.head(), Some("listener" | "channel" | "upstream" | "security")));
+    let (steps, is_named) = (
+        key.steps().len(),
+        matches!(key.head(), Some("listener" | "channel" | "upstream" | "security" | "access_log")),
+    );
     match (steps, &node.value) {
         (1, Value::List(_)) if is_named => Some(format!("each has a name: [{key}.NAME]")),
         (2, _) if is_named => {

@@ -98,6 +98,8 @@ fn objects(live: &Live, candidate: &Candidate) -> Vec<Object> {
     tables.named("channel", old.channel.iter(), new.channel.iter());
     tables.named("upstream", old.upstream.iter(), new.upstream.iter());
     tables.named("security", old.security.iter(), new.security.iter());
+    tables.named("access_log", old.access_log.iter(), new.access_log.iter());
+    tables.single("telemetry", old.telemetry == new.telemetry);
     let mut objects = tables.objects;
     for object in &mut objects {
         match object.name.split_once('.') {
