@@ -56,10 +56,10 @@ impl Dice {
     }
 }
 
-/// One to three edits: a line removed, doubled, moved or cut, the values of two keys exchanged, a byte replaced.
+/// None, one or two edits, so that many files are right and are taken up between those that are not: a line removed, doubled, moved or cut, the values of two keys exchanged, a byte replaced.
 fn mutate(text: &str, dice: &mut Dice) -> String {
     let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
-    for _ in 0..=dice.below(3) {
+    for _ in 0..dice.below(3) {
         let (one, other) = (dice.line(&lines), dice.line(&lines));
         match dice.below(6) {
             0 => drop(lines.remove(one)),
@@ -178,7 +178,7 @@ fn a_mutated_file_is_applied_whole_or_not_at_all() {
                 assert!(!is_other || body == running.1, "{body:?} while {:?} runs\n{text}", running.1);
             }
         }
-        assert!(taken > MUTATIONS / 20 && refused > MUTATIONS / 4, "{taken} taken, {refused} refused");
+        assert!(taken > MUTATIONS / 5 && refused > MUTATIONS / 5, "{taken} taken, {refused} refused");
     });
 }
 
