@@ -7,6 +7,7 @@ use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::families::{Families, Labels};
+use crate::cpu;
 
 /// Ticks of the kernel's clock in a second, as `/proc` counts CPU time: `USER_HZ`, part of the interface on every platform that this
 /// program is built for.
@@ -50,7 +51,7 @@ pub(super) fn encode(families: &mut Families<'_>, started_at: SystemTime) -> fmt
 /// CPU time of each core's thread, as far as it has started.
 pub(super) fn core_cpu_seconds(threads: impl Iterator<Item = (usize, i32)>) -> Vec<(Labels, f64)> {
     let of_thread = |(core, thread): (usize, i32)| {
-        let seconds = cpu_seconds(&read(&format!("/proc/self/task/{thread}/stat"))?)?;
+        let seconds = cpu::nanos_of_thread(thread)? as f64 / 1e9;
         Some((vec![("core", core.to_string())], seconds))
     };
     threads.filter_map(of_thread).collect()

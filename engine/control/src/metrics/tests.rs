@@ -87,7 +87,7 @@ fn the_text_parses_and_sums_over_the_cores() {
 }
 
 /// What of `/stats` is not in the catalogue, and the metric that says the same; `Err` is why there is none.
-const OUTSIDE_THE_CATALOGUE: [(&str, Result<&str, &str>); 37] = [
+const OUTSIDE_THE_CATALOGUE: [(&str, Result<&str, &str>); 38] = [
     ("/process/upgrades_failed", Ok("corelane_upgrades_failed")),
     ("/process/pid", Err("a collector knows the target by its address, and a number is no measurement")),
     ("/process/uptime_s", Ok("corelane_uptime_seconds")),
@@ -100,6 +100,7 @@ const OUTSIDE_THE_CATALOGUE: [(&str, Result<&str, &str>); 37] = [
     ("/cores/*/index", Err("a label")),
     ("/cores/*/cpu", Err("where a core is pinned, no measurement")),
     ("/cores/*/thread_id", Err("a name, no measurement")),
+    ("/cores/*/cpu_time_s", Ok("corelane_core_cpu_seconds")),
     ("/listeners/*/internal", Ok("corelane_listener_internal")),
     (
         "/listeners/*/per_core/*/*",
