@@ -40,6 +40,9 @@ use crate::print;
 /// How long a key may wait for the next look at the answers, and the other way round.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
+/// How long the end may take once a signal has asked for it.
+const END_GRACE: Duration = Duration::from_millis(500);
+
 /// `engine top`.
 pub(crate) fn run(args: &TopArgs) -> anyhow::Result<ExitCode> {
     // An address that is wrong is said at once.
@@ -52,6 +55,7 @@ pub(crate) fn run(args: &TopArgs) -> anyhow::Result<ExitCode> {
     for signal in [SIGTERM, SIGHUP] {
         signal_hook::flag::register(signal, Arc::clone(&is_end)).context("cannot listen to signals")?;
     }
+    end_in_time(Arc::clone(&is_end))?;
     let mut state = State::new(args.interval);
     let asker = Asker::start(&args.admin, args.interval)?;
     let mut watch = Watch::new(&args.admin, first);
@@ -64,11 +68,15 @@ pub(crate) fn run(args: &TopArgs) -> anyhow::Result<ExitCode> {
         }
         state.has_cluster = watch.has_cluster();
         if is_stale {
-            watch.show(&mut screen, &state)?;
+            watch.show(&mut screen, &state).unwrap_or_else(|_| leave());
         }
-        let input = screen.input(LOOK_EVERY)?;
+        let input = screen.input(LOOK_EVERY).unwrap_or(Input::Gone);
         is_stale = !matches!(input, Input::Nothing);
-        let Input::Key(key) = input else { continue };
+        let key = match input {
+            Input::Key(key) => key,
+            Input::Gone => leave(),
+            Input::Other | Input::Nothing => continue,
+        };
         let (rows, columns) = watch.size(&state);
         match state.press(key, rows, columns) {
             Wish::Nothing => {}
@@ -77,6 +85,25 @@ pub(crate) fn run(args: &TopArgs) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The terminal is gone: there is nobody to say anything to, and whoever tries, as ratatui does, panics.
+fn leave() -> ! {
+    screen::give_back();
+    std::process::exit(0)
+}
+
+/// Sees to it that a signal ends the process, whatever the terminal keeps the other thread busy with.
+fn end_in_time(is_end: Arc<AtomicBool>) -> anyhow::Result<()> {
+    let watch = move || {
+        while !is_end.load(Ordering::Relaxed) {
+            thread::sleep(LOOK_EVERY);
+        }
+        thread::sleep(END_GRACE);
+        leave()
+    };
+    thread::Builder::new().name("end".to_owned()).spawn(watch).context("cannot start a thread")?;
+    Ok(())
 }
 
 /// One look, for a script or a pipe: every table with every column.

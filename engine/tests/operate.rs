@@ -245,6 +245,20 @@ fn top_shows_what_happens_and_gives_the_terminal_back() {
 }
 
 #[test]
+fn top_ends_with_its_terminal() {
+    let engine = Engine::start(Driver::Epoll, ANSWER);
+    let mut top = Top::start(&engine);
+    top.wait_for("serving");
+    let pid = top.pid();
+    // The other end of the terminal is gone with whoever had made it.
+    top.script.kill().expect("our child");
+    top.script.wait().expect("our child");
+    let is_there =
+        || std::path::Path::new("/proc").join(pid.as_raw_nonzero().to_string()).join("exe").exists();
+    eventually("it ends", || !is_there());
+}
+
+#[test]
 fn top_goes_on_asking_an_engine_that_is_gone() {
     let mut engine = Engine::start(Driver::Epoll, ANSWER);
     let mut top = Top::start(&engine);

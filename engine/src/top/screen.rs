@@ -16,6 +16,8 @@ use ratatui::crossterm::execute;
 use ratatui::crossterm::terminal::{
     EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
 };
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 
 use super::state::State;
 use super::view::{Picture, draw};
@@ -34,6 +36,8 @@ pub(crate) enum Input {
     /// Another size, mostly.
     Other,
     Nothing,
+    /// The terminal is gone: nothing will come any more.
+    Gone,
 }
 
 impl Screen {
@@ -71,9 +75,21 @@ impl Screen {
     /// What comes from the terminal within this time.
     ///
     /// # Errors
-    /// The terminal is gone.
+    /// Whatever the terminal says.
     pub(crate) fn input(&self, patience: Duration) -> io::Result<Input> {
-        if !event::poll(patience)? {
+        // Looked at here before crossterm is asked, which reads the end of a terminal that is gone over and over.
+        let input = stdin();
+        let mut ready = [PollFd::new(&input, PollFlags::IN)];
+        let patience = Timespec::try_from(patience).map_err(io::Error::other)?;
+        match poll(&mut ready, Some(&patience)) {
+            // Another size: crossterm knows.
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        if ready[0].revents().intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL) {
+            return Ok(Input::Gone);
+        }
+        if !event::poll(Duration::ZERO)? {
             return Ok(Input::Nothing);
         }
         Ok(match event::read()? {
@@ -90,7 +106,7 @@ impl Drop for Screen {
 }
 
 /// Leaves the terminal as it was. A terminal that is gone needs nothing.
-fn give_back() {
+pub(crate) fn give_back() {
     if IS_TAKEN.swap(false, Ordering::SeqCst) {
         let _ = execute!(stdout(), LeaveAlternateScreen, Show);
         let _ = disable_raw_mode();
