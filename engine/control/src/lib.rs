@@ -218,11 +218,10 @@ impl Shared {
         process: Arc<ProcessInfo>,
         live: Live,
         own: Own,
-        socket_files: SocketFiles,
+        (socket_files, take_over): (SocketFiles, TakeOver),
         log: LogControl,
         drain_asked: Arc<Notify>,
         supervisor: Supervisor,
-        take_over: TakeOver,
     ) -> Arc<Self> {
         let aggregator = Aggregator::new(Arc::clone(&live.fellows), Arc::clone(&live.generation));
         Arc::new(Self {
@@ -414,11 +413,10 @@ pub fn spawn(setup: ControlSetup) -> io::Result<(Control, Vec<CoreWatch>)> {
         setup.process,
         live,
         setup.own,
-        setup.socket_files,
+        (setup.socket_files, setup.take_over),
         setup.log,
         Arc::clone(&drain),
         setup.supervisor,
-        setup.take_over,
     );
     if shared.upgrades.last().is_none() {
         // There is nobody who answers here until this process does.

@@ -80,7 +80,7 @@ pub(crate) fn shared_of(text: &str, cores: usize) -> (Arc<Shared>, Vec<IdleCore>
     let (_, log) = LogControl::new("info".parse().expect("a level"));
     let (supervisor, take_over) = (Supervisor::default(), TakeOver::new(None, Held::default(), None));
     let files = SocketFiles::default();
-    (Shared::new(process, live, own, files, log, Arc::default(), supervisor, take_over), idle)
+    (Shared::new(process, live, own, (files, take_over), log, Arc::default(), supervisor), idle)
 }
 
 /// Says for cores that nobody runs that they have taken up the generation after this one.

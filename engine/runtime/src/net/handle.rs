@@ -103,7 +103,7 @@ impl Handle {
     /// # Errors
     /// The kernel's, most often that no descriptor is left; `BADF` of a simulated one.
     pub fn duplicate(&self) -> io::Result<OwnedFd> {
-        Ok(self.kernel()?.try_clone_to_owned()?)
+        self.kernel()?.try_clone_to_owned()
     }
 
     /// The end of a simulated connection, for the driver that waits for those.
