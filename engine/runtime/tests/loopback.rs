@@ -753,3 +753,39 @@ fn pipes_are_bounded_and_none_goes_on_with_bytes_of_another() {
         },
     );
 }
+
+/// What a pipe has moved was many bytes, and what follows may be: they are not copied to learn what they are.
+#[test]
+fn the_first_receive_after_a_move_takes_little_and_the_next_takes_all() {
+    on_every_driver(
+        |_| {},
+        |core| async move {
+            let (listener, address) = listener();
+            let source = core.connect(address, soon(&core)).await.expect("connect");
+            let (mut client, _) = listener.accept().expect("accept");
+            let sink = core.connect(address, soon(&core)).await.expect("connect");
+            let (mut server, _) = listener.accept().expect("accept");
+            client.write_all(b"moved").expect("write");
+            let mut pipe = Pipe::take(&core).expect("a pipe");
+            std::future::poll_fn(|context| pipe.poll_fill(&source, 5, context)).await.expect("bytes");
+            // A small message and what follows it by pipe stay in order.
+            assert_eq!(sink.try_send(&[IoSlice::new(b"head ")]).expect("posted"), 5);
+            assert_eq!(pipe.try_drain(&sink).expect("room"), 5);
+            let mut got = [0; 10];
+            server.read_exact(&mut got).expect("bytes");
+            assert_eq!(&got, b"head moved");
+
+            let answer = [7; 16 * 1024];
+            client.write_all(&answer).expect("write");
+            let first = source.recv().await.expect("recv").expect("bytes").len();
+            assert!((1..=2048).contains(&first), "{first} bytes");
+            let mut received = first;
+            let mut receives = 1;
+            while received < answer.len() {
+                received += source.recv().await.expect("recv").expect("bytes").len();
+                receives += 1;
+            }
+            assert_eq!((received, receives), (answer.len(), 2));
+        },
+    );
+}

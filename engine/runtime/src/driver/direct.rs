@@ -29,11 +29,12 @@ pub(super) fn recv_direct(socket: &mut Socket, spare: &mut [u8]) -> Result<usize
     outcome
 }
 
-/// Sends by system call. What the kernel does not take tells that it is full.
-pub(super) fn send_direct(socket: &mut Socket, slices: &[IoSlice<'_>]) -> Result<usize, Errno> {
+/// Sends by system call; whether more follows at once, so that the kernel may wait for it. What it does not take tells that it
+/// is full.
+pub(super) fn send_direct(socket: &mut Socket, slices: &[IoSlice<'_>], more: bool) -> Result<usize, Errno> {
     let Some(fd) = &socket.fd else { return Err(Errno::BADF) };
     let outcome = loop {
-        match fd.send(slices) {
+        match fd.send(slices, more) {
             Err(Errno::INTR) => {}
             other => break other,
         }
@@ -90,7 +91,7 @@ pub(super) enum Rest {
 /// Sends what the kernel did not take of a message earlier.
 pub(super) fn send_rest(socket: &mut Socket) -> Rest {
     let Some(mut unsent) = socket.unsent.take() else { return Rest::Sent };
-    match send_direct(socket, &[IoSlice::new(&unsent.bytes[unsent.sent..])]) {
+    match send_direct(socket, &[IoSlice::new(&unsent.bytes[unsent.sent..])], false) {
         Ok(count) => unsent.sent += count,
         Err(Errno::AGAIN) => {}
         Err(error) => {

@@ -42,6 +42,13 @@ const SCARCE_SHARE: usize = 2;
 /// Marks a key of the wheel as a sleeper's; others are socket slots.
 const SLEEPER: u32 = 1 << 31;
 
+/// No socket.
+const NOBODY: u32 = u32::MAX;
+
+/// What is received of a connection whose last bytes a pipe has moved: enough to say what comes, the head of a message above all.
+/// The rest is likely to be moved too, and is not copied before.
+const LOOK_BYTES: usize = 1536;
+
 /// How a core waits.
 pub(crate) enum Backend {
     Epoll(Epoll),
@@ -383,7 +390,13 @@ impl Io {
             chunk.append(prefix);
         }
         let socket = &mut self.sockets[index];
-        match recv_direct(socket, chunk.spare()) {
+        let mut spare = chunk.spare();
+        if socket.flags.has(Flags::MOVED) {
+            socket.flags.clear(Flags::MOVED);
+            let room = spare.len().min(LOOK_BYTES);
+            spare = &mut spare[..room];
+        }
+        match recv_direct(socket, spare) {
             Ok(0) => {
                 socket.flags.set(Flags::ENDED);
                 self.wait_bytes(index, waker)
@@ -448,7 +461,7 @@ impl Io {
             self.outbox.post(index, slices.iter().map(|slice| &**slice));
             return Ok(total);
         }
-        send_direct(socket, slices).map_err(|error| match error {
+        send_direct(socket, slices, false).map_err(|error| match error {
             Errno::AGAIN => io::Error::from(io::ErrorKind::WouldBlock),
             error => {
                 self.sockets[index].flags.set(Flags::SEND_FAILED);
@@ -459,6 +472,11 @@ impl Io {
 
     /// Sends what the tasks have left in the outbox.
     fn deliver(&mut self) {
+        self.deliver_before(NOBODY);
+    }
+
+    /// [`Self::deliver`], when bytes for the socket at `index` follow at once: what it is sent goes out with them.
+    fn deliver_before(&mut self, follows: u32) {
         let Self { outbox, sockets, parked_events, .. } = self;
         let mut next = 0;
         while let Some((letter, bytes)) = outbox.letter(next) {
@@ -470,7 +488,7 @@ impl Io {
                 unsent.bytes.extend_from_slice(bytes);
                 continue;
             }
-            let sent = match send_direct(socket, &[IoSlice::new(bytes)]) {
+            let sent = match send_direct(socket, &[IoSlice::new(bytes)], index == follows) {
                 Ok(count) => count,
                 Err(Errno::AGAIN) => 0,
                 Err(error) => {

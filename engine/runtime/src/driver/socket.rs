@@ -32,6 +32,8 @@ impl Flags {
     pub(crate) const EVENT_QUEUED: Self = Self(1 << 12);
     /// A receive has found the end of the stream.
     pub(crate) const ENDED: Self = Self(1 << 6);
+    /// Its last bytes were moved by a pipe.
+    pub(crate) const MOVED: Self = Self(1 << 4);
     /// The kernel refused a message before it took any byte of it.
     pub(crate) const SEND_REFUSED: Self = Self(1 << 15);
     /// The kernel has told a sender that the connection broke, and tells a receiver no more than that it ended.

@@ -140,8 +140,9 @@ impl Handle {
     }
 
     #[inline]
-    pub(crate) fn send(&self, slices: &[IoSlice<'_>]) -> Result<usize, Errno> {
-        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    pub(crate) fn send(&self, slices: &[IoSlice<'_>], more: bool) -> Result<usize, Errno> {
+        let mut flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        flags.set(SendFlags::MORE, more);
         match &self.0 {
             Carrier::Kernel(fd) => {
                 if let [slice] = slices {

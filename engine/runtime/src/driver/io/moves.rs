@@ -43,7 +43,10 @@ impl Io {
         if may_have_bytes(socket) {
             match fill_direct(socket, conduit, limit) {
                 Ok(0) => socket.flags.set(Flags::ENDED),
-                Ok(count) => return Poll::Ready(Ok(count)),
+                Ok(count) => {
+                    socket.flags.set(Flags::MOVED);
+                    return Poll::Ready(Ok(count));
+                }
                 Err(Errno::AGAIN) => {}
                 Err(error) => return Poll::Ready(Err(error.into())),
             }
@@ -82,7 +85,7 @@ impl Io {
     /// Moves what the kernel takes at once of the first `count` bytes of a pipe to a socket, behind what was sent before.
     pub(crate) fn try_drain(&mut self, index: u32, conduit: &mut Conduit, count: usize) -> io::Result<usize> {
         if self.sockets[index].letters > 0 {
-            self.deliver();
+            self.deliver_before(index);
         }
         let socket = &mut self.sockets[index];
         if socket.error != 0 {
