@@ -133,6 +133,7 @@ impl Load {
             Traffic::Bulk => return tcp("drain"),
             Traffic::Kept
             | Traffic::Sessions
+            | Traffic::Logged
             | Traffic::Churn
             | Traffic::PrivateKept
             | Traffic::PrivateFull

@@ -38,6 +38,7 @@ impl Origin {
         let (program, arguments) = match traffic {
             Traffic::Kept
             | Traffic::Sessions
+            | Traffic::Logged
             | Traffic::Churn
             | Traffic::PrivateKept
             | Traffic::PrivateFull

@@ -19,6 +19,8 @@ pub enum Traffic {
     /// HTTP requests, one after the other over kept connections, most of them with a cookie of the server's: of sessions that
     /// have begun.
     Sessions,
+    /// As [`Self::Kept`]; of those who are asked, some write an access log.
+    Logged,
     /// HTTP requests, each over a connection of its own.
     Churn,
     /// HTTP requests, one after the other over kept private connections.
@@ -58,6 +60,7 @@ impl Traffic {
         match self {
             Self::Kept
             | Self::Sessions
+            | Self::Logged
             | Self::Churn
             | Self::PrivateKept
             | Self::PrivateFull
@@ -70,7 +73,9 @@ impl Traffic {
     #[must_use]
     pub fn units(self) -> [&'static str; 2] {
         match self {
-            Self::Kept | Self::Sessions | Self::Churn | Self::PrivateKept => ["request", "requests"],
+            Self::Kept | Self::Sessions | Self::Logged | Self::Churn | Self::PrivateKept => {
+                ["request", "requests"]
+            }
             Self::PrivateFull | Self::PrivateResumed => ["handshake", "handshakes"],
             Self::PingPong => ["exchange", "exchanges"],
             Self::Bulk => ["MiB", "MiB"],
@@ -84,7 +89,9 @@ impl Traffic {
     pub fn check(self, addr: SocketAddr, body_bytes: usize) -> anyhow::Result<()> {
         let mut stream = connect(addr)?;
         match self {
-            Self::Kept | Self::Sessions | Self::Churn => ask(&mut stream, body_bytes).map(drop),
+            Self::Kept | Self::Sessions | Self::Logged | Self::Churn => {
+                ask(&mut stream, body_bytes).map(drop)
+            }
             // It listens. Whether it serves is seen by the client that warms it up.
             Self::PrivateKept | Self::PrivateFull | Self::PrivateResumed => Ok(()),
             Self::PingPong => {

@@ -52,6 +52,19 @@ bind = "{admin}"
     )
 }
 
+/// The same as without private connections, and each request is a line in `log`.
+pub(crate) fn engine_logging_config(
+    listen: SocketAddr,
+    origin: SocketAddr,
+    admin: SocketAddr,
+    log: &Path,
+) -> String {
+    let to = format!("file:{}", log.display());
+    let plain = engine_config(listen, origin, admin, None);
+    let named = plain.replacen("[listener.web]\n", "[listener.web]\naccess_log = \"all\"\n", 1);
+    format!("{named}\n[access_log.all]\nto = {to:?}\nformat = \"json\"\n")
+}
+
 /// What a watchful upstream has.
 pub(crate) const WATCHFUL: &str = r#"balance = "least_time"
 health = { protocol = "http", path = "/", interval = "1s" }

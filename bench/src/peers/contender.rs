@@ -13,8 +13,8 @@ use bench::traffic::Traffic;
 
 use crate::certificate::PemFiles;
 use crate::configuration::{
-    WATCHFUL, engine_config, engine_tcp_config, engine_upstream_config, haproxy_config, haproxy_tcp_config,
-    nginx_config, nginx_stream_config,
+    WATCHFUL, engine_config, engine_logging_config, engine_tcp_config, engine_upstream_config,
+    haproxy_config, haproxy_tcp_config, nginx_config, nginx_stream_config,
 };
 
 /// Something that passes requests on, or bytes.
@@ -30,6 +30,10 @@ pub(crate) enum Contender {
     WatchfulEpoll,
     /// The same on io_uring.
     WatchfulUring,
+    /// Our gateway on epoll, with an access log.
+    LoggingEpoll,
+    /// The same on io_uring.
+    LoggingUring,
     /// nginx as packaged by Debian.
     Nginx,
     /// HAProxy as packaged by Debian.
@@ -53,18 +57,24 @@ pub(crate) enum Contender {
 /// The peers that our gateway is compared with.
 pub(crate) const PEERS: [Contender; 2] = [Contender::Nginx, Contender::Haproxy];
 
-/// Our gateway with much to look after, on its two drivers.
-pub(crate) const WATCHFUL_ENGINES: [Contender; 2] = [Contender::WatchfulEpoll, Contender::WatchfulUring];
+/// Our gateway with more to do, on its two drivers, where it is measured what that costs.
+pub(crate) fn busier_engines(traffic: Traffic) -> Option<[Contender; 2]> {
+    match traffic {
+        Traffic::Sessions => Some([Contender::WatchfulEpoll, Contender::WatchfulUring]),
+        Traffic::Logged => Some([Contender::LoggingEpoll, Contender::LoggingUring]),
+        _ => None,
+    }
+}
 
 /// The two drivers of our gateway.
 pub(crate) const ENGINES: [Contender; 2] = [Contender::EngineEpoll, Contender::EngineUring];
 
 impl Contender {
-    /// The same without what makes it watchful.
+    /// The same without what more it has to do.
     pub(crate) fn without(self) -> Option<Self> {
         match self {
-            Self::WatchfulEpoll => Some(Self::EngineEpoll),
-            Self::WatchfulUring => Some(Self::EngineUring),
+            Self::WatchfulEpoll | Self::LoggingEpoll => Some(Self::EngineEpoll),
+            Self::WatchfulUring | Self::LoggingUring => Some(Self::EngineUring),
             _ => None,
         }
     }
@@ -77,6 +87,8 @@ impl Contender {
             Self::EngineUring => "engine-uring",
             Self::WatchfulEpoll => "watchful-epoll",
             Self::WatchfulUring => "watchful-uring",
+            Self::LoggingEpoll => "logging-epoll",
+            Self::LoggingUring => "logging-uring",
             Self::Nginx => "nginx",
             Self::Haproxy => "haproxy",
             Self::Pingora => "pingora",
@@ -97,6 +109,8 @@ impl Contender {
             Self::EngineUring => "engine --cores 1 --driver uring",
             Self::WatchfulEpoll => "engine-epoll with health checks, sticky cookies and least time",
             Self::WatchfulUring => "engine-uring with health checks, sticky cookies and least time",
+            Self::LoggingEpoll => "engine-epoll with an access log, each request a line of JSON in a file",
+            Self::LoggingUring => "engine-uring with the same",
             Self::Nginx => "nginx, one worker",
             Self::Haproxy => "HAProxy, one thread",
             Self::Pingora => "a proxy on pingora, one thread; built when asked for",
@@ -116,9 +130,14 @@ impl Contender {
                 Self::EngineEpoll | Self::EngineUring | Self::WatchfulEpoll | Self::WatchfulUring,
                 Traffic::Sessions,
             ) => None,
-            (Self::Null, Traffic::Sessions) => None,
-            (_, Traffic::Sessions) => Some("it is compared with itself"),
+            (
+                Self::LoggingEpoll | Self::LoggingUring | Self::EngineEpoll | Self::EngineUring,
+                Traffic::Logged,
+            ) => None,
+            (Self::Null, Traffic::Sessions | Traffic::Logged) => None,
+            (_, Traffic::Sessions | Traffic::Logged) => Some("it is compared with itself"),
             (Self::WatchfulEpoll | Self::WatchfulUring, _) => Some("it is measured over sessions"),
+            (Self::LoggingEpoll | Self::LoggingUring, _) => Some("it is measured in access-log"),
             (_, Traffic::Kept) | (Self::Nginx | Self::Haproxy, _) => None,
             (Self::EngineEpoll | Self::EngineUring, traffic) if traffic.is_private() => None,
             (_, traffic) if traffic.is_private() => Some("it speaks no TLS"),
@@ -165,6 +184,11 @@ impl Contender {
                     _ => engine_config(listen, origin, free_addr()?, private),
                 })?;
                 engine(if self == Self::EngineEpoll { "epoll" } else { "uring" })
+            }
+            Self::LoggingEpoll | Self::LoggingUring => {
+                let log = dir.join(format!("{}-{}.log", self.name(), listen.port()));
+                write(engine_logging_config(listen, origin, free_addr()?, &log))?;
+                engine(if self == Self::LoggingEpoll { "epoll" } else { "uring" })
             }
             Self::WatchfulEpoll | Self::WatchfulUring => {
                 write(engine_upstream_config(listen, origin, free_addr()?, WATCHFUL))?;

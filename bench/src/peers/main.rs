@@ -18,12 +18,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use bench::process::WorkDir;
-use bench::traffic::Traffic;
 use clap::{Parser, ValueEnum as _};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 
-use crate::contender::{Contender, ENGINES, PEERS, WATCHFUL_ENGINES};
+use crate::contender::{Contender, ENGINES, PEERS, busier_engines};
 use crate::measure::Bench;
 use crate::report::Outcome;
 use crate::scenario::{Figure, SCENARIOS, Scenario};
@@ -169,8 +168,8 @@ fn contenders_of(
 ) -> (Vec<Contender>, Vec<(Contender, &'static str)>) {
     let mut contenders = asked.to_vec();
     if contenders.is_empty() {
-        // What is measured over sessions is what looking after endpoints costs, and that is our gateway beside itself.
-        let others = if scenario.traffic == Traffic::Sessions { WATCHFUL_ENGINES } else { PEERS };
+        // What something costs is seen by our gateway beside itself.
+        let others = busier_engines(scenario.traffic).unwrap_or(PEERS);
         contenders.extend(ENGINES.iter().chain(&others));
         if scenario.figure == Figure::SoloLatency {
             contenders.insert(0, Contender::Null);

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use bench::summary::Summary;
 use serde_json::{Value, json};
 
-use crate::contender::{Contender, ENGINES, PEERS, WATCHFUL_ENGINES};
+use crate::contender::{Contender, ENGINES, PEERS, busier_engines};
 use crate::measure::{Row, Side};
 use crate::scenario::{Figure, Scenario, Target};
 
@@ -152,7 +152,7 @@ impl Outcome<'_> {
     fn judgements(&self) -> Vec<Judgement> {
         let judge = |target: &Target| {
             let judged = match target {
-                Target::WithoutAtMost(_) => WATCHFUL_ENGINES,
+                Target::WithoutAtMost(_) => busier_engines(self.scenario.traffic).unwrap_or(ENGINES),
                 _ => ENGINES,
             };
             let rows = self.rows.iter().filter(move |row| judged.contains(&row.contender));

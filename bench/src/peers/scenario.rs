@@ -139,6 +139,15 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         targets: &[Target::WithoutAtMost(1.05)],
     },
     Scenario {
+        name: "access-log",
+        about: "64 connections, 128 B bodies; every request a line of JSON in a file, and without",
+        traffic: Traffic::Logged,
+        connections: 64,
+        body_bytes: 128,
+        figure: Figure::PairedCpu,
+        targets: &[Target::WithoutAtMost(1.10)],
+    },
+    Scenario {
         name: "tcp-ping",
         about: "64 connections, 64 B there and back, no HTTP",
         traffic: Traffic::PingPong,
