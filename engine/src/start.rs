@@ -71,10 +71,6 @@ fn serve_as(
     };
     let supervisor = Supervisor::of_environment();
     let certificates = Arc::new(settings::certificates(&snapshot)?);
-    let unwritable = control::access_log_problems(&snapshot);
-    if !unwritable.is_empty() {
-        return Err(anyhow!("{}", unwritable.join("; ")));
-    }
     let placement = args.cores.placement();
     raise_descriptor_limit();
     let identity = privileges::wanted(&snapshot)?;
@@ -82,6 +78,11 @@ fn serve_as(
     let keeper = Keeper::new(&snapshot, |address| bind::address_of(address, &bound.addresses));
     if let Some(identity) = identity {
         privileges::give_up(&identity, &snapshot, args.config.as_deref())?;
+    }
+    // By whom they are written later: what is made here belongs to the user, and what only root may write is found now.
+    let unwritable = control::access_log_problems(&snapshot);
+    if !unwritable.is_empty() {
+        return Err(anyhow!("{}", unwritable.join("; ")));
     }
     let driver = args.driver.settle();
 
