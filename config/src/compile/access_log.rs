@@ -113,7 +113,10 @@ impl Gathered {
             let listed: Vec<&str> = log.fields.iter().map(String::as_str).collect();
             let members = if listed.is_empty() { own } else { listed };
             let member = |name: &str| {
-                Some((name.into(), self.field(&log_format::parse_field(name).ok()?, &key, names)?))
+                Some((
+                    format!(",\"{name}\":").into(),
+                    self.field(&log_format::parse_field(name).ok()?, &key, names)?,
+                ))
             };
             Layout::Json(members.into_iter().map(member).collect::<Option<_>>()?)
         } else {

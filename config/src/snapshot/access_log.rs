@@ -90,7 +90,8 @@ pub enum LogDaemon {
 pub enum Layout {
     /// Text with places for fields.
     Text(Box<[LogPart]>),
-    /// A JSON object with these members.
+    /// A JSON object with these members: how each begins, from the comma in front to the colon behind its name, and what it holds.
+    /// Names need no escapes: letters, digits, and what tokens have, of which none is a quote.
     Json(Box<[(Box<str>, LogField)]>),
 }
 

@@ -117,7 +117,7 @@ impl Access {
         if self.has_ended.get() {
             note.mark(Marks::CUT);
         }
-        let now = if self.has_ended.get() { self.core.turn_time() } else { self.core.now() };
+        let now = || if self.has_ended.get() { self.core.turn_time() } else { self.core.now() };
         let core = self.core.index();
         let numbers = note.numbers(self.unix_us(note.began()), now, core as u32);
         let texts = note.texts();

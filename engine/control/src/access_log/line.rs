@@ -57,10 +57,14 @@ impl Lines {
                 }
             }
             Layout::Json(members) => {
-                out.push(b'{');
-                let mut is_first = true;
-                for (name, field) in members {
-                    self.push_member(&context, name, *field, &mut is_first, out);
+                let start = out.len();
+                for (beginning, field) in members {
+                    self.push_member(&context, beginning.as_bytes(), *field, out);
+                }
+                match out.get_mut(start) {
+                    // The comma in front of the first.
+                    Some(first) => *first = b'{',
+                    None => out.push(b'{'),
                 }
                 out.push(b'}');
             }
@@ -78,25 +82,12 @@ impl Lines {
     }
 
     /// What is not there is left out.
-    fn push_member(
-        &mut self,
-        context: &Context<'_>,
-        name: &str,
-        field: LogField,
-        is_first: &mut bool,
-        out: &mut Vec<u8>,
-    ) {
+    fn push_member(&mut self, context: &Context<'_>, beginning: &[u8], field: LogField, out: &mut Vec<u8>) {
         let value = self.value(context, field);
         if matches!(value, Value::Nothing) {
             return;
         }
-        if !std::mem::replace(is_first, false) {
-            out.push(b',');
-        }
-        // Names of fields need no escapes: letters, digits, and what tokens have, of which none is a quote.
-        out.push(b'"');
-        out.extend_from_slice(name.as_bytes());
-        out.extend_from_slice(b"\":");
+        out.extend_from_slice(beginning);
         match value {
             Value::Nothing => {}
             Value::Number(number) => out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes()),
@@ -175,6 +166,7 @@ impl Lines {
             LogField::EndpointReused => Value::Flag(numbers.marks.has(Marks::ENDPOINT_REUSED)),
             LogField::Retries => Value::Number(numbers.retries.into()),
             LogField::TlsVersion => name(tls_version(numbers.tls_version)),
+            LogField::TlsCipher if numbers.tls_cipher == 0 => Value::Nothing,
             LogField::TlsCipher => name(CipherSuite::from(numbers.tls_cipher).as_str()),
             LogField::TlsServerName => bytes(record.server_name()),
             LogField::TlsResumed if numbers.tls_version == 0 => Value::Nothing,

@@ -9,7 +9,7 @@ const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
 /// Adds what came from outside to a line of text: a backslash and a double quote get a backslash in front; control characters and
 /// bytes that are no UTF-8 are written as `\xNN`.
 pub(super) fn push_escaped(value: &[u8], out: &mut Vec<u8>) {
-    if value.iter().all(|byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')) {
+    if is_plain(value) {
         return out.extend_from_slice(value);
     }
     for chunk in value.utf8_chunks() {
@@ -31,7 +31,7 @@ pub(super) fn push_escaped(value: &[u8], out: &mut Vec<u8>) {
 /// Adds a JSON string (RFC 8259 §7). What is no UTF-8 is written as `\xNN` with its backslash escaped, so that it can be told apart.
 pub(super) fn push_json(value: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
-    if value.iter().all(|byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')) {
+    if is_plain(value) {
         out.extend_from_slice(value);
     } else {
         for chunk in value.utf8_chunks() {
@@ -53,6 +53,13 @@ pub(super) fn push_json(value: &[u8], out: &mut Vec<u8>) {
         }
     }
     out.push(b'"');
+}
+
+/// Whether nothing of it needs another form. Looks at all of it, many bytes at a time, since nearly all of it is.
+fn is_plain(value: &[u8]) -> bool {
+    value.iter().fold(true, |is_plain, byte| {
+        is_plain & (b' '..=b'~').contains(byte) & (*byte != b'"') & (*byte != b'\\')
+    })
 }
 
 /// Whether a character does something to who reads it: all of them have at most four hexadecimal digits.

@@ -250,11 +250,11 @@ impl Note {
     }
 
     /// As it is written down, with the end of a clock that is `now`.
-    pub(super) fn numbers(&self, began_us: u64, now: Instant, core: u32) -> Numbers {
+    pub(super) fn numbers(&self, began_us: u64, now: impl Fn() -> Instant, core: u32) -> Numbers {
         let mut phases_us = self.phases.each_ref().map(Cell::get);
         let total = &mut phases_us[Phase::Total as usize];
         if total.is_none() || self.kind.get() != Kind::Http {
-            let micros = now.since(self.began.get()).as_micros();
+            let micros = now().since(self.began.get()).as_micros();
             *total = Some(u32::try_from(micros).unwrap_or(u32::MAX - 1).min(u32::MAX - 1));
         }
         let client = self.client.get();

@@ -59,6 +59,9 @@ pub(crate) enum Text {
     Certificate = 6,
 }
 
+/// Tags there are.
+const OWN_TEXTS: usize = Text::Certificate as usize + 1;
+
 /// From this tag on a text is the value of a field line, by [`config::snapshot::access_log::NotedId`].
 const FIRST_NOTED: u8 = 16;
 
@@ -172,6 +175,8 @@ pub struct Numbers {
 pub struct Record<'a> {
     /// Everything that is a number.
     pub numbers: Numbers,
+    /// By [`Text`]: the one added last, as a request that was sent again went to more than one endpoint.
+    own: [Option<&'a [u8]>; OWN_TEXTS],
     texts: &'a [u8],
 }
 
@@ -179,64 +184,61 @@ impl<'a> Record<'a> {
     /// The method; empty where no head was read, as are the target and the host.
     #[must_use]
     pub fn method(&self) -> &'a [u8] {
-        self.text(Text::Method as u8).unwrap_or_default()
+        self.own[Text::Method as usize].unwrap_or_default()
     }
 
     /// The target as received.
     #[must_use]
     pub fn target(&self) -> &'a [u8] {
-        self.text(Text::Target as u8).unwrap_or_default()
+        self.own[Text::Target as usize].unwrap_or_default()
     }
 
     /// The host that was asked for, with its port.
     #[must_use]
     pub fn host(&self) -> &'a [u8] {
-        self.text(Text::Host as u8).unwrap_or_default()
+        self.own[Text::Host as usize].unwrap_or_default()
     }
 
     /// Name of the endpoint that it went to last.
     #[must_use]
     pub fn endpoint(&self) -> Option<&'a [u8]> {
-        self.text(Text::Endpoint as u8)
+        self.own[Text::Endpoint as usize]
     }
 
     /// The id that the request goes by, where it is wanted.
     #[must_use]
     pub fn request_id(&self) -> Option<&'a [u8]> {
-        self.text(Text::RequestId as u8)
+        self.own[Text::RequestId as usize]
     }
 
     /// The server name that a TLS client asked for, where it is wanted.
     #[must_use]
     pub fn server_name(&self) -> Option<&'a [u8]> {
-        self.text(Text::ServerName as u8)
+        self.own[Text::ServerName as usize]
     }
 
     /// The subject of the client's certificate, where it is wanted.
     #[must_use]
     pub fn certificate(&self) -> Option<&'a [u8]> {
-        self.text(Text::Certificate as u8)
+        self.own[Text::Certificate as usize]
     }
 
     /// The value of a field line that is noted, if the message has it.
     #[must_use]
     pub fn noted(&self, id: u8) -> Option<&'a [u8]> {
-        self.text(FIRST_NOTED + id)
+        let wanted = FIRST_NOTED + id;
+        texts_in(self.texts).filter(|(tag, _)| *tag == wanted).last().map(|(_, value)| value)
     }
+}
 
-    /// The one added last: a request that was sent again went to more than one endpoint.
-    fn text(&self, wanted: u8) -> Option<&'a [u8]> {
-        let mut rest = self.texts;
-        let mut found = None;
-        while let [tag, low, high, behind @ ..] = rest {
-            let (value, next) = behind.split_at_checked(usize::from(u16::from_le_bytes([*low, *high])))?;
-            if *tag == wanted {
-                found = Some(value);
-            }
-            rest = next;
-        }
-        found
-    }
+/// Texts with their tags, one after the other.
+fn texts_in(mut rest: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
+    std::iter::from_fn(move || {
+        let [tag, low, high, behind @ ..] = rest else { return None };
+        let (value, next) = behind.split_at_checked(usize::from(u16::from_le_bytes([*low, *high])))?;
+        rest = next;
+        Some((*tag, value))
+    })
 }
 
 /// Adds a text to those of a record, as much of it as there may be; whether all of it was.
@@ -343,8 +345,14 @@ pub(crate) fn read<'a>(bytes: &mut &'a [u8]) -> Option<Record<'a>> {
         trace,
         kind: *Kind::ALL.get(usize::from(kind))?,
     };
+    let mut own = [None; OWN_TEXTS];
+    for (tag, value) in texts_in(texts) {
+        if let Some(place) = own.get_mut(usize::from(tag)) {
+            *place = Some(value);
+        }
+    }
     *bytes = rest;
-    Some(Record { numbers, texts })
+    Some(Record { numbers, own, texts })
 }
 
 /// What is left of the numbers.
