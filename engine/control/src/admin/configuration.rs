@@ -50,6 +50,23 @@ pub(super) struct Other {
     document: Option<String>,
 }
 
+/// Why it cannot be said what a reload would do.
+#[derive(Debug, ToSchema)]
+#[allow(
+    dead_code,
+    reason = "the document describes both answers: of the configuration, and of the body around it"
+)]
+pub(super) struct NoPlan {
+    /// What is wrong.
+    error: String,
+    /// Every mistake of the configuration, and everything that could not be had.
+    problems: Option<Vec<String>>,
+    /// The key of the body that it is about.
+    at: Option<String>,
+    /// What to do instead.
+    help: Option<String>,
+}
+
 /// `POST /config/diff`: what a reload would do. Everything is checked that a reload checks, and nothing is done.
 pub(super) async fn diff(State(shared): AppState, request: Request) -> Result<Response, Refusal> {
     let mut object = read(request).await?;

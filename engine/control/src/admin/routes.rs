@@ -108,7 +108,7 @@ fn of_the_process(table: &mut Table) {
             .takes::<configuration::Other>()
             .with_body_max(super::cluster::DOCUMENT_BYTES_MAX)
             .answers::<Plan>(200, "Table by table and key by key.")
-            .answers::<Kept>(422, "Something is wrong with it, or cannot be had.")
+            .answers::<configuration::NoPlan>(422, "Something is wrong with it, or cannot be had; or a key of the body is wrong.")
             .refuses(409, "The process was started without a file and none was sent, or the configuration is a store's."),
     );
     table.add(
