@@ -52,7 +52,7 @@ bind = "{admin}"
     )
 }
 
-/// The same as without private connections, and each request is a line in `log`.
+/// The same as without private connections, and each request is a line in `log`, in the default format (`combined`).
 pub(crate) fn engine_logging_config(
     listen: SocketAddr,
     origin: SocketAddr,
@@ -62,7 +62,7 @@ pub(crate) fn engine_logging_config(
     let to = format!("file:{}", log.display());
     let plain = engine_config(listen, origin, admin, None);
     let named = plain.replacen("[listener.web]\n", "[listener.web]\naccess_log = \"all\"\n", 1);
-    format!("{named}\n[access_log.all]\nto = {to:?}\nformat = \"json\"\n")
+    format!("{named}\n[access_log.all]\nto = {to:?}\n")
 }
 
 /// What a watchful upstream has.

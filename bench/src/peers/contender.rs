@@ -109,7 +109,7 @@ impl Contender {
             Self::EngineUring => "engine --cores 1 --driver uring",
             Self::WatchfulEpoll => "engine-epoll with health checks, sticky cookies and least time",
             Self::WatchfulUring => "engine-uring with health checks, sticky cookies and least time",
-            Self::LoggingEpoll => "engine-epoll with an access log, each request a line of JSON in a file",
+            Self::LoggingEpoll => "engine-epoll with an access log, each request a line in a file",
             Self::LoggingUring => "engine-uring with the same",
             Self::Nginx => "nginx, one worker",
             Self::Haproxy => "HAProxy, one thread",

@@ -140,7 +140,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "access-log",
-        about: "64 connections, 128 B bodies; every request a line of JSON in a file, and without",
+        about: "64 connections, 128 B bodies; every request a line in a file (combined), and without",
         traffic: Traffic::Logged,
         connections: 64,
         body_bytes: 128,
