@@ -27,8 +27,8 @@ const VISITORS: usize = 2;
 const TUNNEL_LASTS: usize = 12;
 /// More than a core needs to close what is over.
 const SETTLE: Duration = Duration::from_secs(2);
-/// Statistics keep histograms for a minute.
-const FORGET: Duration = Duration::from_secs(66);
+/// Statistics keep histograms for a minute after the last answer, and the allocator gives memory back some time later.
+const FORGET: Duration = Duration::from_secs(105);
 /// Growth that is allowed after the first ten, in thousandths.
 const GROWTH_MAX: u64 = 20;
 
