@@ -6,9 +6,11 @@
 //! compute, then what they have sent goes to the kernel in one row.
 
 mod moves;
+mod receives;
+mod sends;
 
 use std::any::Any;
-use std::io::{self, IoSlice};
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
@@ -19,12 +21,12 @@ use std::time::{Duration, SystemTime};
 use rustix::io::Errno;
 
 use super::choice::DriverKind;
-use super::direct::{Rest, recv_direct, send_direct, send_rest, shutdown_direct};
+use super::direct::{Rest, send_rest, shutdown_direct};
 use super::epoll::{Epoll, Waited};
 use super::outbox::Outbox;
-use super::socket::{Flags, Held, NO_DEADLINE, Socket, Sockets, Then, Unsent};
+use super::socket::{Flags, Held, NO_DEADLINE, Socket, Sockets, Then};
 use super::uring::Uring;
-use crate::buffer::{BufferPool, Chunk, Lane};
+use crate::buffer::{BufferPool, Lane};
 use crate::net::conduit::Conduits;
 use crate::net::handle::Handle;
 use crate::net::stream::ParkEvent;
@@ -41,13 +43,6 @@ const ORPHAN_MAX: Duration = Duration::from_secs(5);
 const SCARCE_SHARE: usize = 2;
 /// Marks a key of the wheel as a sleeper's; others are socket slots.
 const SLEEPER: u32 = 1 << 31;
-
-/// No socket.
-const NOBODY: u32 = u32::MAX;
-
-/// What is received of a connection whose last bytes a pipe has moved: enough to say what comes, the head of a message above all.
-/// The rest is likely to be moved too, and is not copied before.
-const LOOK_BYTES: usize = 1536;
 
 /// How a core waits.
 pub(crate) enum Backend {
@@ -344,82 +339,6 @@ impl Io {
         }
     }
 
-    pub(crate) fn poll_recv(&mut self, index: u32, waker: &Waker) -> Poll<io::Result<Option<Chunk>>> {
-        if !may_have_bytes(&self.sockets[index]) {
-            return self.wait_bytes(index, waker);
-        }
-        self.receive_now(index, &[], waker)
-    }
-
-    /// Receives behind a copy of `prefix`, in one buffer that is taken only once there are bytes. `None` is the end of
-    /// the stream.
-    pub(crate) fn poll_recv_behind(
-        &mut self,
-        index: u32,
-        prefix: &[u8],
-        waker: &Waker,
-    ) -> Poll<io::Result<Option<Chunk>>> {
-        if prefix.len() >= self.pool(index).buffer_bytes() as usize {
-            return Poll::Ready(Err(io::Error::from(io::ErrorKind::StorageFull)));
-        }
-        if !may_have_bytes(&self.sockets[index]) {
-            return self.wait_bytes(index, waker);
-        }
-        self.receive_now(index, prefix, waker)
-    }
-
-    /// Waits for something to be received, an end or an error included.
-    pub(crate) fn poll_readable(&mut self, index: u32, waker: &Waker) -> Poll<io::Result<()>> {
-        let socket = &mut self.sockets[index];
-        if has_news(socket) {
-            return Poll::Ready(Ok(()));
-        }
-        socket.wait_read(waker);
-        unless_late(Poll::Pending, socket, self.now_tick).map_ok(|_: Option<()>| ())
-    }
-
-    /// Reads by system call into a buffer of its own.
-    fn receive_now(&mut self, index: u32, prefix: &[u8], waker: &Waker) -> Poll<io::Result<Option<Chunk>>> {
-        let Some(mut chunk) = self.pool(index).take() else {
-            self.pool(index).wait(waker);
-            let socket = &mut self.sockets[index];
-            socket.wait_read(waker);
-            return unless_late(Poll::Pending, socket, self.now_tick);
-        };
-        if !prefix.is_empty() {
-            chunk.append(prefix);
-        }
-        let socket = &mut self.sockets[index];
-        let mut spare = chunk.spare();
-        if socket.flags.has(Flags::MOVED) {
-            socket.flags.clear(Flags::MOVED);
-            let room = spare.len().min(LOOK_BYTES);
-            spare = &mut spare[..room];
-        }
-        match recv_direct(socket, spare) {
-            Ok(0) => {
-                socket.flags.set(Flags::ENDED);
-                self.wait_bytes(index, waker)
-            }
-            Ok(count) => {
-                chunk.filled(count);
-                Poll::Ready(Ok(Some(chunk)))
-            }
-            Err(Errno::AGAIN) => self.wait_bytes(index, waker),
-            Err(error) => Poll::Ready(Err(error.into())),
-        }
-    }
-
-    /// Tells how the stream has ended if it has; otherwise wakes the reader once there is something to be received.
-    fn wait_bytes<T>(&mut self, index: u32, waker: &Waker) -> Poll<io::Result<Option<T>>> {
-        let socket = &mut self.sockets[index];
-        if let Some(end) = end_of(socket) {
-            return Poll::Ready(end.map(|()| None));
-        }
-        socket.wait_read(waker);
-        unless_late(Poll::Pending, socket, self.now_tick)
-    }
-
     /// Whether the connection is broken both ways: reset, or closed by both sides. Wakes as a read does otherwise.
     pub(crate) fn poll_broken(&mut self, index: u32, waker: &Waker) -> Poll<()> {
         let socket = &mut self.sockets[index];
@@ -439,77 +358,6 @@ impl Io {
     /// Whether an idle connection shows no sign of bytes, end or error.
     pub(crate) fn is_quiet(&self, index: u32) -> bool {
         !has_news(&self.sockets[index])
-    }
-
-    /// Takes a small message whole, to be sent with the others of this turn; sends what the kernel takes at once of a
-    /// larger one. `WouldBlock` when that is nothing.
-    pub(crate) fn try_send(&mut self, index: u32, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        let total: usize = slices.iter().map(|slice| slice.len()).sum();
-        let has_room = self.outbox.has_room(total);
-        if !has_room && self.sockets[index].letters > 0 {
-            self.deliver();
-        }
-        let socket = &mut self.sockets[index];
-        if socket.error != 0 {
-            return Err(io::Error::from_raw_os_error(socket.error));
-        }
-        if !socket.flags.has(Flags::WRITABLE) {
-            return Err(io::Error::from(io::ErrorKind::WouldBlock));
-        }
-        if has_room {
-            socket.letters += 1;
-            self.outbox.post(index, slices.iter().map(|slice| &**slice));
-            return Ok(total);
-        }
-        send_direct(socket, slices, false).map_err(|error| match error {
-            Errno::AGAIN => io::Error::from(io::ErrorKind::WouldBlock),
-            error => {
-                self.sockets[index].flags.set(Flags::SEND_FAILED);
-                error.into()
-            }
-        })
-    }
-
-    /// Sends what the tasks have left in the outbox.
-    fn deliver(&mut self) {
-        self.deliver_before(NOBODY);
-    }
-
-    /// [`Self::deliver`], when bytes for the socket at `index` follow at once: what it is sent goes out with them.
-    fn deliver_before(&mut self, follows: u32) {
-        let Self { outbox, sockets, parked_events, .. } = self;
-        let mut next = 0;
-        while let Some((letter, bytes)) = outbox.letter(next) {
-            next += 1;
-            let index = letter.socket;
-            let socket = &mut sockets[index];
-            socket.letters -= 1;
-            if let Some(unsent) = &mut socket.unsent {
-                unsent.bytes.extend_from_slice(bytes);
-                continue;
-            }
-            let sent = match send_direct(socket, &[IoSlice::new(bytes)], index == follows) {
-                Ok(count) => count,
-                Err(Errno::AGAIN) => 0,
-                Err(error) => {
-                    socket.error = error.raw_os_error();
-                    socket.flags.set(Flags::SEND_REFUSED);
-                    socket.wake_reader();
-                    note_parked(sockets, parked_events, index, ParkEvent::Readable);
-                    continue;
-                }
-            };
-            if sent < bytes.len() {
-                let bytes = bytes[sent..].to_vec();
-                socket.unsent = Some(Box::new(Unsent { bytes, sent: 0, then: Then::GoOn }));
-            }
-        }
-        outbox.clear();
-    }
-
-    /// Whether the kernel has refused a message whole: not a byte of it left.
-    pub(crate) fn send_was_refused(&self, index: u32) -> bool {
-        self.sockets[index].flags.has(Flags::SEND_REFUSED)
     }
 
     pub(crate) fn poll_writable(&mut self, index: u32, waker: &Waker) -> Poll<io::Result<()>> {
