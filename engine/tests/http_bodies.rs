@@ -550,7 +550,7 @@ fn a_slow_reader_slows_its_origin_not_the_memory() {
             });
         });
         let engine = Engine::before(driver, origin.address);
-        let before = engine.resident_bytes();
+        let before = engine.bytes_at_rest();
         let mut client = engine.connect();
         client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
         let stood_at = meter.standstill();
@@ -577,7 +577,7 @@ fn a_slow_origin_slows_its_client_not_the_memory() {
             peer.wire.send(OK);
         });
         let engine = Engine::before(driver, origin.address);
-        let before = engine.resident_bytes();
+        let before = engine.bytes_at_rest();
         let mut client = engine.connect();
         client.send(format!("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: {LENGTH}\r\n\r\n"));
         let meter = Meter::default();

@@ -108,7 +108,7 @@ fn idle_connections_cost_next_to_nothing() {
             engine.collect_latencies();
             engine.connect().get("/").assert_is(200, "ok");
         }
-        let before = engine.resident_bytes();
+        let before = engine.bytes_at_rest();
         idle.extend((0..3 * CONNECTIONS).map(|_| used_once()));
         let each = engine.resident_bytes().saturating_sub(before) / (3 * CONNECTIONS as u64);
         assert!(each <= RESIDENT_BYTES_EACH_MAX, "{each} bytes for each idle connection");

@@ -1,6 +1,6 @@
 //! Do sampled exchanges arrive at a collector of traces as spans, and is nobody kept waiting by one that is slow, ill or gone?
 //!
-//! Only with the feature `otlp`: `cargo test -p corelane-engine --features otlp --test otlp`.
+//! Only with the feature `otlp`, which is on by default.
 
 mod common;
 
@@ -69,7 +69,7 @@ fn fields(mut bytes: &[u8]) -> Vec<(u64, Value<'_>)> {
 }
 
 /// The messages, or texts, of one field.
-fn all<'a>(bytes: &'a [u8], number: u64) -> Vec<&'a [u8]> {
+fn all(bytes: &[u8], number: u64) -> Vec<&[u8]> {
     let of = |(field, value)| match value {
         Value::Bytes(bytes) if field == number => Some(bytes),
         _ => None,

@@ -134,7 +134,7 @@ const FEW_BUFFERS: &str = "buffers_per_core = 16\nbuffer_size = \"32KiB\"";
 
 /// Runs an exchange and holds what the engine took meanwhile against what one connection may take.
 fn assert_bounded(engine: &Engine, exchange: impl FnOnce() + Send) {
-    let before = engine.resident_bytes();
+    let before = engine.bytes_at_rest();
     let mut most = before;
     thread::scope(|scope| {
         let exchange = scope.spawn(exchange);

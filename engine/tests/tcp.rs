@@ -220,7 +220,7 @@ fn a_reader_that_does_not_read_stops_the_writer() {
     const TOTAL: u64 = 96 * MIB;
     on_both_drivers(|driver| {
         let (engine, mut client, server) = relayed(driver, "");
-        let before = engine.resident_bytes();
+        let before = engine.bytes_at_rest();
         // Sends until nothing more is taken.
         client.set_write_timeout(Some(Duration::from_millis(300))).expect("a write deadline");
         let mut sent = 0;
@@ -546,7 +546,7 @@ fn a_silent_relay_holds_little() {
         let mut pairs: Vec<_> = (0..20).map(|_| pair(&engine, &origin)).collect();
         // What control takes to begin with is no relay's.
         engine.assert_counter("/cores/0/buffers", 0);
-        let before = engine.resident_bytes();
+        let before = engine.bytes_at_rest();
         pairs.extend((0..COUNT).map(|_| pair(&engine, &origin)));
         for (client, server) in &mut pairs {
             client.write_all(b"one word").expect("send");

@@ -21,8 +21,8 @@ pub struct Telemetry {
     /// Whether every client is believed what it says of its trace; else only those in the listener's `forwarding.trusted`.
     #[schemars(example = true)]
     pub trust_clients: bool,
-    /// Where sampled exchanges go as spans, by OTLP over HTTP: the URL of a collector, to which `/v1/traces` is added. Takes a program that
-    /// was built with the feature `otlp`.
+    /// Where sampled exchanges go as spans, by OTLP over HTTP: the URL of a collector, to which `/v1/traces` is added. A program that
+    /// was built without the feature `otlp`, which is on by default, refuses it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", example = &"http://127.0.0.1:4318")]
     pub otlp: Option<String>,

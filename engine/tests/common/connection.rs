@@ -28,6 +28,14 @@ impl Connection {
         Self::over(Arc::new(stream))
     }
 
+    /// Whether a connection to `address` ends before a byte comes. That may be before it is known to be made.
+    pub(crate) fn is_sent_away(address: SocketAddr) -> bool {
+        match TcpStream::connect_timeout(&address, PATIENCE) {
+            Ok(stream) => Self::over(Arc::new(stream)).bytes(1).is_empty(),
+            Err(error) => error.kind() == ErrorKind::ConnectionReset,
+        }
+    }
+
     pub(crate) fn over(stream: Arc<TcpStream>) -> Self {
         // Each write is a segment of its own: tests split messages on purpose.
         stream.set_nodelay(true).expect("TCP_NODELAY");

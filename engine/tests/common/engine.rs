@@ -380,6 +380,19 @@ impl Engine {
         kib * 1024
     }
 
+    /// What [`Self::resident_bytes`] comes to once it has stopped growing: a process that serves already may still be at
+    /// what it begins with.
+    pub(crate) fn bytes_at_rest(&self) -> u64 {
+        let mut last = self.resident_bytes();
+        eventually("its memory is at rest", || {
+            // Far longer than a start goes on without taking memory, unless the machine has no time for it.
+            thread::sleep(Duration::from_millis(100));
+            let now = self.resident_bytes();
+            std::mem::replace(&mut last, now).abs_diff(now) < 64 << 10
+        });
+        last
+    }
+
     /// Time its threads have spent on a CPU.
     pub(crate) fn cpu_time(&self) -> Duration {
         let tasks = fs::read_dir(self.proc_path("task")).expect("a live process");

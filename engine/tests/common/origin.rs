@@ -48,7 +48,7 @@ impl Origin {
         let origin = Self::start(move |peer| {
             while peer.request().is_some() {
                 is_asked.give();
-                may_answer.take();
+                may_answer.take_within(6 * PATIENCE);
                 peer.wire.send(OK);
             }
         });
