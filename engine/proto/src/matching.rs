@@ -4,6 +4,8 @@
 //! in the length of the path), never locks, and never decodes or normalises a path: `%2F`, `//` and `..` are
 //! compared as received, and reach the upstream as received.
 
+use std::cell::OnceCell;
+
 use regex_automata::Input;
 use regex_automata::meta::{self, Regex};
 use regex_automata::util::syntax;
@@ -263,12 +265,15 @@ impl ChannelTable {
     /// When `caches` were made by a table with other patterns.
     #[must_use]
     pub fn find(&self, caches: &mut MatchCaches, query: &Query<'_>) -> Option<u16> {
-        let host = query.host.map(without_port);
+        // Few rules ask for it.
+        let host = OnceCell::new();
         let entry = self.entries.iter().find(|entry| {
             entry.listeners.as_ref().is_none_or(|listeners| listeners.contains(&query.listener))
                 && entry.methods.as_ref().is_none_or(|set| set.contains(query.method, query.method_name))
                 && (entry.hosts.is_empty()
-                    || host.is_some_and(|host| entry.hosts.iter().any(|pattern| pattern.matches(host))))
+                    || host
+                        .get_or_init(|| query.host.map(without_port))
+                        .is_some_and(|host| entry.hosts.iter().any(|pattern| pattern.matches(host))))
                 && self.path_matches(&entry.path, caches, query.path)
         })?;
         Some(entry.channel)

@@ -374,69 +374,79 @@ pub(crate) async fn serve_if_asked(state: Rc<CoreState>, mut client: Client) {
         }
         Poll::Ready(Err(_)) => return,
     }
-    serve(state, client).await;
+    // In a task of its own, which is laid out for what nearly all of its time goes to.
+    let core = state.core.clone();
+    core.spawn(serve(state, client));
 }
 
 /// Serves requests until the connection is parked or ends.
-pub(crate) async fn serve(state: Rc<CoreState>, mut client: Client) {
-    // A client that was parked has its idle deadline still; one that was just answered is waited for here at first.
-    let mut is_idle_counted = true;
-    let next = loop {
-        if client.unread.is_none() {
-            match first_bytes(&state, &mut client).await {
-                Waited::Bytes => {}
-                Waited::Closed => break Next::Close,
-                // It woke up for nothing, or for an empty line, which buys no time.
-                Waited::Late if is_idle_counted => {
-                    count_idle_timeout(&state, &client.open);
-                    break Next::Close;
+#[expect(
+    clippy::manual_async_fn,
+    reason = "an async fn would keep the client in its task twice: as it came, and as it is used"
+)]
+pub(crate) fn serve(state: Rc<CoreState>, mut client: Client) -> impl Future<Output = ()> {
+    async move {
+        // A client that was parked has its idle deadline still; one that was just answered is waited for here at first.
+        let mut is_idle_counted = true;
+        let next = loop {
+            if client.unread.is_none() {
+                match first_bytes(&state, &mut client).await {
+                    Waited::Bytes => {}
+                    Waited::Closed => break Next::Close,
+                    // It woke up for nothing, or for an empty line, which buys no time.
+                    Waited::Late if is_idle_counted => {
+                        count_idle_timeout(&state, &client.open);
+                        break Next::Close;
+                    }
+                    Waited::Late => break Next::Keep,
                 }
-                Waited::Late => break Next::Keep,
             }
-        }
-        if state.is_superseded.get() {
-            match state.place(&mut client.open, Some(client.peer)) {
-                Place::Here => {}
-                Place::There(newer) => return go_on(newer, client),
-                Place::Nowhere => break Next::Close,
+            if state.is_superseded.get() {
+                match state.place(&mut client.open, Some(client.peer)) {
+                    Place::Here => {}
+                    Place::There(newer) => return go_on(newer, client),
+                    Place::Nowhere => break Next::Close,
+                }
             }
-        }
-        client.requests += 1;
-        let next = {
-            let mut workspace = state.workspaces.take();
-            exchange(&state, &mut client, &mut workspace).await
-        };
-        if !matches!(next, Next::Switch(_)) {
-            client.note.end();
-        }
-        is_idle_counted = false;
-        match next {
-            // A pipelined request is there already; others get their turn first.
-            Next::Keep if client.unread.is_some() => {
-                client.unread = client.unread.take().and_then(without_empty_lines);
-                client.pipelined += 1;
-                if client.unread.is_none() {
+            client.requests += 1;
+            let next = {
+                let mut workspace = state.workspaces.take();
+                exchange(&state, &mut client, &mut workspace).await
+            };
+            if !matches!(next, Next::Switch(_)) {
+                client.note.end();
+            }
+            is_idle_counted = false;
+            match next {
+                // A pipelined request is there already; others get their turn first.
+                Next::Keep if client.unread.is_some() => {
+                    client.unread = client.unread.take().and_then(without_empty_lines);
+                    client.pipelined += 1;
+                    if client.unread.is_none() {
+                        client.stream.set_recv_deadline(state.core.turn_time() + WAIT_IN_TASK);
+                    }
+                    state.core.yield_now().await;
+                }
+                Next::Keep if state.lingering.get() < WAITING_TASKS_MAX => {
                     client.stream.set_recv_deadline(state.core.turn_time() + WAIT_IN_TASK);
                 }
-                state.core.yield_now().await;
+                end => break end,
             }
-            Next::Keep if state.lingering.get() < WAITING_TASKS_MAX => {
-                client.stream.set_recv_deadline(state.core.turn_time() + WAIT_IN_TASK);
-            }
-            end => break end,
+        };
+        if client.stream.has_unsent() && !flush(&state, &client).await {
+            return;
         }
-    };
-    if client.stream.has_unsent() && !flush(&state, &client).await {
-        return;
-    }
-    match next {
-        Next::Keep => client.park(&state),
-        // Closed with unread bytes, the kernel would answer them with a reset.
-        Next::Close if client.unread.is_some() || !client.stream.is_quiet() => linger(&state, client).await,
-        Next::Close => client.stream.say_end(),
-        Next::Cut => {}
-        Next::Linger => linger(&state, client).await,
-        Next::Switch(switched) => state.core.spawn(upgrade::serve(&state, client, *switched)),
+        match next {
+            Next::Keep => client.park(&state),
+            // Closed with unread bytes, the kernel would answer them with a reset.
+            Next::Close if client.unread.is_some() || !client.stream.is_quiet() => {
+                linger(&state, client).await;
+            }
+            Next::Close => client.stream.say_end(),
+            Next::Cut => {}
+            Next::Linger => linger(&state, client).await,
+            Next::Switch(switched) => state.core.spawn(upgrade::serve(&state, client, *switched)),
+        }
     }
 }
 

@@ -98,12 +98,12 @@ pub(crate) async fn exchange(state: &CoreState, client: &mut Client, work: &mut 
     if work.request.max_forwards == Some(0) {
         note_unrouted(state, client, &chunk, work, None);
         let rest = Rest::after_head(&work.request, chunk);
-        return answer::last_hop(state, client, rest, work).await;
+        return Box::pin(answer::last_hop(state, client, rest, work)).await;
     }
     if let Some(readiness) = readiness_asked(state, listener, &chunk, &work.request) {
         note_unrouted(state, client, &chunk, work, None);
         let rest = Rest::after_head(&work.request, chunk);
-        return answer::say_readiness(state, client, rest, readiness, work).await;
+        return Box::pin(answer::say_readiness(state, client, rest, readiness, work)).await;
     }
 
     // 2. The channel.
@@ -320,7 +320,7 @@ async fn forward(
     // 1. The rewritten head, and what is at hand of the body, over a connection.
     let sent = match send_at_once(state, client, route, upstream, chunk, work)? {
         Dispatch::Sent(sent) => sent,
-        Dispatch::Held(held) => pin!(send_held(state, client, route, upstream, held, work)).await?,
+        Dispatch::Held(held) => Box::pin(send_held(state, client, route, upstream, held, work)).await?,
     };
     let SentRequest { mut connection, connected_at, mut rest, fault } = sent;
     if let Some(note) = client.note.get() {
@@ -359,7 +359,7 @@ async fn forward(
                 Err(fault) => Err(fault),
             }
         } else {
-            pin!(duplex(answering, &mut work.body, &mut work.ranges, &mut rest)).await
+            Box::pin(duplex(answering, &mut work.body, &mut work.ranges, &mut rest)).await
         }
     };
     let mut connection = Some(connection);

@@ -23,10 +23,10 @@ const CLASSES: usize = 8;
 const BLOCKS_KEPT_MAX: usize = 512;
 /// Alignment of every block, a cache line; futures that need more are boxed by the allocator as they are.
 const BLOCK_ALIGN: usize = 64;
-/// How much of a future is fetched into the cache ahead of its poll: all of a busy connection's.
-const FETCHED_AHEAD_MAX: usize = 4096;
-/// Bytes fetched in one round of the loop that does so: eight lines.
-const FETCHED_AT_ONCE: usize = 512;
+/// How much of a future is fetched into the cache ahead of its poll. What an exchange is at lies in the beginning of its task;
+/// more would drive out what others need.
+#[cfg(target_arch = "x86_64")]
+const FETCHED_AHEAD: usize = 1280;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -41,8 +41,6 @@ enum State {
 struct Task {
     state: State,
     class: u8,
-    /// What of the block is fetched ahead, in [`FETCHED_AT_ONCE`].
-    fetches: u8,
     block: NonNull<u8>,
     poll: unsafe fn(NonNull<u8>, &mut Context<'_>) -> Poll<()>,
     drop: unsafe fn(NonNull<u8>),
@@ -121,7 +119,6 @@ impl Tasks {
         let task = Task {
             state: State::Queued,
             class: class as u8,
-            fetches: size_of::<F>().min(FETCHED_AHEAD_MAX).div_ceil(FETCHED_AT_ONCE) as u8,
             block,
             poll: poll_block::<F>,
             drop: drop_block::<F>,
@@ -168,8 +165,7 @@ impl Tasks {
             let mut slots = self.slots.borrow_mut();
             if let Some(following) = following {
                 // With hundreds of connections a task has left the cache since it last ran: 3 to 4 % of a request.
-                let Task { block, fetches, .. } = slots[following as usize];
-                fetch_ahead(block, fetches);
+                fetch_ahead(slots[following as usize].block);
             }
             let task = &mut slots[index as usize];
             debug_assert_eq!(task.state, State::Queued);
@@ -270,20 +266,18 @@ impl Drop for Tasks {
 
 /// Asks the processor to fetch the beginning of a block into its nearest cache, while something else is done.
 #[cfg(target_arch = "x86_64")]
-fn fetch_ahead(block: NonNull<u8>, fetches: u8) {
+#[inline]
+fn fetch_ahead(block: NonNull<u8>) {
     use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-    for fetch in 0..usize::from(fetches) {
-        for offset in (0..FETCHED_AT_ONCE).step_by(BLOCK_ALIGN) {
-            let line = block.as_ptr().wrapping_add(fetch * FETCHED_AT_ONCE + offset);
-            // SAFETY: a hint that reads nothing and faults nowhere, wherever the address points.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) };
-        }
+    for offset in (0..FETCHED_AHEAD).step_by(BLOCK_ALIGN) {
+        // SAFETY: a hint that reads nothing and faults nowhere, wherever the address points: beyond a small block, too.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(block.as_ptr().wrapping_add(offset).cast()) };
     }
 }
 
 /// Elsewhere the standard library has no such hint.
 #[cfg(not(target_arch = "x86_64"))]
-fn fetch_ahead(_: NonNull<u8>, _: u8) {}
+fn fetch_ahead(_: NonNull<u8>) {}
 
 thread_local! {
     /// The core whose turn runs on this thread now, and its tasks.
