@@ -6,17 +6,16 @@ mod common;
 
 use std::fs::{self, Permissions};
 use std::io::{Read, Write};
+use std::iter;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
 
-use common::connection::Connection;
+use common::connection::{Connection, ask_over};
 use common::engine::{Driver, Engine};
 use common::origin::{OK, Origin};
 use common::pattern::{self, Check};
@@ -112,42 +111,21 @@ fn listening_sockets(port: u16) -> usize {
     rows.filter(|row| row.get(1) == Some(&local.as_str()) && row.get(3) == Some(&LISTEN)).count()
 }
 
-/// Sends requests, over kept connections or new ones, until told to stop. Gives back whatever was not answered as HTTP promises.
+/// Sends requests until told to stop. Gives back whatever was not answered as HTTP promises, and who was not let in.
 fn ask_until(stop: &AtomicBool, web: SocketAddr, option: &str, answered: &AtomicUsize) -> Vec<String> {
-    // An idle connection may be closed at any time. The engine leaves a request more time than this to arrive.
-    const PROMISED: Duration = Duration::from_millis(100);
-    let request = format!("GET / HTTP/1.1\r\nHost: test\r\nConnection: {option}\r\n\r\n");
-    let mut lost = Vec::new();
-    while !stop.load(Ordering::Relaxed) {
-        let stream = match TcpStream::connect(web) {
-            Ok(stream) => stream,
-            Err(error) => {
-                lost.push(format!("{option}: turned away: {error}"));
-                continue;
+    let goes_on = || !stop.load(Ordering::Relaxed);
+    let mut turned_away = Vec::new();
+    let connections = iter::from_fn(|| {
+        while goes_on() {
+            match TcpStream::connect(web) {
+                Ok(stream) => return Some(stream),
+                Err(error) => turned_away.push(format!("{option}: turned away: {error}")),
             }
-        };
-        let mut client = Connection::over(Arc::new(stream));
-        let mut idle_since = Instant::now();
-        while !stop.load(Ordering::Relaxed) {
-            client.send(&request);
-            let idle = idle_since.elapsed();
-            let Some(head) = client.head() else {
-                if idle < PROMISED {
-                    lost.push(format!("{option}: no answer after {idle:?}"));
-                }
-                break;
-            };
-            if !client.body(head.response_framing("GET"), |_| {}).is_complete {
-                lost.push(format!("{option}: only a part of the body"));
-                break;
-            }
-            answered.fetch_add(1, Ordering::Relaxed);
-            if head.value("Connection") == Some("close") {
-                break;
-            }
-            idle_since = Instant::now();
         }
-    }
+        None
+    });
+    let mut lost = ask_over(connections, option, answered, goes_on);
+    lost.append(&mut turned_away);
     lost
 }
 

@@ -6,14 +6,14 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::iter;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::connection::Connection;
+use common::connection::{Connection, ask_over};
 use common::engine::{Config, Driver, Engine};
 use common::origin::{OK, Origin};
 use common::pattern::{self, Check};
@@ -185,41 +185,6 @@ fn sigterm_answers_what_was_sent_before() {
     });
 }
 
-/// Sends requests, over kept connections or new ones, until nobody accepts any more. Gives back those that were lost
-/// although HTTP promises an answer.
-fn ask_until_refused(web: SocketAddr, option: &str, answered: &AtomicUsize) -> Vec<String> {
-    // An idle connection may be closed at any time. The engine leaves a request more time than this to arrive.
-    const PROMISED: Duration = Duration::from_millis(100);
-    let request = format!("GET / HTTP/1.1\r\nHost: test\r\nConnection: {option}\r\n\r\n");
-    let mut lost = Vec::new();
-    while let Ok(stream) = TcpStream::connect(web) {
-        let mut client = Connection::over(Arc::new(stream));
-        let mut idle_since = Instant::now();
-        loop {
-            client.send(&request);
-            let idle = idle_since.elapsed();
-            let Some(head) = client.head() else {
-                let part = client.rest();
-                if !part.is_empty() || idle < PROMISED {
-                    lost.push(format!("{option}, idle for {idle:?}: {}", String::from_utf8_lossy(&part)));
-                }
-                break;
-            };
-            if !client.body(head.response_framing("GET"), |_| {}).is_complete {
-                lost.push(format!("{option}: only a part of the body"));
-                break;
-            }
-            answered.fetch_add(1, Ordering::Relaxed);
-            if head.value("Connection") == Some("close") {
-                client.assert_closed();
-                break;
-            }
-            idle_since = Instant::now();
-        }
-    }
-    lost
-}
-
 #[test]
 fn sigterm_under_load_breaks_no_request() {
     const ROUNDS: usize = 3;
@@ -233,8 +198,14 @@ fn sigterm_under_load_breaks_no_request() {
             let answered = AtomicUsize::new(0);
             thread::scope(|scope| {
                 let options = ["keep-alive", "close"].into_iter().cycle().take(12);
-                let clients: Vec<_> =
-                    options.map(|option| scope.spawn(|| ask_until_refused(web, option, &answered))).collect();
+                let clients: Vec<_> = options
+                    .map(|option| {
+                        scope.spawn(|| {
+                            let accepted = iter::from_fn(|| TcpStream::connect(web).ok());
+                            ask_over(accepted, option, &answered, || true)
+                        })
+                    })
+                    .collect();
                 eventually("the load runs", || answered.load(Ordering::Relaxed) > BEFORE);
                 engine.signal(Signal::TERM);
                 let lost = clients.into_iter().flat_map(|client| client.join().expect("a client"));

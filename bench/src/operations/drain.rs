@@ -11,14 +11,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use bench::process::free_addr;
 use rustix::process::Signal;
 
 use crate::gateway::Gateway;
 use crate::lasting::{Tunnel, Wire, download, upload};
 use crate::load::start_origin;
-use crate::plan::{PemFiles, Places, step};
-use crate::source::Source;
+use crate::plan::{Places, step};
 use crate::{Bench, Terms};
 
 /// Clients that keep their connections, those that make one for each request, and those that connect without end.
@@ -90,17 +88,8 @@ fn drain(
     let Bench { binaries, dir } = bench;
     let name = format!("{driver}-{number}");
     let (_origin, origin) = start_origin(binaries, dir, &name)?;
-    let places = Places {
-        admin: free_addr()?,
-        origin,
-        source: Source::start()?,
-        certificates: [
-            PemFiles::create(dir, &format!("{name}-a"))?,
-            PemFiles::create(dir, &format!("{name}-b"))?,
-        ],
-        process: format!("drain_timeout = \"{timeout}s\""),
-        node: format!("drain_delay = \"{delay}s\""),
-    };
+    let (process, node) = (format!("drain_timeout = \"{timeout}s\""), format!("drain_delay = \"{delay}s\""));
+    let places = Places::find(dir, &name, origin, process, node)?;
     let mut gateway = Gateway::start(binaries, dir, driver, places.admin, &step(&places, 0).0)?;
     let listeners = gateway.listeners()?;
     let at = |name: &str| listeners.get(name).copied().with_context(|| format!("no listener {name}"));

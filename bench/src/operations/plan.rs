@@ -9,6 +9,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use bench::process::free_addr;
 
 use crate::source::Source;
 
@@ -29,6 +30,21 @@ pub(crate) struct Places {
     pub(crate) node: String,
 }
 
+impl Places {
+    /// Free ones, with certificates in `dir` that begin with `name`.
+    pub(crate) fn find(
+        dir: &Path,
+        name: &str,
+        origin: u16,
+        process: String,
+        node: String,
+    ) -> anyhow::Result<Self> {
+        let pem = |which: &str| PemFiles::create(dir, &format!("{name}-{which}"));
+        let certificates = [pem("a")?, pem("b")?];
+        Ok(Self { admin: free_addr()?, origin, source: Source::start()?, certificates, process, node })
+    }
+}
+
 /// A certificate and its key.
 pub(crate) struct PemFiles {
     certificate: PathBuf,
@@ -37,7 +53,7 @@ pub(crate) struct PemFiles {
 
 impl PemFiles {
     /// Makes them in `dir`.
-    pub(crate) fn create(dir: &Path, name: &str) -> anyhow::Result<Self> {
+    fn create(dir: &Path, name: &str) -> anyhow::Result<Self> {
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()])?;
         let write = |end: &str, text: String| {
             let path = dir.join(format!("{name}.{end}"));

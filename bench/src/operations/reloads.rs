@@ -8,13 +8,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use bench::process::free_addr;
 
 use crate::gateway::{Gateway, Sample};
 use crate::lasting::{Account, Tunnel, Wire, download, go_on, upload, visit};
 use crate::load::{Load, Seen, Targets, start_origin};
-use crate::plan::{Expected, PERIOD, PemFiles, Places, other_is_http, step};
-use crate::source::Source;
+use crate::plan::{Expected, PERIOD, Places, other_is_http, step};
 use crate::{Bench, Terms};
 
 /// Bytes of a download and of an upload: more than the kernel's buffers hold on the way.
@@ -43,17 +41,8 @@ struct Point {
 pub(crate) fn run(bench: Bench<'_>, driver: &str, terms: &Terms) -> anyhow::Result<bool> {
     let Bench { binaries, dir } = bench;
     let (_origin, origin) = start_origin(binaries, dir, driver)?;
-    let places = Places {
-        admin: free_addr()?,
-        origin,
-        source: Source::start()?,
-        certificates: [
-            PemFiles::create(dir, &format!("{driver}-a"))?,
-            PemFiles::create(dir, &format!("{driver}-b"))?,
-        ],
-        process: String::new(),
-        node: String::new(),
-    };
+    let (process, node) = (String::new(), String::new());
+    let places = Places::find(dir, driver, origin, process, node)?;
     let gateway = Gateway::start(binaries, dir, driver, places.admin, &step(&places, 0).0)?;
     let listeners = gateway.listeners()?;
     let at = |name: &str| listeners.get(name).copied().with_context(|| format!("no listener {name}"));

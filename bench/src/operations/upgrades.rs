@@ -11,13 +11,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use bench::process::free_addr;
 
 use crate::gateway::Gateway;
 use crate::lasting::{Account, Tunnel, download, go_on, upload};
 use crate::load::{Load, Seen, Targets, start_origin};
-use crate::plan::{PemFiles, Places, step};
-use crate::source::Source;
+use crate::plan::{Places, step};
 use crate::{Bench, Terms};
 
 const LONG_BYTES: u64 = 24 << 20;
@@ -36,17 +34,9 @@ const END: Duration = Duration::from_secs(30);
 pub(crate) fn run(bench: Bench<'_>, driver: &str, terms: &Terms) -> anyhow::Result<bool> {
     let Bench { binaries, dir } = bench;
     let (_origin, origin) = start_origin(binaries, dir, driver)?;
-    let places = Places {
-        admin: free_addr()?,
-        origin,
-        source: Source::start()?,
-        certificates: [
-            PemFiles::create(dir, &format!("{driver}-a"))?,
-            PemFiles::create(dir, &format!("{driver}-b"))?,
-        ],
-        process: format!("drain_timeout = \"{DRAIN_SECONDS}s\"\nupgrade_timeout = \"20s\""),
-        node: String::new(),
-    };
+    let (process, node) =
+        (format!("drain_timeout = \"{DRAIN_SECONDS}s\"\nupgrade_timeout = \"20s\""), String::new());
+    let places = Places::find(dir, driver, origin, process, node)?;
     // Programs of this run's own, which it replaces.
     let programs = dir.join(format!("programs-{driver}"));
     fs::create_dir(&programs)?;

@@ -4,8 +4,9 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::PATIENCE;
 use super::message::{BodyEnd, Framing, Head, Message, parse_field};
@@ -339,4 +340,44 @@ fn is_timeout(error: &io::Error) -> bool {
 pub(crate) fn lossy(bytes: &[u8]) -> String {
     let shown = &bytes[..bytes.len().min(500)];
     format!("{:?} ({} bytes)", String::from_utf8_lossy(shown), bytes.len())
+}
+
+/// Sends requests over one connection after the other, each kept as long as it can be, as long as there are some. Gives back those
+/// that were lost although HTTP promises an answer.
+pub(crate) fn ask_over(
+    connections: impl Iterator<Item = TcpStream>,
+    option: &str,
+    answered: &AtomicUsize,
+    goes_on: impl Fn() -> bool,
+) -> Vec<String> {
+    // An idle connection may be closed at any time. The engine leaves a request more time than this to arrive.
+    const PROMISED: Duration = Duration::from_millis(100);
+    let request = format!("GET / HTTP/1.1\r\nHost: test\r\nConnection: {option}\r\n\r\n");
+    let mut lost = Vec::new();
+    for stream in connections {
+        let mut client = Connection::over(Arc::new(stream));
+        let mut idle_since = Instant::now();
+        while goes_on() {
+            client.send(&request);
+            let idle = idle_since.elapsed();
+            let Some(head) = client.head() else {
+                let part = client.rest();
+                if !part.is_empty() || idle < PROMISED {
+                    lost.push(format!("{option}, idle for {idle:?}: {}", String::from_utf8_lossy(&part)));
+                }
+                break;
+            };
+            if !client.body(head.response_framing("GET"), |_| {}).is_complete {
+                lost.push(format!("{option}: only a part of the body"));
+                break;
+            }
+            answered.fetch_add(1, Ordering::Relaxed);
+            if head.value("Connection") == Some("close") {
+                client.assert_closed();
+                break;
+            }
+            idle_since = Instant::now();
+        }
+    }
+    lost
 }
