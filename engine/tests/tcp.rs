@@ -17,6 +17,7 @@ use std::thread;
 use std::time::Duration;
 
 use common::engine::{Driver, Engine};
+use common::origin::Origin;
 use common::pattern::{self, Check};
 use common::{PATIENCE, eventually, on_both_drivers};
 use rustix::process::Signal as UnixSignal;
@@ -56,11 +57,6 @@ fn bound() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
     (listener, address)
-}
-
-/// An address where nobody listens.
-fn deserted() -> SocketAddr {
-    bound().1
 }
 
 fn with_deadlines(stream: TcpStream) -> TcpStream {
@@ -317,7 +313,7 @@ fn a_lifetime_ends_a_relay_that_is_busy() {
 fn an_endpoint_that_refuses_leaves_the_connection_to_the_next() {
     on_both_drivers(|driver| {
         let (origin, address) = bound();
-        let engine = Engine::start(driver, relay(&[deserted(), address, deserted()]));
+        let engine = Engine::start(driver, relay(&[Origin::nowhere(), address, Origin::nowhere()]));
         for _ in 0..4 {
             let (mut client, mut server) = pair(&engine, &origin);
             client.write_all(b"hello").expect("send");
@@ -331,7 +327,7 @@ fn an_endpoint_that_refuses_leaves_the_connection_to_the_next() {
 #[test]
 fn a_client_nobody_can_be_found_for_is_reset() {
     on_both_drivers(|driver| {
-        let engine = Engine::start(driver, relay(&[deserted()]));
+        let engine = Engine::start(driver, relay(&[Origin::nowhere()]));
         // The reset may be there before the client has looked at its connection.
         match TcpStream::connect_timeout(&engine.web(), PATIENCE) {
             Ok(client) => assert_reset(&mut with_deadlines(client)),

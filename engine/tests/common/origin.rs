@@ -6,6 +6,8 @@ use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 
+use socket2::{Domain, Socket, Type};
+
 use super::PATIENCE;
 use super::connection::Connection;
 use super::message::{Head, Message};
@@ -98,10 +100,14 @@ impl Origin {
         })
     }
 
-    /// An address where nobody listens.
+    /// An address where nobody listens, nor will as long as this process runs.
     pub(crate) fn nowhere() -> SocketAddr {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-        listener.local_addr().expect("bound")
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).expect("a port");
+        let address = socket.local_addr().expect("bound");
+        // A port that is taken is given to nobody else.
+        Box::leak(Box::new(socket));
+        address.as_socket().expect("an address of the internet")
     }
 
     /// What came in so far. A copy, so that nobody waits for a test that looks at it.
