@@ -21,7 +21,7 @@ pub struct Channel {
     pub body_bytes_max: Option<u64>,
     /// From the complete request head to the last byte of the answer: 504 if nothing was sent yet.
     pub total_timeout: Option<Duration>,
-    /// [`ListenerTimeouts::tunnel`] of connections that this channel's requests turn into tunnels.
+    /// [`super::ListenerTimeouts::tunnel`] of connections that this channel's requests turn into tunnels.
     pub tunnel_timeout: Option<Duration>,
     /// Protocols that a request may change to.
     pub upgrade: Upgrades,
