@@ -211,6 +211,32 @@ fn bytes_keep_their_order_when_bulk_and_trickle_alternate() {
     });
 }
 
+/// Bulk goes by pipe, what is behind it by a buffer again, and none of it waits for more.
+#[test]
+fn a_trickle_behind_bulk_is_not_kept_waiting() {
+    const BULK: u64 = 32 * MIB;
+    on_both_drivers(|driver| {
+        let (_engine, mut client, mut server) = relayed(driver, "");
+        for _ in 0..3 {
+            thread::scope(|scope| {
+                scope.spawn(|| send_pattern(&server, BULK, &[1 << 20]));
+                let mut left = BULK as usize;
+                let mut buffer = vec![0; 1 << 20];
+                while left > 0 {
+                    let room = left.min(buffer.len());
+                    left -= (&client).read(&mut buffer[..room]).expect("bytes");
+                }
+            });
+            for byte in b"behind" {
+                server.write_all(&[*byte]).expect("send");
+                assert_receives(&mut client, &[*byte]);
+                client.write_all(&[*byte]).expect("send");
+                assert_receives(&mut server, &[*byte]);
+            }
+        }
+    });
+}
+
 #[test]
 fn a_reader_that_does_not_read_stops_the_writer() {
     const TOTAL: u64 = 96 * MIB;
