@@ -298,7 +298,7 @@ fn find_channel(
 ///
 /// Nearly every request and every answer is there whole when its first bytes are. So each is dealt with in one stretch
 /// that waits for nothing and leaves nothing in this future; what cannot be done at once goes on beside, pinned where it is
-/// made, since a future that is awaited by value is copied first.
+/// made, since a future that is awaited by value is copied first. What few exchanges need is boxed, beside this task's memory.
 async fn forward(
     state: &CoreState,
     client: &mut Client,
